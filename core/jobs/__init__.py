@@ -1,0 +1,1 @@
+"""Job kinds: one file each; `base` says what a kind is, `registry` finds them."""

@@ -1,0 +1,165 @@
+"""What a job kind is: declared fields, the capabilities it needs, and how it finds what to carry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from core.model.errors import NotSupportedError
+from core.model.job import After, JobFields, Path, TransferFields, Trigger
+from core.model.outcome import EvidenceLevel
+from core.model.schedule import Schedule
+from core.model.study import InstanceRef, StudyInfo
+from core.nodes.base import Compare, Confirm, Delete, Follow, Inventory, Label, Node, Read, Write
+from core.wire.http import Abort
+
+CAPABILITY_WORDS: dict[type, str] = {
+    Inventory: "list its studies",
+    Read: "give images",
+    Write: "take images",
+    Confirm: "say which images it holds",
+    Delete: "delete images",
+    Follow: "say what has arrived since",
+    Label: "label studies",
+    Compare: "compare images",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """A transfer's fields as the engine reads them, whatever the kind. Times in seconds, bandwidth in bytes/s."""
+
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    after: After
+    evidence: EvidenceLevel
+    path: Path
+    overwrite: bool
+    workers: int
+    max_attempts: int
+    retry_delays: tuple[float, ...]
+    bandwidth: float
+    schedule: Schedule
+    follow: bool
+    fallback: str = ""
+    fallback_after: float = 30.0
+    label_success: str = ""
+    label_failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """Something to carry: a study, or the part of it that `pages` gives.
+
+    `pages` is read once, page by page, so that no study is held in memory. `left_out` counts what a
+    filter took out of it so far.
+    """
+
+    study: StudyInfo
+    pages: Iterator[Sequence[InstanceRef]]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Instances that a filter left out: counted, never planned, never deleted."""
+
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class CursorReached:
+    """Everything up to this place of the change log was given; kept once it is durable in the ledger."""
+
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryDone:
+    """The inventory is over. When not `complete`, `reason` says why, and the job says so too."""
+
+    complete: bool
+    reason: str = ""
+
+
+Found = FoundStudy | LeftOut | CursorReached | InventoryDone
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What the engine gives to `TransferKind.discover`, once for each source.
+
+    Attributes
+    ----------
+    source : Node
+    cursor : int | None
+        Where the change log was left; None the first time.
+    inventoried : bool
+        An inventory of this pass was finished earlier (before a restart).
+    follow : bool
+    wait : Callable[[float], bool]
+        Waits so many seconds; False when the job is to stop now.
+    abort : Abort
+    """
+
+    source: Node
+    cursor: int | None
+    inventoried: bool
+    follow: bool
+    wait: Callable[[float], bool]
+    abort: Abort
+
+
+class JobKind(ABC):
+    """A kind of job. Registered by `registry.register`; its fields declare form, wizard and options."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    icon: ClassVar[str]
+    Fields: ClassVar[type[JobFields]]
+
+    @abstractmethod
+    def check(self, fields: JobFields, nodes: Mapping[str, Node], *, follow: bool) -> None:
+        """Refuse before the start what can't work.
+
+        Raises
+        ------
+        NotSupportedError
+            Naming the node and what it lacks.
+        ConfigurationError
+        """
+
+    @property
+    def can_follow(self) -> bool:
+        return False
+
+
+class TransferKind(JobKind):
+    """A job kind whose work is deliveries: the engine carries them, the kind only finds them."""
+
+    Fields: ClassVar[type[TransferFields]]
+
+    @abstractmethod
+    def options(self, fields: TransferFields, *, follow: bool) -> TransferOptions: ...
+
+    @abstractmethod
+    def discover(self, fields: TransferFields, discovery: Discovery) -> Iterator[Found]:
+        """Find what to carry from one source; ends when nothing more is to come."""
+
+
+def need(node: Node, *capabilities: type) -> None:
+    """Refuse a node that lacks a capability, in words.
+
+    Raises
+    ------
+    NotSupportedError
+    """
+    for capability in capabilities:
+        if not isinstance(node, capability):
+            raise NotSupportedError(
+                f"{node.name} can't {CAPABILITY_WORDS.get(capability, capability.__name__)}.",
+                "Choose another node, or another kind of job.",
+                code="capability",
+            )

@@ -1,0 +1,269 @@
+"""What nodes can do: small protocols that kinds implement where they can, and jobs ask for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Protocol, runtime_checkable
+
+from core.model.diagnosis import DiagnosisStep, Profile
+from core.model.errors import FerryError
+from core.model.job import Trigger
+from core.model.node import NodeFields
+from core.model.outcome import Failure
+from core.model.study import (
+    ChangePage,
+    Holding,
+    InstanceRef,
+    Listing,
+    StudyInfo,
+    StudyQuery,
+)
+from core.wire.http import Abort
+
+
+class ByteStream(Protocol):
+    """Bytes of one instance on their way. `length` is None where the source doesn't say in advance."""
+
+    length: int | None
+
+    def readinto(self, view: memoryview, /) -> int:
+        """Fill `view` from its start; number of bytes, 0 at the end. Truncation raises `TransportError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What the destination answered to a store.
+
+    Attributes
+    ----------
+    stored : bool
+        True when newly stored; False when it says that it had this already.
+    ref : str
+        The destination's handle for it (Orthanc identifier, path below the folder).
+    answer : str
+        The status in the node's own words ("200 Success", "200 AlreadyStored", "0000").
+    warning : str
+    """
+
+    stored: bool
+    ref: str = ""
+    answer: str = ""
+    warning: str = ""
+
+
+class DeleteState(StrEnum):
+    DELETED = "deleted"
+    GONE = "gone"  # it was not there any more
+    CHANGED = "changed"  # holds other content than was verified: kept
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOutcome:
+    sop_uid: str
+    state: DeleteState
+    answer: str = ""
+
+
+class Node(ABC):
+    """An opened node: connections and what was learned about it. Thread-safe; errors are `FerryError`s."""
+
+    name: str
+    fields: NodeFields
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Ask with one connection whether it is there (and lets us in); raises a `FerryError` when not."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drop all connections; may be called twice."""
+
+    def failure(self, error: FerryError, side: str) -> Failure:
+        """What an error of this node means for a delivery, by the status policy of its protocol."""
+        from core.wire.status import http_failure
+
+        return http_failure(error, side=side, node=self.name)
+
+
+@runtime_checkable
+class Diagnose(Protocol):
+    def diagnose(self) -> Iterator[DiagnosisStep]:
+        """Named steps, each given as it ends. Never raises for what it diagnoses."""
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What the last diagnosis learned (version, capabilities), for the dated profile."""
+
+
+class StudyListing(Protocol):
+    """Iterate for the studies; afterwards `outcome` says whether that was all."""
+
+    def __iter__(self) -> Iterator[StudyInfo]: ...
+
+    @property
+    def outcome(self) -> Listing: ...
+
+
+@runtime_checkable
+class Inventory(Protocol):
+    def studies(self, query: StudyQuery, *, abort: Abort | None = None) -> StudyListing:
+        """All studies that match. Deleting studies while iterating must not make it skip any."""
+
+    def study(self, ref: str, *, abort: Abort | None = None) -> StudyInfo | None:
+        """One study by the node's handle or Study Instance UID; None when it isn't there."""
+
+    def instances(
+        self, study: StudyInfo, *, series_ref: str = "", digests: bool = True, abort: Abort | None = None
+    ) -> Iterator[Sequence[InstanceRef]]:
+        """Every instance of a study (or of one of its series) in pages of at most some hundred.
+
+        `digests` asks for the node's own digests where they come in bulk.
+        Raises when the list can't be had whole: a partial list is never passed off as all.
+        """
+
+    def tags(self, instances: Sequence[InstanceRef], keywords: frozenset[str]) -> list[Mapping[str, str]]:
+        """Values of some tags for each instance, for filters that look below the study level."""
+
+
+@runtime_checkable
+class Read(Protocol):
+    def open(self, instance: InstanceRef, *, abort: Abort | None = None) -> AbstractContextManager[ByteStream]:
+        """The DICOM file (PS3.10) as the node holds it, byte for byte."""
+
+    def source_digests(self, instances: Sequence[InstanceRef], *, abort: Abort | None = None) -> dict[str, str]:
+        """The node's own MD5 of each file, by SOP Instance UID; what it can't tell is left out."""
+
+
+@runtime_checkable
+class Write(Protocol):
+    def store(
+        self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
+    ) -> Acknowledgement:
+        """Store one instance. No acknowledgement, no return: it raises."""
+
+    def replace(self, study: StudyInfo, instance: InstanceRef) -> None:
+        """Remove what is stored under this SOP Instance UID, because the person asked to replace it."""
+
+
+@runtime_checkable
+class Confirm(Protocol):
+    def confirm(
+        self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
+    ) -> list[Holding]:
+        """What the node holds under each SOP Instance UID, in the order asked; asked anew each time.
+
+        An answer that can't be had raises; one that can't be trusted is `Presence.UNKNOWN`.
+        """
+
+    @property
+    def gives_digests(self) -> bool:
+        """Whether `confirm` tells digests."""
+
+    @property
+    def digests_in_bulk(self) -> bool:
+        """Whether digests of many instances cost one request."""
+
+
+@runtime_checkable
+class Compare(Protocol):
+    """Attributes of a stored instance, to tell "the same, re-encoded" from "different"."""
+
+    def attributes(self, study: StudyInfo, instance: InstanceRef) -> Mapping[str, str] | None:
+        """All attributes but pixels and encoding, as text by tag; None where not to be had."""
+
+
+@runtime_checkable
+class Delete(Protocol):
+    def delete(
+        self, study: StudyInfo, instances: Sequence[InstanceRef], *, abort: Abort | None = None
+    ) -> Iterator[DeleteOutcome]:
+        """Delete exactly these instances, each only if it is still what `digest` says (where given)."""
+
+
+@runtime_checkable
+class Follow(Protocol):
+    def cursor(self) -> int:
+        """The present end of the change log."""
+
+    def changes(self, since: int, *, abort: Abort | None = None) -> ChangePage:
+        """What happened after sequence number `since`."""
+
+    def stable(self, kind: Trigger, ref: str) -> bool:
+        """The server's own stability flag of a series or study, asked now."""
+
+
+class PushState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    GONE = "gone"  # the server no longer knows the job: the destination must be asked
+
+
+@dataclass(frozen=True, slots=True)
+class PushStatus:
+    state: PushState
+    progress: float = 0.0
+    detail: str = ""
+
+
+@runtime_checkable
+class Push(Protocol):
+    def push_target(self, destination: Node) -> str:
+        """The name under which this server knows `destination` (an Orthanc peer); empty when it doesn't."""
+
+    def push(self, instances: Sequence[InstanceRef], target: str) -> str:
+        """Start the server's own job; returns its identifier."""
+
+    def push_status(self, job: str) -> PushStatus:
+        """State of the server's job, asked now."""
+
+    def push_cancel(self, job: str) -> bool:
+        """Cancel the server's job; False when it is still running there afterwards."""
+
+
+@runtime_checkable
+class Label(Protocol):
+    def label(self, study: StudyInfo, label: str) -> None:
+        """Put a label on a study."""
+
+    @property
+    def has_labels(self) -> bool: ...
+
+
+SecretOf = Callable[[str], str | None]
+"""Gives a secret field's value by its name; raises `SecretError` when the keyring can't be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContext:
+    """What a kind is given to open a node."""
+
+    name: str
+    secret: SecretOf
+    profile: Profile | None = None
+
+
+class NodeKind(ABC):
+    """A kind of node: its declared fields, and how one is opened. Registered by `registry.register`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    icon: ClassVar[str]
+    Fields: ClassVar[type[NodeFields]]
+
+    @abstractmethod
+    def open(self, fields: NodeFields, context: OpenContext) -> Node:
+        """Open without talking to it yet. `fields` is an instance of `Fields`."""
+
+    @abstractmethod
+    def address(self, fields: NodeFields) -> str:
+        """Where it is, in one short line for lists ("https://mri.lan:8042")."""
+
+    def warnings(self, fields: NodeFields, *, has_secret: bool) -> list[str]:
+        """Sentences to show before it is saved ("The password would travel unencrypted …")."""
+        return []
