@@ -200,6 +200,8 @@ class JobRecord:
         Instances that a filter left out: counted apart, never planned, never deleted.
     note : str
         A sentence: why it waits or what it needs.
+    problem : str
+        Set when it could not find out everything that there is to carry: a sentence. It then never ends well.
     """
 
     id: int
@@ -217,6 +219,7 @@ class JobRecord:
     studies: int
     left_out: int = 0
     note: str = ""
+    problem: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -76,6 +76,8 @@ class InstanceRef:
         SOP Class UID, where known.
     patient_id : str
         Patient ID (0010,0020): part of Orthanc's identifiers.
+    series : SeriesInfo | None
+        What the source says about its series; the same object for all instances of a series.
     """
 
     sop_uid: str
@@ -87,6 +89,7 @@ class InstanceRef:
     transfer_syntax: str | None = None
     sop_class: str = ""
     patient_id: str = ""
+    series: SeriesInfo | None = None
 
 
 class Presence(StrEnum):

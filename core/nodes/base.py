@@ -193,7 +193,13 @@ class Follow(Protocol):
         """What happened after sequence number `since`."""
 
     def stable(self, kind: Trigger, ref: str) -> bool:
-        """The server's own stability flag of a series or study, asked now."""
+        """The server's own stability flag of a series or study, asked now; False when it is gone."""
+
+    def study_of(self, kind: Trigger, ref: str) -> StudyInfo | None:
+        """The study that an instance, series or study of the change log belongs to; None when it is gone."""
+
+    def describe(self, refs: Sequence[str]) -> Iterator[tuple[StudyInfo, Sequence[InstanceRef]]]:
+        """Instances of the change log by their handles, grouped by study; those that are gone are left out."""
 
 
 class PushState(StrEnum):
@@ -232,6 +238,17 @@ class Label(Protocol):
 
     @property
     def has_labels(self) -> bool: ...
+
+
+@runtime_checkable
+class Identity(Protocol):
+    def same_storage(self, other: Node, study: StudyInfo) -> bool:
+        """Whether `other` is this very server or folder under another name or address.
+
+        Asked before the first deletion of a move: deleting "at the source" would then delete the only copy.
+        `study` is held by both. Told for certain where the protocol allows it (for example by a mark
+        that is put on the study at `other`, looked for here and removed again); raises when it can't be told.
+        """
 
 
 SecretOf = Callable[[str], str | None]
