@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from core.model.errors import NotSupportedError
-from core.model.job import After, JobFields, Path, TransferFields, Trigger
+from core.model.job import After, JobFields, Path, TransferFields
 from core.model.outcome import EvidenceLevel
 from core.model.schedule import Schedule
 from core.model.study import InstanceRef, StudyInfo

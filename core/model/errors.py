@@ -69,7 +69,13 @@ class TransportError(FerryError):
     """
 
     def __init__(
-        self, fault: TransportFault, sentence: str, next_step: str = "", *, detail: str = "", request_sent: bool = True
+        self,
+        fault: TransportFault,
+        sentence: str,
+        next_step: str = "",
+        *,
+        detail: str = "",
+        request_sent: bool = True,
     ) -> None:
         super().__init__(sentence, next_step, detail=detail, code=fault.value)
         self.fault = fault

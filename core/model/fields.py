@@ -159,7 +159,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> ConfigurationErro
             parts.append(f"There is no field {where}; the fields are {known}.")
         else:
             parts.append(f"{where}: {message}." if where else f"{message}.")
-    return ConfigurationError(" ".join(p.replace("..", ".") for p in parts), "Correct this and try again.", code="fields")
+    return ConfigurationError(
+        " ".join(p.replace("..", ".") for p in parts), "Correct this and try again.", code="fields"
+    )
 
 
 def _without_none(annotation: Any) -> Any:

@@ -80,9 +80,7 @@ class TransferFields(JobFields):
         advanced=True,
         group="How",
     )
-    workers: int = declared(
-        8, title="Images at once", help="Per destination.", ge=1, le=64, advanced=True, group="How"
-    )
+    workers: int = declared(8, title="Images at once", help="Per destination.", ge=1, le=64, advanced=True, group="How")
     max_attempts: int = declared(
         5, title="Attempts", help="How often one image is tried before it is given up.", ge=1, le=100,
         advanced=True, group="Retries",

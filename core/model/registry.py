@@ -57,6 +57,8 @@ class Registry(Generic[K]):
         kinds = self.all()
         if name not in kinds:
             raise ConfigurationError(
-                f"There is no {self._noun} “{name}”.", f"Choose one of: {', '.join(sorted(kinds))}.", code="kind"
+                f"There is no {self._noun} “{name}”.",
+                f"Choose one of: {', '.join(sorted(kinds))}.",
+                code="kind",
             )
         return kinds[name]

@@ -92,9 +92,7 @@ def _compare(value: str, want: str, op: Operator) -> bool:
     return left >= right  # type: ignore[operator]
 
 
-_TOKEN = re.compile(
-    r'\s*(?:(?P<par>[()])|(?P<op>!=|<=|>=|=|<|>|~)|"(?P<quoted>[^"]*)"|(?P<word>[^\s()=<>!~"]+))'
-)
+_TOKEN = re.compile(r'\s*(?:(?P<par>[()])|(?P<op>!=|<=|>=|=|<|>|~)|"(?P<quoted>[^"]*)"|(?P<word>[^\s()=<>!~"]+))')
 _KEYWORD = re.compile(r"[A-Z][A-Za-z0-9]{1,63}\Z")
 
 

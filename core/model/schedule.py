@@ -37,7 +37,9 @@ class Schedule:
         minute = now.hour * 60 + now.minute
         for w in self.windows:
             for back in (0, 1):  # a window that began yesterday may still be open
-                if (now.weekday() - back) % 7 in w.days and w.start <= minute + back * MINUTES_A_DAY < w.start + w.length:
+                if (
+                    now.weekday() - back
+                ) % 7 in w.days and w.start <= minute + back * MINUTES_A_DAY < w.start + w.length:
                     return True
         return False
 

@@ -1,0 +1,786 @@
+"""The pipeline's side of the ledger: planning, claiming, and the outcome of every delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+
+from core.ledger import schema as t
+from core.ledger.base import LedgerPart, now
+from core.ledger.writer import HAS_BYTES, Counted, Delta, Ticket, derive_states
+from core.model.outcome import DeliveryState, Evidence, Failure, FailureClass, SourceState
+from core.model.study import InstanceRef, StudyInfo
+
+S = DeliveryState
+CLAIMABLE = (S.PLANNED.value, S.SENDING.value, S.SENT.value)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One delivery in the engine's hands: instance × destination.
+
+    `known_digest` is the source's own MD5, from the source or from hashing what was read.
+    `newly_stored` is True once the destination said that it had stored it anew.
+    """
+
+    id: int
+    transfer_id: int
+    instance_id: int
+    state: DeliveryState
+    attempt: int
+    instance: InstanceRef
+    known_digest: str | None
+    answer: str = ""
+    newly_stored: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.instance.size or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What came of planning a page: the study's key, its transfers by destination, and how many are new."""
+
+    study_id: int
+    transfer_ids: dict[str, int]
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTask:
+    """A transfer as a lane needs it."""
+
+    id: int
+    study_id: int
+    study: StudyInfo
+    source: str
+    destination: str
+    path: str
+    overwrite: bool
+    priority: int
+    mean_size: float
+    attempt: int
+
+
+_SENDING = (
+    update(t.deliveries)
+    .where(t.deliveries.c.id == bindparam("b_id"))
+    .values(state=S.SENDING.value, attempt=bindparam("b_attempt"), path=bindparam("b_path"), next_attempt=None)
+)
+_SENT = (
+    update(t.deliveries)
+    .where(t.deliveries.c.id == bindparam("b_id"))
+    .values(
+        state=S.SENT.value,
+        sent_at=bindparam("b_at"),
+        answer=bindparam("b_answer"),
+        destination_ref=bindparam("b_ref"),
+        failure_id=None,
+    )
+)
+_EVIDENCE = (
+    update(t.deliveries)
+    .where(t.deliveries.c.id == bindparam("b_id"))
+    .values(
+        state=bindparam("b_state"),
+        method=bindparam("b_method"),
+        evidence_at=bindparam("b_at"),
+        evidence_digest=bindparam("b_digest"),
+        evidence_note=bindparam("b_note"),
+        failure_id=None,
+        next_attempt=None,
+    )
+)
+_TROUBLE = (
+    update(t.deliveries)
+    .where(t.deliveries.c.id == bindparam("b_id"))
+    .values(
+        state=bindparam("b_state"),
+        attempt=bindparam("b_attempt"),
+        failure_id=bindparam("b_failure"),
+        next_attempt=bindparam("b_next"),
+    )
+)
+_SOURCE = (
+    update(t.instances)
+    .where(t.instances.c.id == bindparam("b_id"))
+    .values(source_state=bindparam("b_state"), source_answer=bindparam("b_answer"), source_at=bindparam("b_at"))
+)
+
+
+class Deliveries(LedgerPart):
+    """Everything the engine writes about deliveries. Methods that return a `Ticket` don't wait."""
+
+    # planning -------------------------------------------------------------------------------------------
+
+    def plan_page(
+        self,
+        job_id: int,
+        pass_number: int,
+        source: str,
+        study: StudyInfo,
+        destinations: Sequence[str],
+        page: Sequence[InstanceRef],
+        *,
+        last: bool,
+    ) -> Ticket:
+        """Plan a page of a study's instances for every destination; the ticket's result is a `Planned`.
+
+        An instance that is planned already is left alone, unless it was deleted at the source, or has
+        changed there, since: then it is planned anew. `last` marks the study as wholly listed.
+        """
+
+        def write(connection: Connection) -> Counted:
+            at = now()
+            study_id, fresh = _study_row(connection, job_id, pass_number, source, study)
+            transfers = _transfer_rows(connection, job_id, pass_number, source, study_id, destinations, at, fresh)
+            deltas: list[Delta] = []
+            new = list(page)
+            if not fresh and new:
+                new, deltas = _known_instances(connection, study_id, new)
+            if new:
+                deltas += _insert(connection, study_id, list(transfers.values()), new, at, fresh)
+            if last:
+                connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(listed=at))
+            if deltas:
+                connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=None))
+            return Counted(Planned(study_id, transfers, len(new)), deltas)
+
+        return self.writer.call(write)
+
+    def is_listed(self, job_id: int, pass_number: int, source: str, study_uid: str) -> bool:
+        """Whether this study was wholly listed earlier in this pass."""
+        c = t.studies.c
+        with self.reading() as connection:
+            found = connection.execute(
+                select(c.listed).where(
+                    c.job_id == job_id,
+                    c.pass_number == pass_number,
+                    c.source == source,
+                    c.study_uid == study_uid,
+                )
+            ).scalar()
+        return found is not None
+
+    # claiming -------------------------------------------------------------------------------------------
+
+    def open_transfers(self, job_id: int, pass_number: int, source: str, destination: str) -> list[int]:
+        """Transfers of a route that still have something to do, in the order of priority and planning."""
+        c = t.transfers.c
+        with self.reading() as connection:
+            return list(
+                connection.scalars(
+                    select(c.id)
+                    .where(
+                        c.job_id == job_id,
+                        c.pass_number == pass_number,
+                        c.source == source,
+                        c.destination == destination,
+                        (c.planned + c.sending + c.sent) > 0,
+                    )
+                    .order_by(c.priority.desc(), c.id)
+                )
+            )
+
+    def task(self, transfer_id: int) -> TransferTask | None:
+        """A transfer with its study, for a lane."""
+        with self.reading() as connection:
+            row = connection.execute(
+                select(t.transfers, *STUDY_COLUMNS)
+                .join(t.studies, t.studies.c.id == t.transfers.c.study_id)
+                .where(t.transfers.c.id == transfer_id)
+            ).first()
+        if row is None:
+            return None
+        total = sum(
+            getattr(row, n)
+            for n in ("planned", "sending", "sent", "verified", "committed", "skipped", "conflict", "failed")
+        )
+        return TransferTask(
+            id=row.id,
+            study_id=row.study_id,
+            study=study_of(row),
+            source=row.source,
+            destination=row.destination,
+            path=row.path,
+            overwrite=row.overwrite,
+            priority=row.priority,
+            mean_size=row.bytes_total / total if total else 0.0,
+            attempt=row.attempt,
+        )
+
+    def claim(self, transfer_id: int, after: int, limit: int, at: float) -> list[Delivery]:
+        """The next deliveries of a transfer that are due, by key, from `after` on."""
+        d, i = t.deliveries.c, t.instances.c
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(
+                    d.id, d.instance_id, d.state, d.attempt, d.answer,
+                    i.sop_uid, i.series_uid, i.ref, i.size, i.digest, i.transfer_syntax, i.sop_class,
+                    t.studies.c.study_uid, t.studies.c.patient_id,
+                )
+                .select_from(t.deliveries)
+                .join(t.instances, i.id == d.instance_id)
+                .join(t.studies, t.studies.c.id == i.study_id)
+                .where(
+                    d.transfer_id == transfer_id,
+                    d.id > after,
+                    d.state.in_(CLAIMABLE),
+                    (d.next_attempt.is_(None)) | (d.next_attempt <= at),
+                )
+                .order_by(d.id)
+                .limit(limit)
+            ).all()  # fmt: skip
+        return [
+            Delivery(
+                id=r.id,
+                transfer_id=transfer_id,
+                instance_id=r.instance_id,
+                state=DeliveryState(r.state),
+                attempt=r.attempt,
+                instance=InstanceRef(
+                    sop_uid=r.sop_uid,
+                    series_uid=r.series_uid,
+                    study_uid=r.study_uid,
+                    ref=r.ref,
+                    size=r.size,
+                    digest=r.digest,
+                    transfer_syntax=r.transfer_syntax,
+                    sop_class=r.sop_class,
+                    patient_id=r.patient_id,
+                ),
+                known_digest=r.digest,
+                answer=r.answer or "",
+            )
+            for r in rows
+        ]
+
+    def next_due(self, transfer_id: int) -> tuple[int, float | None]:
+        """How many deliveries are still open, and when the next of them is due (None: at once)."""
+        d = t.deliveries.c
+        with self.reading() as connection:
+            row = connection.execute(
+                select(func.count(), func.min(func.coalesce(d.next_attempt, 0.0))).where(
+                    d.transfer_id == transfer_id, d.state.in_(CLAIMABLE)
+                )
+            ).one()
+        due = row[1]
+        return int(row[0]), None if not due else float(due)
+
+    # outcomes -------------------------------------------------------------------------------------------
+
+    def sending(self, deliveries: Sequence[Delivery], path: str) -> Ticket:
+        """Intent: these are about to be sent. Wait for the ticket before sending."""
+        rows, deltas = [], []
+        for d in deliveries:
+            d.attempt += 1
+            rows.append({"b_id": d.id, "b_attempt": d.attempt, "b_path": path})
+            deltas.append(_moved(d, S.SENDING))
+        ticket = self.writer.rows(_SENDING, rows, deltas, ticket=True)
+        assert ticket is not None
+        return ticket
+
+    def sent(self, delivery: Delivery, answer: str, ref: str) -> None:
+        """The destination acknowledged it."""
+        delivery.answer = answer
+        row = {"b_id": delivery.id, "b_at": now(), "b_answer": answer, "b_ref": ref}
+        self.writer.rows(_SENT, (row,), (_moved(delivery, S.SENT),))
+
+    def proved(
+        self, outcomes: Sequence[tuple[Delivery, DeliveryState, Evidence]], *, ticket: bool = False
+    ) -> Ticket | None:
+        """Evidence was seen: verified, committed, skipped (already there) or conflict (different there)."""
+        rows, deltas = [], []
+        for d, state, evidence in outcomes:
+            rows.append(
+                {
+                    "b_id": d.id,
+                    "b_state": state.value,
+                    "b_method": evidence.method.value,
+                    "b_at": evidence.at.timestamp(),
+                    "b_digest": evidence.digest or None,
+                    "b_note": evidence.note or None,
+                }
+            )
+            deltas.append(_moved(d, state))
+        return self.writer.rows(_EVIDENCE, rows, deltas, ticket=ticket)
+
+    def back(self, deliveries: Sequence[Delivery]) -> None:
+        """Not begun after all (pause, stop): planned again, without a trace of a failure."""
+        rows = [
+            {
+                "b_id": d.id,
+                "b_state": S.PLANNED.value,
+                "b_attempt": max(0, d.attempt - 1),
+                "b_failure": None,
+                "b_next": None,
+            }
+            for d in deliveries
+        ]
+        for d in deliveries:
+            d.attempt = max(0, d.attempt - 1)
+        self.writer.rows(_TROUBLE, rows, [_moved(d, S.PLANNED) for d in deliveries])
+
+    def trouble(
+        self,
+        outcomes: Sequence[tuple[Delivery, Failure, float | None]],
+        *,
+        final: DeliveryState = DeliveryState.FAILED,
+    ) -> Ticket:
+        """A failure each: with the time of the next attempt it is planned again, without it is `final`."""
+        outcomes = list(outcomes)
+        moves = [(d, d.state, S.PLANNED if at is not None else final) for d, _f, at in outcomes]
+        deltas = [_moved(d, new) for d, _old, new in moves]
+
+        def write(connection: Connection) -> None:
+            rows = []
+            for (d, failure, at), (_d, _old, new) in zip(outcomes, moves, strict=True):
+                rows.append(
+                    {
+                        "b_id": d.id,
+                        "b_state": new.value,
+                        "b_attempt": d.attempt,
+                        "b_failure": self.failure_id(connection, failure),
+                        "b_next": at,
+                    }
+                )
+            connection.execute(_TROUBLE, rows)
+            by_transfer: dict[int, tuple[Failure, float | None, int]] = {}
+            for d, failure, at in outcomes:
+                by_transfer[d.transfer_id] = (failure, at, d.attempt)
+            for transfer_id, (failure, at, attempt) in by_transfer.items():
+                person = failure.cls in (FailureClass.PERSON, FailureClass.PERMANENT) and at is None
+                connection.execute(
+                    update(t.transfers)
+                    .where(t.transfers.c.id == transfer_id)
+                    .values(
+                        reason=failure.sentence,
+                        next_step=failure.next_step,
+                        next_attempt=at,
+                        attempt=func.max(t.transfers.c.attempt, attempt)
+                        if connection.dialect.name == "sqlite"
+                        else func.greatest(t.transfers.c.attempt, attempt),
+                        needs_person=case((t.transfers.c.needs_person, True), else_=person),
+                    )
+                )
+
+        return self.writer.call(write, deltas)
+
+    def close_open(self, transfer_id: int, state: DeliveryState, failure: Failure | None = None) -> Ticket:
+        """Give every open delivery of a transfer the final `state` (cancelled, or failed with a reason)."""
+
+        def write(connection: Connection) -> Counted:
+            return Counted(None, self._sweep(connection, transfer_id, CLAIMABLE, state, failure))
+
+        return self.writer.call(write)
+
+    def reopen(self, transfer_id: int, states: Sequence[DeliveryState], *, overwrite: bool = False) -> Ticket:
+        """Plan again what ended in one of `states`, with all attempts to go (retry by a person)."""
+
+        def write(connection: Connection) -> Counted:
+            deltas = self._sweep(connection, transfer_id, [s.value for s in states], S.PLANNED, None)
+            values: dict[str, Any] = {
+                "reason": "",
+                "next_step": "",
+                "needs_person": False,
+                "next_attempt": None,
+                "attempt": 0,
+            }
+            if overwrite:
+                values["overwrite"] = True
+            connection.execute(update(t.transfers).where(t.transfers.c.id == transfer_id).values(values))
+            study = select(t.transfers.c.study_id).where(t.transfers.c.id == transfer_id).scalar_subquery()
+            connection.execute(update(t.studies).where(t.studies.c.id == study).values(settled=None))
+            return Counted(sum(d.count for d in deltas), deltas)
+
+        return self.writer.call(write)
+
+    def divert(self, transfer_id: int, fallback: str) -> Ticket:
+        """Let a fallback destination take over a whole study: what the primary has is sent again to it."""
+
+        def write(connection: Connection) -> Counted:
+            everything = [s.value for s in DeliveryState if s is not S.PLANNED]
+            row = connection.execute(
+                select(t.transfers.c.destination, t.transfers.c.verified).where(t.transfers.c.id == transfer_id)
+            ).one()
+            deltas = self._sweep(connection, transfer_id, everything, S.PLANNED, None)
+            also = f" {row.verified} images had been confirmed at {row.destination} before." if row.verified else ""
+            connection.execute(
+                update(t.transfers)
+                .where(t.transfers.c.id == transfer_id)
+                .values(
+                    destination=fallback,
+                    instead_of=row.destination,
+                    path="",
+                    path_reason="",
+                    reason=f"{row.destination} is down: sent to {fallback} instead.{also}",
+                    next_step="",
+                    next_attempt=None,
+                )
+            )
+            return Counted(None, deltas)
+
+        return self.writer.call(write)
+
+    def _sweep(
+        self,
+        connection: Connection,
+        transfer_id: int,
+        old_states: Sequence[str],
+        new: DeliveryState,
+        failure: Failure | None,
+    ) -> list[Delta]:
+        d = t.deliveries.c
+        found = connection.execute(
+            select(d.state, func.count(), func.coalesce(func.sum(t.instances.c.size), 0))
+            .join(t.instances, t.instances.c.id == d.instance_id)
+            .where(d.transfer_id == transfer_id, d.state.in_(old_states))
+            .group_by(d.state)
+        ).all()
+        if not found:
+            return []
+        values: dict[str, Any] = {"state": new.value, "next_attempt": None, "failure_id": None}
+        if failure:
+            values["failure_id"] = self.failure_id(connection, failure)
+        if new is S.PLANNED:
+            values |= {
+                "attempt": 0, "method": None, "evidence_at": None, "evidence_digest": None, "evidence_note": None,
+                "sent_at": None, "answer": None, "destination_ref": None,
+            }  # fmt: skip
+        connection.execute(
+            update(t.deliveries).where(d.transfer_id == transfer_id, d.state.in_(old_states)).values(values)
+        )
+        if failure:
+            connection.execute(
+                update(t.transfers)
+                .where(t.transfers.c.id == transfer_id)
+                .values(
+                    reason=failure.sentence,
+                    next_step=failure.next_step,
+                    next_attempt=None,
+                    needs_person=failure.cls is FailureClass.PERSON,
+                )
+            )
+        return [Delta(transfer_id, DeliveryState(r[0]), new, int(r[1]), int(r[2])) for r in found]
+
+    def note(self, transfer_id: int, **values: Any) -> None:
+        """Set path, path_reason, reason, started, priority, next_attempt or state of a transfer."""
+        self.writer.call(
+            lambda c: c.execute(update(t.transfers).where(t.transfers.c.id == transfer_id).values(**values)) and None,
+            [Delta(transfer_id, S.PLANNED, S.PLANNED, 0, 0)],  # so that followers see the row change
+        )
+
+    def rest(self, transfer_ids: Sequence[int], deltas: bool = True) -> Ticket:
+        """The engine has let go of these transfers: derive their states as such."""
+
+        def write(connection: Connection) -> None:
+            derive_states(connection, list(transfer_ids), active=False)
+
+        return self.writer.call(write)
+
+    # deleting at the source -----------------------------------------------------------------------------
+
+    def study_is_settled(self, study_id: int) -> bool:
+        """Whether no delivery of a study is open any more, at any destination."""
+        c = t.transfers.c
+        with self.reading() as connection:
+            left = connection.execute(
+                select(func.sum(c.planned + c.sending + c.sent)).where(c.study_id == study_id)
+            ).scalar()
+        return not left
+
+    def deletable(self, study_id: int, after: int, limit: int) -> list[tuple[int, InstanceRef]]:
+        """Instances whose every delivery is proved, and that are still at the source; with proof's digest.
+
+        Includes those found in "deleting": a deletion that was begun and whose end is unknown.
+        """
+        d, i = t.deliveries.c, t.instances.c
+        good = (S.VERIFIED.value, S.COMMITTED.value, S.SKIPPED.value)
+        unproved = select(d.id).where(d.instance_id == i.id, d.state.not_in(good)).correlate(t.instances).exists()
+        delivered = select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists()
+        digest = (
+            select(func.max(d.evidence_digest)).where(d.instance_id == i.id).correlate(t.instances).scalar_subquery()
+        )
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(t.instances, t.studies.c.study_uid, t.studies.c.patient_id, digest.label("proof"))
+                .join(t.studies, t.studies.c.id == i.study_id)
+                .where(
+                    i.study_id == study_id,
+                    i.id > after,
+                    i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
+                    delivered,
+                    ~unproved,
+                )
+                .order_by(i.id)
+                .limit(limit)
+            ).all()
+        return [
+            (
+                r.id,
+                InstanceRef(
+                    sop_uid=r.sop_uid,
+                    series_uid=r.series_uid,
+                    study_uid=r.study_uid,
+                    ref=r.ref,
+                    size=r.size,
+                    digest=r.proof or r.digest,
+                    transfer_syntax=r.transfer_syntax,
+                    sop_class=r.sop_class,
+                    patient_id=r.patient_id,
+                ),
+            )
+            for r in rows
+        ]
+
+    def source_states(self, rows: Sequence[tuple[int, SourceState, str]]) -> Ticket:
+        """What happened to instances at the source: (instance key, state, answer). Wait before deleting."""
+        at = now()
+        ticket = self.writer.rows(
+            _SOURCE,
+            [{"b_id": k, "b_state": s.value, "b_answer": a, "b_at": at} for k, s, a in rows],
+            ticket=True,
+        )
+        assert ticket is not None
+        return ticket
+
+    def settle_study(self, study_id: int) -> None:
+        """Everything about a study is done, deletions at the source included."""
+        self.writer.call(
+            lambda c: c.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=now())) and None
+        )
+
+    def unsettled_studies(self, job_id: int, pass_number: int) -> list[int]:
+        """Studies whose deliveries are all done but that were not settled yet (a stop came in between)."""
+        s, c = t.studies.c, t.transfers.c
+        with self.reading() as connection:
+            return list(
+                connection.scalars(
+                    select(s.id)
+                    .join(t.transfers, c.study_id == s.id)
+                    .where(
+                        s.job_id == job_id,
+                        s.pass_number == pass_number,
+                        s.settled.is_(None),
+                        s.listed.is_not(None),
+                    )
+                    .group_by(s.id)
+                    .having(func.sum(c.planned + c.sending + c.sent) == 0)
+                )
+            )
+
+
+def _moved(delivery: Delivery, new: DeliveryState) -> Delta:
+    delta = Delta(delivery.transfer_id, delivery.state, new, 1, delivery.size)
+    delivery.state = new
+    return delta
+
+
+def _study_row(
+    connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo
+) -> tuple[int, bool]:
+    c = t.studies.c
+    found = connection.execute(
+        select(c.id).where(
+            c.job_id == job_id,
+            c.pass_number == pass_number,
+            c.source == source,
+            c.study_uid == study.study_uid,
+        )
+    ).scalar()
+    if found is not None:
+        return int(found), False
+    made = connection.execute(
+        insert(t.studies).values(
+            job_id=job_id,
+            pass_number=pass_number,
+            source=source,
+            study_uid=study.study_uid,
+            ref=study.ref,
+            patient_name=study.patient_name,
+            patient_id=study.patient_id,
+            birth_date=study.birth_date[:32],
+            sex=study.sex[:16],
+            study_date=study.study_date[:32],
+            study_time=study.study_time[:32],
+            description=study.description,
+            accession=study.accession,
+            modalities="\\".join(study.modalities),
+        )
+    )
+    return int(made.inserted_primary_key[0]), True  # type: ignore[index]
+
+
+def _transfer_rows(
+    connection: Connection,
+    job_id: int,
+    pass_number: int,
+    source: str,
+    study_id: int,
+    destinations: Sequence[str],
+    at: float,
+    fresh: bool,
+) -> dict[str, int]:
+    c = t.transfers.c
+    found: dict[str, int] = {}
+    if not fresh:
+        for row in connection.execute(select(c.id, c.destination, c.instead_of).where(c.study_id == study_id)):
+            found[row.instead_of or row.destination] = row.id
+    for name in destinations:
+        if name not in found:
+            made = connection.execute(
+                insert(t.transfers).values(
+                    study_id=study_id,
+                    job_id=job_id,
+                    pass_number=pass_number,
+                    source=source,
+                    destination=name,
+                    state="waiting",
+                    updated=at,
+                )
+            )
+            found[name] = int(made.inserted_primary_key[0])  # type: ignore[index]
+    return found
+
+
+def _known_instances(
+    connection: Connection, study_id: int, page: Sequence[InstanceRef]
+) -> tuple[list[InstanceRef], list[Delta]]:
+    """Split a page into what is new, and plan anew what was deleted or has changed at the source since."""
+    i, d = t.instances.c, t.deliveries.c
+    known = {
+        r.sop_uid: r
+        for r in connection.execute(
+            select(i.id, i.sop_uid, i.digest, i.source_state, i.size).where(
+                i.study_id == study_id, i.sop_uid.in_([r.sop_uid for r in page])
+            )
+        )
+    }
+    new: list[InstanceRef] = []
+    deltas: list[Delta] = []
+    for ref in page:
+        row = known.get(ref.sop_uid)
+        if row is None:
+            new.append(ref)
+            continue
+        changed = bool(row.digest and ref.digest and row.digest != ref.digest)
+        if not changed and row.source_state != SourceState.DELETED.value:
+            continue
+        for open_row in connection.execute(
+            select(d.id, d.transfer_id, d.state).where(d.instance_id == row.id, d.state.not_in(CLAIMABLE))
+        ).all():
+            connection.execute(
+                update(t.deliveries)
+                .where(d.id == open_row.id)
+                .values(state=S.PLANNED.value, attempt=0, next_attempt=None, failure_id=None, method=None)
+            )
+            deltas.append(Delta(open_row.transfer_id, S(open_row.state), S.PLANNED, 1, row.size or 0))
+        connection.execute(
+            update(t.instances)
+            .where(i.id == row.id)
+            .values(digest=ref.digest, ref=ref.ref, source_state=SourceState.KEPT.value)
+        )
+    return new, deltas
+
+
+_INSERT_INSTANCE = insert(t.instances)
+_INSERT_DELIVERY = insert(t.deliveries)
+
+
+def _insert(
+    connection: Connection,
+    study_id: int,
+    transfer_ids: Sequence[int],
+    page: Sequence[InstanceRef],
+    at: float,
+    fresh: bool,
+) -> list[Delta]:
+    unique = {ref.sop_uid: ref for ref in page}
+    first = int(connection.execute(select(func.coalesce(func.max(t.instances.c.id), 0))).scalar() or 0) + 1
+    connection.execute(
+        _INSERT_INSTANCE,
+        [
+            {
+                "id": first + n,
+                "study_id": study_id,
+                "sop_uid": ref.sop_uid,
+                "series_uid": ref.series_uid,
+                "sop_class": ref.sop_class,
+                "ref": ref.ref,
+                "size": ref.size,
+                "digest": ref.digest,
+                "transfer_syntax": ref.transfer_syntax,
+                "source_state": "kept",
+            }
+            for n, ref in enumerate(unique.values())
+        ],
+    )
+    connection.execute(
+        _INSERT_DELIVERY,
+        [
+            {
+                "transfer_id": transfer_id,
+                "instance_id": first + n,
+                "state": "planned",
+                "attempt": 0,
+                "planned_at": at,
+            }
+            for transfer_id in transfer_ids
+            for n in range(len(unique))
+        ],
+    )
+    _series_rows(connection, study_id, unique.values())
+    total = sum(ref.size or 0 for ref in unique.values())
+    return [Delta(transfer_id, None, S.PLANNED, len(unique), total) for transfer_id in transfer_ids]
+
+
+def _series_rows(connection: Connection, study_id: int, refs: Any) -> None:
+    named = {ref.series.series_uid: ref.series for ref in refs if ref.series is not None}
+    if not named:
+        return
+    c = t.series.c
+    known = set(connection.scalars(select(c.series_uid).where(c.study_id == study_id, c.series_uid.in_(list(named)))))
+    rows = [
+        {
+            "study_id": study_id,
+            "series_uid": uid,
+            "number": info.number[:16],
+            "modality": info.modality[:16],
+            "description": info.description,
+        }
+        for uid, info in named.items()
+        if uid not in known
+    ]
+    if rows:
+        connection.execute(insert(t.series), rows)
+
+
+STUDY_COLUMNS = [
+    t.studies.c.study_uid, t.studies.c.ref, t.studies.c.patient_name, t.studies.c.patient_id,
+    t.studies.c.birth_date, t.studies.c.sex, t.studies.c.study_date, t.studies.c.study_time,
+    t.studies.c.description, t.studies.c.accession, t.studies.c.modalities,
+]  # fmt: skip
+
+
+def study_of(row: Any) -> StudyInfo:
+    """The study of a row that holds `STUDY_COLUMNS`."""
+    return StudyInfo(
+        study_uid=row.study_uid,
+        ref=row.ref,
+        patient_name=row.patient_name,
+        patient_id=row.patient_id,
+        birth_date=row.birth_date,
+        sex=row.sex,
+        study_date=row.study_date,
+        study_time=row.study_time,
+        description=row.description,
+        accession=row.accession,
+        modalities=tuple(m for m in row.modalities.split("\\") if m),
+    )
+
+
+__all__ = ["CLAIMABLE", "HAS_BYTES", "Deliveries", "Delivery", "Planned", "TransferTask"]

@@ -1,0 +1,347 @@
+"""The ledger's one writer: a thread that commits in batches, so that durability costs little.
+
+A batch is closed after 200 rows or 100 ms, at once when somebody waits for it. Every commit is synced to the
+disk (SQLite WAL, ``synchronous=FULL``); a `Ticket` tells when.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.ledger import schema as t
+from core.model.errors import LedgerError
+from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, EvidenceLevel, study_state
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS = 200
+BATCH_SECONDS = 0.1
+QUEUE_ROWS = 20_000
+HAS_BYTES = frozenset({DeliveryState.SENT, DeliveryState.VERIFIED, DeliveryState.COMMITTED, DeliveryState.SKIPPED})
+
+
+@dataclass(slots=True, frozen=True)
+class Delta:
+    """`count` deliveries of a transfer went from one state to another; `old` is None for new ones."""
+
+    transfer_id: int
+    old: DeliveryState | None
+    new: DeliveryState
+    count: int
+    bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class Counted:
+    """Result of a call together with the deltas that it caused."""
+
+    result: Any
+    deltas: Sequence[Delta]
+
+
+class Ticket:
+    """Becomes done when the batch it belongs to is on the disk."""
+
+    __slots__ = ("_done", "error", "result")
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self.error: LedgerError | None = None
+        self.result: Any = None
+
+    def settle(self, error: LedgerError | None = None) -> None:
+        self.error = error
+        self._done.set()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Wait until durable; gives what the call returned.
+
+        Raises
+        ------
+        LedgerError
+            It could not be written, or not within `timeout` seconds.
+        """
+        if not self._done.wait(timeout):
+            raise LedgerError(
+                "The ledger did not get to the disk in time.",
+                "Check that the disk isn't full and that it answers.",
+                code="ledger-slow",
+            )
+        if self.error:
+            raise self.error
+        return self.result
+
+
+@dataclass(slots=True)
+class _Item:
+    statement: Any
+    rows: Sequence[dict[str, Any]]
+    deltas: Sequence[Delta]
+    call: Callable[[Connection], Any] | None
+    ticket: Ticket | None
+
+
+class Writer:
+    """Takes rows and calls from any thread, in order, and commits them.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    on_commit : Callable[[set[int]], None]
+        Told the transfers whose row changed, after each commit, on the writer's thread.
+    on_trouble : Callable[[LedgerError], None]
+        Told when a commit fails and is tried again (disk full, locked).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_commit: Callable[[set[int]], None] = lambda _ids: None,
+        on_trouble: Callable[[LedgerError], None] = lambda _error: None,
+    ) -> None:
+        self._engine = engine
+        self.on_commit = on_commit
+        self.on_trouble = on_trouble
+        self._cond = threading.Condition()
+        self._items: list[_Item] = []
+        self._rows = 0
+        self._urgent = False
+        self._closing = False
+        self._giving_up = False
+        self._first = 0.0
+        self.commits = 0
+        self.busy_seconds = 0.0
+        with engine.connect() as connection:
+            newest = connection.execute(select(t.transfers.c.revision).order_by(t.transfers.c.revision.desc()).limit(1))
+            self._revision = int(newest.scalar() or 0)
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def rows(
+        self,
+        statement: Any,
+        rows: Sequence[dict[str, Any]],
+        deltas: Sequence[Delta] = (),
+        *,
+        ticket: bool = False,
+    ) -> Ticket | None:
+        """Execute `statement` for each of `rows`; count `deltas` into the transfers' totals."""
+        made = Ticket() if ticket else None
+        self._put(_Item(statement, rows, deltas, None, made), len(rows), urgent=ticket)
+        return made
+
+    def call(self, function: Callable[[Connection], Any], deltas: Sequence[Delta] = ()) -> Ticket:
+        """Run `function(connection)` inside the batch's transaction; its result is the ticket's."""
+        made = Ticket()
+        self._put(_Item(None, (), deltas, function, made), 1, urgent=True)
+        return made
+
+    def do(self, function: Callable[[Connection], Any]) -> Any:
+        """As `call`, and wait until it is durable."""
+        return self.call(function).wait()
+
+    def flush(self) -> None:
+        """Wait until everything given so far is on the disk."""
+        self.call(lambda _connection: None).wait()
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Commit what is queued and stop. What can't be written within `timeout` seconds is given up."""
+        with self._cond:
+            self._closing = True
+            self._cond.notify_all()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._giving_up = True
+            with self._cond:
+                self._cond.notify_all()
+            self._thread.join(5.0)
+
+    def _put(self, item: _Item, rows: int, *, urgent: bool) -> None:
+        with self._cond:
+            while self._rows > QUEUE_ROWS and not self._closing and threading.current_thread() is not self._thread:
+                self._cond.wait(1.0)
+            if self._closing and not self._thread.is_alive():
+                raise LedgerError("The ledger is closed.", code="ledger-closed")
+            if not self._items:
+                self._first = time.monotonic()
+            self._items.append(item)
+            self._rows += rows
+            self._urgent = self._urgent or urgent
+            if urgent or self._rows >= BATCH_ROWS or len(self._items) == 1:
+                self._cond.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._cond:
+                while not self._ready():
+                    if self._items:
+                        self._cond.wait(max(0.001, self._first + BATCH_SECONDS - time.monotonic()))
+                    elif self._closing:
+                        return
+                    else:
+                        self._cond.wait()
+                items, self._items = self._items, []
+                self._rows, self._urgent = 0, False
+                self._cond.notify_all()
+            self._commit_until_done(items)
+
+    def _ready(self) -> bool:
+        if not self._items:
+            return False
+        late = time.monotonic() - self._first >= BATCH_SECONDS
+        return self._urgent or self._closing or self._rows >= BATCH_ROWS or late
+
+    def _commit_until_done(self, items: list[_Item]) -> None:
+        wait = 0.5
+        while True:
+            began = time.perf_counter()
+            try:
+                changed = self._commit(items)
+            except (SQLAlchemyError, OSError) as error:
+                trouble = _trouble(error)
+                if len(items) > 1 and trouble.code == "ledger-refused":
+                    for item in items:  # one bad row must not take the others with it
+                        self._commit_until_done([item])
+                    return
+                if trouble.code == "ledger-refused" or self._giving_up:
+                    log.error("ledger: %s", trouble.sentence, exc_info=error)
+                    for item in items:
+                        if item.ticket:
+                            item.ticket.settle(trouble)
+                    if not any(item.ticket for item in items):
+                        self.on_trouble(trouble)
+                    return
+                self.on_trouble(trouble)
+                with self._cond:
+                    self._cond.wait(wait)
+                wait = min(wait * 2, 5.0)
+                continue
+            self.busy_seconds += time.perf_counter() - began
+            self.commits += 1
+            for item in items:
+                if item.ticket:
+                    item.ticket.settle(item.ticket.error)
+            if changed:
+                self.on_commit(changed)
+            return
+
+    def _commit(self, items: list[_Item]) -> set[int]:
+        with self._engine.begin() as connection:
+            at = 0
+            deltas = [d for item in items for d in item.deltas]
+            while at < len(items):
+                item = items[at]
+                if item.call:
+                    assert item.ticket is not None
+                    try:
+                        result = item.call(connection)
+                        if isinstance(result, Counted):
+                            deltas.extend(result.deltas)
+                            result = result.result
+                        item.ticket.result = result
+                    except LedgerError as error:
+                        item.ticket.error = error
+                    at += 1
+                    continue
+                rows = list(item.rows)
+                at += 1
+                while at < len(items) and items[at].call is None and items[at].statement is item.statement:
+                    rows.extend(items[at].rows)
+                    at += 1
+                if rows:
+                    connection.execute(item.statement, rows)
+            changed, self._revision = count_deltas(connection, deltas, self._revision)
+        return changed
+
+
+def _trouble(error: Exception) -> LedgerError:
+    words = str(getattr(error, "orig", error))
+    if "full" in words or "disk I/O" in words or "readonly" in words or "locked" in words or "unable to open" in words:
+        return LedgerError(
+            "The ledger can't be written; transfers wait until it can.",
+            "Free space on the disk that holds DICOM Ferry's folder, and check that it may be written.",
+            detail=words,
+            code="ledger-unwritable",
+        )
+    return LedgerError("The ledger refused an entry.", detail=words, code="ledger-refused")
+
+
+_BUMP = (
+    update(t.transfers)
+    .where(t.transfers.c.id == bindparam("b_id"))
+    .values(
+        **{n: t.transfers.c[n] + bindparam("b_" + n) for n in COUNT_NAMES},
+        revision=bindparam("b_revision"),
+        updated=bindparam("b_updated"),
+    )
+)
+_STATE = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values(state=bindparam("b_state"))
+_ROW = [
+    t.transfers.c.id,
+    t.transfers.c.needs_person,
+    t.transfers.c.state,
+    *(t.transfers.c[n] for n in COUNT_NAMES),
+]
+
+
+def count_deltas(connection: Connection, deltas: Sequence[Delta], revision: int) -> tuple[set[int], int]:
+    """Add deltas to the transfers' totals and derive their states; gives the changed ids and the last revision."""
+    if not deltas:
+        return set(), revision
+    sums: dict[int, dict[str, int]] = {}
+    for d in deltas:
+        row = sums.setdefault(d.transfer_id, dict.fromkeys(COUNT_NAMES, 0))
+        if d.old is None:
+            row["bytes_total"] += d.bytes
+        else:
+            row[d.old.value] -= d.count
+            if d.old in HAS_BYTES:
+                row["bytes_done"] -= d.bytes
+        row[d.new.value] += d.count
+        if d.new in HAS_BYTES:
+            row["bytes_done"] += d.bytes
+    now = time.time()
+    bumps = []
+    for transfer_id, row in sums.items():
+        revision += 1
+        bumps.append(
+            {
+                "b_id": transfer_id,
+                "b_revision": revision,
+                "b_updated": now,
+                **{"b_" + n: v for n, v in row.items()},
+            }
+        )
+    connection.execute(_BUMP, bumps)
+    derive_states(connection, list(sums), active=True)
+    return set(sums), revision
+
+
+def derive_states(connection: Connection, transfer_ids: Sequence[int], *, active: bool) -> None:
+    """Derive the stored state of transfers from their totals; `active` says that the engine works on them."""
+    for start in range(0, len(transfer_ids), 500):
+        part = transfer_ids[start : start + 500]
+        states = []
+        for row in connection.execute(select(*_ROW).where(t.transfers.c.id.in_(part))):
+            counts = Counts(*row[3:])
+            # A delivery that ends as "sent" belongs to a job that asked for no more; the engine marks such
+            # rows itself, so here more proof is taken to be wanted.
+            state = study_state(
+                counts, active=active, evidence=EvidenceLevel.VERIFIED, needs_person=bool(row.needs_person)
+            )
+            if state.value != row.state:
+                states.append({"b_id": row.id, "b_state": state.value})
+        if states:
+            connection.execute(_STATE, states)
