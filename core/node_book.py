@@ -1,0 +1,320 @@
+"""The node book: which nodes are registered, how they are opened, and what their last diagnosis found."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pydantic import JsonValue, ValidationError
+
+from core.model.diagnosis import DiagnosisStep, Profile, StepResult
+from core.model.errors import ConfigurationError, FerryError, SecretError
+from core.model.fields import explain, secret_fields
+from core.model.job import JOB_UNFINISHED, JobRecord, JobState
+from core.model.node import NodeFields, NodeRecord
+from core.nodes.base import Diagnose, Node, NodeKind, OpenContext
+from core.nodes.registry import node_kinds
+from core.secrets import Secrets, variable_name
+
+_LONGEST_NAME = 64
+
+
+class NodeTable(Protocol):
+    """What the node book uses of the ledger."""
+
+    def nodes(self) -> list[NodeRecord]: ...
+    def node(self, name: str) -> NodeRecord | None: ...
+    def save_node(self, record: NodeRecord) -> None: ...
+    def remove_node(self, name: str) -> None: ...
+    def profile(self, name: str) -> Profile | None: ...
+    def save_profile(self, name: str, profile: Profile) -> None: ...
+    def jobs(self) -> Sequence[JobRecord]: ...
+
+
+class NodeBook:
+    """Registered nodes. Thread-safe as far as the ledger and the keyring are; nothing is cached.
+
+    Fields are kept as given, without those that equal their default and without secrets; secrets go to
+    the keyring before the node is written, so that a node never exists without the secret it was given.
+    """
+
+    def __init__(self, ledger: NodeTable, secrets: Secrets) -> None:
+        self._ledger = ledger
+        self._secrets = secrets
+
+    def all(self) -> list[NodeRecord]:
+        """All nodes, by name."""
+        return sorted(self._ledger.nodes(), key=lambda r: r.name.casefold())
+
+    def get(self, name: str) -> NodeRecord:
+        """The node of this name.
+
+        Raises
+        ------
+        ConfigurationError
+            There is none; the message names those that exist.
+        """
+        record = self._ledger.node(name)
+        if record is None:
+            record = next((r for r in self._ledger.nodes() if r.name.casefold() == name.strip().casefold()), None)
+        if record is None:
+            names = ", ".join(r.name for r in self.all())
+            raise ConfigurationError(
+                f"There is no node “{name}”.",
+                f"Choose one of: {names}." if names else "Add one first: dicom-ferry node add.",
+                code="unknown-node",
+            )
+        return record
+
+    def add(self, kind: str, name: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> NodeRecord:
+        """Register a node.
+
+        Raises
+        ------
+        ConfigurationError
+            The name is taken or unusable, or a field is wrong.
+        SecretError
+            The keyring refuses; nothing was registered.
+        """
+        name = self._new_name(name)
+        checked = self.check(kind, fields, secrets)
+        for field, value in secrets.items():
+            if value:
+                self._secrets.put(name, field, value)
+        record = NodeRecord(name=name, kind=kind, fields=_plain(checked))
+        self._ledger.save_node(record)
+        return record
+
+    def edit(self, name: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> NodeRecord:
+        """Change a node: fields given replace, secrets given replace (an empty one is removed).
+
+        Raises
+        ------
+        ConfigurationError
+        SecretError
+            The keyring refuses; the node stays as it was.
+        """
+        record = self.get(name)
+        checked = self.check(record.kind, {**record.fields, **fields}, secrets)
+        for field, value in secrets.items():
+            if value:
+                self._secrets.put(record.name, field, value)
+            else:
+                self._secrets.remove(record.name, (field,))
+        changed = NodeRecord(name=record.name, kind=record.kind, fields=_plain(checked))
+        self._ledger.save_node(changed)
+        return changed
+
+    def remove(self, name: str) -> None:
+        """Forget a node and its secrets; its studies stay where they are, and so does the ledger's proof.
+
+        Raises
+        ------
+        ConfigurationError
+            An unfinished job uses it.
+        SecretError
+            The keyring refuses; the node stays.
+        """
+        record = self.get(name)
+        users = [j.name or f"job {j.id}" for j in self._ledger.jobs() if _blocks_removal(j) and _uses(j, record.name)]
+        if users:
+            raise ConfigurationError(
+                f"{record.name} is used by {', '.join(f'“{u}”' for u in users)}, which is not finished.",
+                "Finish or cancel that first.",
+                code="node-in-use",
+            )
+        self._secrets.remove(record.name, secret_fields(self.kind(record).Fields))
+        self._ledger.remove_node(record.name)
+
+    def open(self, name: str) -> Node:
+        """The opened node, without talking to it yet. The caller closes it.
+
+        Raises
+        ------
+        ConfigurationError
+            There is no such node, or its saved fields no longer fit its kind.
+        SecretError
+            A secret can't be had from the keyring.
+        """
+        record = self.get(name)
+        fields = self.check(record.kind, record.fields, {})
+
+        def secret(field: str) -> str | None:
+            return self._secrets.get(record.name, field)
+
+        return self.kind(record).open(fields, OpenContext(record.name, secret, self.profile(record.name)))
+
+    def open_draft(self, kind: str, name: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> Node:
+        """A node that is not saved yet, opened to be tried. Secrets not given come from where they are kept."""
+        checked = self.check(kind, fields, secrets)
+
+        def secret(field: str) -> str | None:
+            if field in secrets:
+                return secrets[field] or None
+            return self._secrets.get(name, field) if self._ledger.node(name) is not None else None
+
+        return node_kinds.get(kind).open(checked, OpenContext(name or kind, secret, None))
+
+    def diagnose(self, name: str) -> Iterator[DiagnosisStep]:
+        """Look at a node in named steps, each given as it ends; keeps the dated profile at the end."""
+        record = self.get(name)
+        steps: list[DiagnosisStep] = []
+        facts: tuple[tuple[str, str], ...] = ()
+        try:
+            node = self.open(record.name)
+        except FerryError as error:
+            steps.append(_failed("Set up", error))
+            yield steps[-1]
+        else:
+            try:
+                for step in diagnosis(node):
+                    steps.append(step)
+                    yield step
+                if isinstance(node, Diagnose):
+                    facts = node.facts()
+            finally:
+                node.close()
+        self._ledger.save_profile(record.name, Profile(datetime.now(UTC), tuple(steps), facts))
+
+    def profile(self, name: str) -> Profile | None:
+        """What the last diagnosis found; None where there was none."""
+        return self._ledger.profile(name)
+
+    def kind(self, record: NodeRecord) -> NodeKind:
+        return node_kinds.get(record.kind)
+
+    def address(self, record: NodeRecord) -> str:
+        """Where the node is, in one short line; empty where its saved fields no longer fit."""
+        try:
+            return self.kind(record).address(self.check(record.kind, record.fields, {}))
+        except ConfigurationError:
+            return ""
+
+    def warnings(self, kind: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> list[str]:
+        """Sentences a person should read before these fields are saved."""
+        checked = self.check(kind, fields, secrets)
+        return node_kinds.get(kind).warnings(checked, has_secret=any(secrets.values()))
+
+    def has_secret(self, name: str, field: str) -> bool:
+        """Whether this secret is kept (or given by the environment).
+
+        Raises
+        ------
+        SecretError
+        """
+        return self._secrets.get(name, field) is not None
+
+    def check(self, kind: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> NodeFields:
+        """Fields as their kind's model, without the secrets' values.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the fields by their titles.
+        """
+        model = node_kinds.get(kind).Fields
+        allowed = secret_fields(model)
+        stray = [f for f in fields if f in allowed and fields[f]]
+        if stray:
+            raise ConfigurationError(
+                f"“{stray[0]}” is a secret and is never kept among the fields.", "Give it as a secret.", code="secret"
+            )
+        unknown = [s for s in secrets if s not in allowed]
+        if unknown:
+            known = ", ".join(allowed)
+            raise ConfigurationError(
+                f"A node of the kind {kind} has no secret “{unknown[0]}”.",
+                f"Its secrets are: {known}." if known else "It has no secrets.",
+                code="secret",
+            )
+        plain = {k: v for k, v in fields.items() if k not in allowed}
+        try:
+            model.model_validate({**plain, **{k: v for k, v in secrets.items() if v}})
+            return model.model_validate(plain)
+        except ValidationError as error:
+            raise explain(error, model) from error
+
+    def need_keyring(self, name: str, secrets: Mapping[str, str]) -> None:
+        """Refuse to go on where a secret would be forgotten when this process ends (the command line's case).
+
+        Raises
+        ------
+        SecretError
+            Naming the environment variable to set instead.
+        """
+        status = self._secrets.status()
+        wanted = [field for field, value in secrets.items() if value]
+        if wanted and not status.available:
+            variables = " and ".join(variable_name(name, field) for field in wanted)
+            raise SecretError(
+                f"{status.sentence} The secret of {name} can't be kept, so nothing was changed.",
+                f"Leave out --secret-stdin and set the environment variable {variables} whenever DICOM Ferry runs. "
+                f"{status.next_step}",
+                code="no-keyring",
+            )
+
+    def _new_name(self, name: str) -> str:
+        name = unicodedata.normalize("NFC", name.strip())
+        if not 1 <= len(name) <= _LONGEST_NAME:
+            raise _bad_name(f"A node's name has 1 to {_LONGEST_NAME} characters.")
+        if name.startswith("-") or any(c in ',;:"/\\<>|*?' or not c.isprintable() for c in name):
+            raise _bad_name(f"“{name}” can't be a node's name.")
+        if not any(c.isalnum() for c in name):
+            raise _bad_name("A node's name needs a letter or a digit.")
+        for record in self._ledger.nodes():
+            if record.name == name:
+                raise ConfigurationError(
+                    f"There is a node “{name}” already.",
+                    "Choose another name, or change that one: dicom-ferry node edit.",
+                    code="node-exists",
+                )
+            if variable_name(record.name) == variable_name(name):
+                # Also for safety: both would take their password from the same environment variable.
+                raise ConfigurationError(
+                    f"“{name}” is too much like “{record.name}”.",
+                    "Choose a name that differs in more than case and signs.",
+                    code="node-exists",
+                )
+        return name
+
+
+def diagnosis(node: Node) -> Iterator[DiagnosisStep]:
+    """The steps of a node's own diagnosis, or whether it is there, for one that has none."""
+    if isinstance(node, Diagnose):
+        yield from node.diagnose()
+        return
+    try:
+        node.probe()
+    except FerryError as error:
+        yield _failed("It answers", error)
+    else:
+        yield DiagnosisStep("It answers", StepResult.OK)
+
+
+def _failed(name: str, error: FerryError) -> DiagnosisStep:
+    return DiagnosisStep(name, StepResult.FAILED, error.sentence, error.next_step, error.detail)
+
+
+def _plain(fields: NodeFields) -> dict[str, JsonValue]:
+    dumped: dict[str, JsonValue] = fields.model_dump(
+        mode="json", exclude=set(secret_fields(type(fields))), exclude_defaults=True
+    )
+    return dumped
+
+
+def _blocks_removal(job: JobRecord) -> bool:
+    return job.state in JOB_UNFINISHED or (job.state is JobState.FINISHED and job.follow)
+
+
+def _uses(job: JobRecord, name: str) -> bool:
+    used = {*job.sources, *job.destinations}
+    fallback = job.fields.get("fallback")
+    return name in used or fallback == name
+
+
+def _bad_name(sentence: str) -> ConfigurationError:
+    return ConfigurationError(
+        sentence, "Use letters, digits, spaces, points, dashes or brackets, such as “MRI 2 (west)”.", code="node-name"
+    )
