@@ -1,0 +1,130 @@
+"""Where the real servers of the tests are installed, and how each one is started.
+
+Two Orthanc versions are used side by side. Whichever the machine's own package gives is taken from
+``/usr/sbin/Orthanc``; the other ones lie unpacked in a cache folder (``make servers`` puts them there)
+and are run by their own dynamic loader with their own libraries, so neither root nor a chroot is needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ORTHANC_VERSIONS = ("1.10", "1.12")
+
+
+class ServerMissingError(Exception):
+    """A real server that the tests need is not installed. Tests fail by it, they never skip."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not installed. Run `make servers`, then start the tests again.")
+
+
+@dataclass(frozen=True)
+class OrthancProgram:
+    """One installed Orthanc: how to start it and where its plugins lie."""
+
+    command: tuple[str, ...]
+    plugins: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def plugin(self, name: str) -> Path:
+        """The plugin's shared library, e.g. ``OrthancDicomWeb``."""
+        found = sorted(self.plugins.glob(f"lib{name}.so*"))
+        if not found:
+            raise ServerMissingError(f"The Orthanc plugin {name} ({self.plugins})")
+        return found[0]
+
+
+def server_folders() -> list[Path]:
+    """The folders in which unpacked servers are looked for, in this order."""
+    named = os.environ.get("DICOM_FERRY_SERVERS")
+    if named:
+        return [Path(named)]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return [Path("/opt/dicom-ferry-servers"), cache / "dicom-ferry-servers"]
+
+
+@functools.cache
+def orthanc_program(version: str) -> OrthancProgram:
+    """The Orthanc whose version starts with ``version`` ("1.10" or "1.12").
+
+    Raises
+    ------
+    ServerMissingError
+        It is not installed on this machine.
+    """
+    for folder in server_folders():
+        unpacked = folder / f"orthanc-{version}"
+        if (unpacked / "usr/sbin/Orthanc").exists():
+            return _unpacked_orthanc(unpacked)
+    installed = Path("/usr/sbin/Orthanc")
+    if installed.exists() and _reported_version(installed).startswith(f"{version}."):
+        return OrthancProgram((str(installed),), Path("/usr/share/orthanc/plugins"))
+    raise ServerMissingError(f"Orthanc {version}")
+
+
+def required_program(name: str) -> str:
+    """The full path of an installed program such as ``Xvfb`` or ``gnome-keyring-daemon``."""
+    found = shutil.which(name)
+    if found is None:
+        raise ServerMissingError(name)
+    return found
+
+
+def _unpacked_orthanc(root: Path) -> OrthancProgram:
+    loader = next(iter(sorted(root.glob("usr/lib*/**/ld-linux-*.so.*"))), None)
+    if loader is None:
+        raise ServerMissingError(f"The dynamic loader in {root}")
+    libraries = [loader.resolve().parent, root / "usr/lib", *sorted(root.glob("usr/lib/*-linux-gnu*"))]
+    environment = {}
+    # The packages' data files are at absolute paths; these two are the ones that Orthanc reads.
+    dictionary = next(iter(sorted(root.glob("usr/share/*dcmtk*/dicom.dic"))), None)
+    if dictionary is not None:
+        environment["DCMDICTPATH"] = str(dictionary)
+    converters = next(iter(sorted(root.glob("usr/lib/*-linux-gnu*/gconv"))), None)
+    if converters is not None:
+        environment["GCONV_PATH"] = str(converters)
+    path = ":".join(dict.fromkeys(str(library) for library in libraries))
+    command = (str(loader), "--library-path", path, str(root / "usr/sbin/Orthanc"))
+    return OrthancProgram(command, root / "usr/share/orthanc/plugins", environment)
+
+
+def _reported_version(orthanc: Path) -> str:
+    result = subprocess.run([orthanc, "--version"], capture_output=True, text=True, check=False, timeout=30)
+    found = re.search(r"\d+\.\d+\.\d+", result.stdout + result.stderr)
+    return found.group() if found else ""
+
+
+def free_port() -> int:
+    """A free TCP port of loopback that no outgoing connection can take.
+
+    Below the ephemeral range (32768 and up on Linux), so that a server that is stopped and started again
+    in a test finds its port still free.
+    """
+    chooser = random.SystemRandom()
+    for _ in range(1000):
+        port = chooser.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
+def scratch_root() -> Path | None:
+    """The folder for the servers' data: memory where there is plenty of it, else the usual temporary one."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30:
+        return memory
+    return None
