@@ -101,6 +101,8 @@ class Discovery:
     wait : Callable[[float], bool]
         Waits so many seconds; False when the job is to stop now.
     abort : Abort
+    listed : Callable[[str], bool]
+        Whether a study, by its Study Instance UID, was wholly listed earlier in this pass.
     """
 
     source: Node
@@ -109,6 +111,7 @@ class Discovery:
     follow: bool
     wait: Callable[[float], bool]
     abort: Abort
+    listed: Callable[[str], bool]
 
 
 class JobKind(ABC):

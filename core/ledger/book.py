@@ -130,6 +130,10 @@ class Book(LedgerPart):
                 c.job_id == row.id, c.pass_number == row.pass_number
             )
         ).one()
+        o = t.cursors.c
+        left_out = connection.execute(
+            select(func.sum(o.left_out)).where(o.job_id == row.id, o.left_out_pass == row.pass_number)
+        ).scalar()
         return JobRecord(
             id=row.id,
             name=row.name,
@@ -144,7 +148,7 @@ class Book(LedgerPart):
             planning=row.planning,
             counts=Counts(*(int(v) for v in sums[1:])),
             studies=int(sums[0]),
-            left_out=row.left_out,
+            left_out=int(left_out or 0),
             note=row.note,
             problem=row.problem,
         )
@@ -190,7 +194,6 @@ class Book(LedgerPart):
                         pass_number=t.jobs.c.pass_number + 1,
                         state=JobState.RUNNING.value,
                         planning=True,
-                        left_out=0,
                         note="",
                         problem="",
                         started=now(),
@@ -201,13 +204,17 @@ class Book(LedgerPart):
             )
         )
 
-    def add_left_out(self, job_id: int, count: int) -> None:
-        self.writer.call(
-            lambda c: (
-                c.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(left_out=t.jobs.c.left_out + count))
-                and None
-            )
-        )
+    def set_left_out(self, job_id: int, pass_number: int, source: str, count: int) -> None:
+        """How many instances of a source a filter has left out in this pass."""
+        self._set_cursor(job_id, source, {"left_out": count, "left_out_pass": pass_number})
+
+    def left_out(self, job_id: int, pass_number: int, source: str) -> int:
+        c = t.cursors.c
+        with self.reading() as connection:
+            found = connection.execute(
+                select(c.left_out).where(c.job_id == job_id, c.source == source, c.left_out_pass == pass_number)
+            ).scalar()
+        return int(found or 0)
 
     def remove_job(self, job_id: int) -> None:
         """Remove a job with everything known about it. Refused while it is unfinished."""
@@ -242,14 +249,17 @@ class Book(LedgerPart):
         if inventoried_pass is not None:
             values["inventoried_pass"] = inventoried_pass
 
+        if values:
+            self._set_cursor(job_id, source, values)
+
+    def _set_cursor(self, job_id: int, source: str, values: dict[str, Any]) -> None:
         def write(connection: Connection) -> None:
             c = t.cursors.c
             done = connection.execute(update(t.cursors).where(c.job_id == job_id, c.source == source).values(**values))
             if done.rowcount == 0:
                 connection.execute(insert(t.cursors).values(job_id=job_id, source=source, **values))
 
-        if values:
-            self.writer.call(write)
+        self.writer.call(write)
 
     # commands -------------------------------------------------------------------------------------------
 

@@ -11,11 +11,12 @@ from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
 from core.ledger.writer import HAS_BYTES, Counted, Delta, Ticket, derive_states
-from core.model.outcome import DeliveryState, Evidence, Failure, FailureClass, SourceState
+from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, Evidence, Failure, FailureClass, SourceState
 from core.model.study import InstanceRef, StudyInfo
 
 S = DeliveryState
 CLAIMABLE = (S.PLANNED.value, S.SENDING.value, S.SENT.value)
+UNSENT = (S.PLANNED.value, S.SENDING.value)
 
 
 @dataclass(slots=True)
@@ -168,9 +169,15 @@ class Deliveries(LedgerPart):
 
     # claiming -------------------------------------------------------------------------------------------
 
-    def open_transfers(self, job_id: int, pass_number: int, source: str, destination: str) -> list[int]:
-        """Transfers of a route that still have something to do, in the order of priority and planning."""
+    def open_transfers(
+        self, job_id: int, pass_number: int, source: str, destination: str, *, sent: bool = True
+    ) -> list[int]:
+        """Transfers of a route that still have something to do, in the order of priority and planning.
+
+        `sent` counts what was sent and not proved as open (a job that asks for no proof passes False).
+        """
         c = t.transfers.c
+        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
         with self.reading() as connection:
             return list(
                 connection.scalars(
@@ -180,7 +187,7 @@ class Deliveries(LedgerPart):
                         c.pass_number == pass_number,
                         c.source == source,
                         c.destination == destination,
-                        (c.planned + c.sending + c.sent) > 0,
+                        still > 0,
                     )
                     .order_by(c.priority.desc(), c.id)
                 )
@@ -213,7 +220,7 @@ class Deliveries(LedgerPart):
             attempt=row.attempt,
         )
 
-    def claim(self, transfer_id: int, after: int, limit: int, at: float) -> list[Delivery]:
+    def claim(self, transfer_id: int, after: int, limit: int, at: float, *, sent: bool = True) -> list[Delivery]:
         """The next deliveries of a transfer that are due, by key, from `after` on."""
         d, i = t.deliveries.c, t.instances.c
         with self.reading() as connection:
@@ -229,7 +236,7 @@ class Deliveries(LedgerPart):
                 .where(
                     d.transfer_id == transfer_id,
                     d.id > after,
-                    d.state.in_(CLAIMABLE),
+                    d.state.in_(CLAIMABLE if sent else UNSENT),
                     (d.next_attempt.is_(None)) | (d.next_attempt <= at),
                 )
                 .order_by(d.id)
@@ -259,13 +266,13 @@ class Deliveries(LedgerPart):
             for r in rows
         ]
 
-    def next_due(self, transfer_id: int) -> tuple[int, float | None]:
+    def next_due(self, transfer_id: int, *, sent: bool = True) -> tuple[int, float | None]:
         """How many deliveries are still open, and when the next of them is due (None: at once)."""
         d = t.deliveries.c
         with self.reading() as connection:
             row = connection.execute(
                 select(func.count(), func.min(func.coalesce(d.next_attempt, 0.0))).where(
-                    d.transfer_id == transfer_id, d.state.in_(CLAIMABLE)
+                    d.transfer_id == transfer_id, d.state.in_(CLAIMABLE if sent else UNSENT)
                 )
             ).one()
         due = row[1]
@@ -467,31 +474,87 @@ class Deliveries(LedgerPart):
             )
         return [Delta(transfer_id, DeliveryState(r[0]), new, int(r[1]), int(r[2])) for r in found]
 
-    def note(self, transfer_id: int, **values: Any) -> None:
-        """Set path, path_reason, reason, started, priority, next_attempt or state of a transfer."""
-        self.writer.call(
-            lambda c: c.execute(update(t.transfers).where(t.transfers.c.id == transfer_id).values(**values)) and None,
-            [Delta(transfer_id, S.PLANNED, S.PLANNED, 0, 0)],  # so that followers see the row change
-        )
+    def note(self, transfer_id: int, **values: Any) -> Ticket:
+        """Set path, path_reason, reason, started, priority or next_attempt of a transfer."""
 
-    def rest(self, transfer_ids: Sequence[int], deltas: bool = True) -> Ticket:
-        """The engine has let go of these transfers: derive their states as such."""
-
-        def write(connection: Connection) -> None:
-            derive_states(connection, list(transfer_ids), active=False)
+        def write(connection: Connection) -> Counted:
+            connection.execute(update(t.transfers).where(t.transfers.c.id == transfer_id).values(**values))
+            return Counted(None, touched=(transfer_id,))
 
         return self.writer.call(write)
 
-    # deleting at the source -----------------------------------------------------------------------------
+    def rest(self, transfer_ids: Sequence[int]) -> Ticket:
+        """The engine has let go of these transfers: derive their states as such."""
 
-    def study_is_settled(self, study_id: int) -> bool:
-        """Whether no delivery of a study is open any more, at any destination."""
+        def write(connection: Connection) -> Counted:
+            derive_states(connection, list(transfer_ids), active=False)
+            return Counted(None, touched=transfer_ids)
+
+        return self.writer.call(write)
+
+    def begun_transfers(self, job_id: int, pass_number: int) -> list[int]:
+        """Transfers with something between planned and proved."""
         c = t.transfers.c
         with self.reading() as connection:
-            left = connection.execute(
-                select(func.sum(c.planned + c.sending + c.sent)).where(c.study_id == study_id)
-            ).scalar()
-        return not left
+            return list(
+                connection.scalars(
+                    select(c.id).where(c.job_id == job_id, c.pass_number == pass_number, (c.sending + c.sent) > 0)
+                )
+            )
+
+    def all_open_transfers(self, job_id: int, pass_number: int) -> list[int]:
+        """Transfers of all routes that still have something to do."""
+        c = t.transfers.c
+        with self.reading() as connection:
+            return list(
+                connection.scalars(
+                    select(c.id).where(
+                        c.job_id == job_id, c.pass_number == pass_number, (c.planned + c.sending + c.sent) > 0
+                    )
+                )
+            )
+
+    def transfers_with(self, job_id: int, pass_number: int, states: Sequence[DeliveryState]) -> list[int]:
+        """Transfers that have deliveries in one of these states."""
+        c = t.transfers.c
+        total = sum((c[s.value] for s in states[1:]), c[states[0].value])
+        with self.reading() as connection:
+            return list(
+                connection.scalars(
+                    select(c.id).where(c.job_id == job_id, c.pass_number == pass_number, total > 0).order_by(c.id)
+                )
+            )
+
+    # deleting at the source -----------------------------------------------------------------------------
+
+    def study_is_done(self, study_id: int, *, sent: bool = True) -> bool:
+        """Whether a study is wholly listed and none of its deliveries is open any more, at any destination."""
+        c, s = t.transfers.c, t.studies.c
+        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
+        with self.reading() as connection:
+            row = connection.execute(
+                select(func.min(s.listed), func.sum(still)).join(t.studies, s.id == c.study_id).where(s.id == study_id)
+            ).one()
+        return row[0] is not None and not row[1]
+
+    def source_of(self, study_id: int) -> str | None:
+        """The source node of a study."""
+        with self.reading() as connection:
+            return connection.execute(select(t.studies.c.source).where(t.studies.c.id == study_id)).scalar()
+
+    def study_outcome(self, study_id: int) -> tuple[StudyInfo, Counts] | None:
+        """A study and the counts of all of its deliveries together."""
+        c = t.transfers.c
+        with self.reading() as connection:
+            row = connection.execute(
+                select(*STUDY_COLUMNS, *(func.sum(c[n]).label(n) for n in COUNT_NAMES))
+                .join(t.studies, t.studies.c.id == c.study_id)
+                .where(c.study_id == study_id)
+                .group_by(t.studies.c.id)
+            ).first()
+        if row is None:
+            return None
+        return study_of(row), Counts(*(int(getattr(row, n)) for n in COUNT_NAMES))
 
     def deletable(self, study_id: int, after: int, limit: int) -> list[tuple[int, InstanceRef]]:
         """Instances whose every delivery is proved, and that are still at the source; with proof's digest.
@@ -554,9 +617,10 @@ class Deliveries(LedgerPart):
             lambda c: c.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=now())) and None
         )
 
-    def unsettled_studies(self, job_id: int, pass_number: int) -> list[int]:
+    def unsettled_studies(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
         """Studies whose deliveries are all done but that were not settled yet (a stop came in between)."""
         s, c = t.studies.c, t.transfers.c
+        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
         with self.reading() as connection:
             return list(
                 connection.scalars(
@@ -569,7 +633,7 @@ class Deliveries(LedgerPart):
                         s.listed.is_not(None),
                     )
                     .group_by(s.id)
-                    .having(func.sum(c.planned + c.sending + c.sent) == 0)
+                    .having(func.sum(still) == 0)
                 )
             )
 

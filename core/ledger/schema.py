@@ -52,7 +52,6 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("pass_number", Integer, nullable=False),
     Column("planning", Boolean, nullable=False, default=True),
-    Column("left_out", BigInteger, nullable=False, default=0),
     Column("note", Text, nullable=False, default=""),
     Column("problem", Text, nullable=False, default=""),
     Column("created", Float, nullable=False),
@@ -67,6 +66,8 @@ cursors = Table(
     Column("source", String(64), primary_key=True),
     Column("cursor", BigInteger),
     Column("inventoried_pass", Integer, nullable=False, default=0),
+    Column("left_out", BigInteger, nullable=False, default=0),
+    Column("left_out_pass", Integer, nullable=False, default=0),
 )
 
 studies = Table(

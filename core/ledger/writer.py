@@ -41,10 +41,11 @@ class Delta:
 
 @dataclass(slots=True, frozen=True)
 class Counted:
-    """Result of a call together with the deltas that it caused."""
+    """Result of a call together with the deltas that it caused, and other transfers that it changed."""
 
     result: Any
-    deltas: Sequence[Delta]
+    deltas: Sequence[Delta] = ()
+    touched: Sequence[int] = ()
 
 
 class Ticket:
@@ -241,6 +242,7 @@ class Writer:
         with self._engine.begin() as connection:
             at = 0
             deltas = [d for item in items for d in item.deltas]
+            touched: set[int] = set()
             while at < len(items):
                 item = items[at]
                 if item.call:
@@ -249,6 +251,7 @@ class Writer:
                         result = item.call(connection)
                         if isinstance(result, Counted):
                             deltas.extend(result.deltas)
+                            touched.update(result.touched)
                             result = result.result
                         item.ticket.result = result
                     except LedgerError as error:
@@ -263,6 +266,10 @@ class Writer:
                 if rows:
                     connection.execute(item.statement, rows)
             changed, self._revision = count_deltas(connection, deltas, self._revision)
+            for transfer_id in touched - changed:
+                self._revision += 1
+                connection.execute(_TOUCH, {"b_id": transfer_id, "b_revision": self._revision})
+            changed |= touched
         return changed
 
 
@@ -287,6 +294,7 @@ _BUMP = (
         updated=bindparam("b_updated"),
     )
 )
+_TOUCH = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values(revision=bindparam("b_revision"))
 _STATE = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values(state=bindparam("b_state"))
 _ROW = [
     t.transfers.c.id,

@@ -75,6 +75,11 @@ class Node(ABC):
     name: str
     fields: NodeFields
 
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, normalised, so that two names of one place are equal (URL, resolved folder)."""
+
     @abstractmethod
     def probe(self) -> None:
         """Ask with one connection whether it is there (and lets us in); raises a `FerryError` when not."""
@@ -137,6 +142,10 @@ class Read(Protocol):
     def source_digests(self, instances: Sequence[InstanceRef], *, abort: Abort | None = None) -> dict[str, str]:
         """The node's own MD5 of each file, by SOP Instance UID; what it can't tell is left out."""
 
+    @property
+    def keeps_digests(self) -> bool:
+        """Whether `source_digests` tells digests that the node keeps; False where it would have to read the files."""
+
 
 @runtime_checkable
 class Write(Protocol):
@@ -166,6 +175,16 @@ class Confirm(Protocol):
     @property
     def digests_in_bulk(self) -> bool:
         """Whether digests of many instances cost one request."""
+
+
+@runtime_checkable
+class Commit(Protocol):
+    """Storage commitment (PS3.4 Annex J)."""
+
+    def commit(
+        self, study: StudyInfo, instances: Sequence[InstanceRef], *, abort: Abort | None = None
+    ) -> dict[str, str]:
+        """Ask the node to take over these instances; the failure reason by SOP Instance UID, empty where committed."""
 
 
 @runtime_checkable

@@ -1,0 +1,492 @@
+"""The engine: one for each home folder. Reads commands, runs jobs, and tells what happens.
+
+Plain Python: `run` is a loop for a thread of the caller's (a QThread in the window, the main thread of an
+unattended engine). All work is done by lanes, planners and the ledger's writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from core.engine.gate import Gate
+from core.engine.job_run import JobRun, Progress
+from core.jobs.base import TransferKind
+from core.jobs.registry import job_kinds
+from core.ledger.book import Command, Verb
+from core.ledger.ledger import Ledger
+from core.model.errors import ConfigurationError, FerryError, LedgerError
+from core.model.events import (
+    EngineChanged,
+    Event,
+    JobChanged,
+    LogLevel,
+    NodeChanged,
+    NodeHealth,
+    StudyChanged,
+    TransferRow,
+)
+from core.model.job import JobRecord, JobState
+from core.model.outcome import DeliveryState
+from core.nodes.base import Node
+
+log = logging.getLogger(__name__)
+
+TICK = 0.1
+COMMANDS_EVERY = 0.25
+ROW_EVERY = 0.2  # seconds between two events of one row
+ROWS_A_TICK = 300
+SPEED_WINDOW = 5.0
+RESUMED = frozenset({JobState.RUNNING, JobState.STOPPED})
+
+
+def local_now() -> datetime:
+    """Wall-clock time of this computer."""
+    return datetime.now().astimezone()
+
+
+class Engine:
+    """Runs jobs until stopped.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    open_node : Callable[[str], Node]
+        Opens a registered node by name.
+    on_event : Callable[[Event], None]
+        Told what happens, from several threads.
+    only : frozenset[int] | None
+        Take up only these unfinished jobs at the start (a command line that runs one job); None takes up all.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        open_node: Callable[[str], Node],
+        on_event: Callable[[Event], None],
+        *,
+        only: frozenset[int] | None = None,
+        clock: Callable[[], datetime] = local_now,
+    ) -> None:
+        self.ledger = ledger
+        self._open_node = open_node
+        self._on_event = on_event
+        self._only = only
+        self._clock = clock
+        self._gates: dict[str, Gate] = {}
+        self._runs: dict[int, JobRun] = {}
+        self._moving: dict[int, threading.Thread] = {}  # jobs that are being stopped
+        self._lock = threading.Lock()
+        self._gate_lock = threading.Lock()
+        self._changed: dict[int, float] = {}
+        self._speeds: dict[int, deque[tuple[float, int]]] = {}
+        self._said: dict[int, JobChanged] = {}
+        self._jobs_to_say: set[int] = set()
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._next_commands = 0.0
+        self._next_jobs = 0.0
+        self._engine_said: EngineChanged | None = None
+        self._idle_since: datetime | None = local_now()
+        ledger.writer.on_commit = self._committed
+        ledger.writer.on_trouble = self._ledger_trouble
+        self._trouble_said = 0.0
+
+    # the loop -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until `stop`; then settle the instances in flight and let go of the nodes."""
+        try:
+            self._take_up()
+            while not self._stop.is_set():
+                self._turn()
+                self._wake.wait(TICK)
+                self._wake.clear()
+        finally:
+            self._shut_down()
+
+    def stop(self) -> None:
+        """Ask the loop to end; returns at once."""
+        self._stop.set()
+        self._wake.set()
+
+    def nudge(self) -> None:
+        """A command was written: look for it now."""
+        self._next_commands = 0.0
+        self._wake.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_commands:
+            self._next_commands = now + COMMANDS_EVERY
+            self._read_commands()
+        for gate in list(self._gates.values()):
+            gate.probe_if_due()
+        for job_id, run in list(self._runs.items()):
+            if job_id not in self._moving:
+                self._look_after(job_id, run)
+        for job_id in [k for k, thread in self._moving.items() if not thread.is_alive()]:
+            del self._moving[job_id]
+        self._say_rows(now)
+        if now >= self._next_jobs:
+            self._next_jobs = now + 0.5
+            self._say_jobs()
+            self._say_engine()
+
+    def _take_up(self) -> None:
+        for job in self.ledger.jobs():
+            if job.state in RESUMED and (self._only is None or job.id in self._only):
+                self._start(job.id)
+
+    def _shut_down(self) -> None:
+        for thread in list(self._moving.values()):
+            thread.join(40.0)
+        stoppers = []
+        for job_id, run in list(self._runs.items()):
+            thread = threading.Thread(target=run.stop, name=f"stop-{job_id}", daemon=True)
+            thread.start()
+            stoppers.append((job_id, thread))
+        for job_id, thread in stoppers:
+            thread.join(45.0)
+            self.ledger.update_job(job_id, state=JobState.STOPPED.value)
+        self._runs.clear()
+        self._next_jobs = 0.0
+        self._say_rows(time.monotonic() + 1.0)
+        self._say_jobs()
+        for gate in self._gates.values():
+            gate.node.close()
+        self._gates.clear()
+        self._on_event(EngineChanged(False, 0.0, self.ledger.unconfirmed_studies(), 0))
+
+    # commands -------------------------------------------------------------------------------------------
+
+    def _read_commands(self) -> None:
+        done = []
+        for command in self.ledger.open_commands():
+            if command.job_id in self._moving:
+                continue  # when it has started or stopped
+            try:
+                self._obey(command)
+            except FerryError as error:
+                self.ledger.add_log(LogLevel.ERROR, str(error), job_id=command.job_id, detail=error.detail)
+                if command.job_id is not None:
+                    self._note_problem(command.job_id, str(error))
+            done.append(command.id)
+        if done:
+            self.ledger.handled(done)
+            self._next_jobs = 0.0
+
+    def _obey(self, command: Command) -> None:
+        job_id = command.job_id
+        if command.verb is Verb.NODE_CHANGED:
+            self._renew_nodes()
+            return
+        if job_id is None and command.transfer_id is not None:
+            row = self.ledger.transfer(command.transfer_id)
+            job_id = row.job_id if row else None
+        if job_id is None:
+            return
+        self._jobs_to_say.add(job_id)
+        verb = command.verb
+        if verb in (Verb.START, Verb.RESUME):
+            self._start(job_id)
+        elif verb is Verb.PAUSE:
+            self._stop_run(job_id, JobState.PAUSED, cancel=False)
+        elif verb is Verb.CANCEL:
+            self._stop_run(job_id, JobState.CANCELLED, cancel=True)
+        elif verb is Verb.REMOVE:
+            self.ledger.remove_job(job_id)
+        elif verb is Verb.RETRY:
+            states = [DeliveryState.FAILED, DeliveryState.CANCELLED]
+            self._retry(job_id, self.ledger.transfers_with(job_id, self._job(job_id).pass_number, states))
+        elif command.transfer_id is not None:
+            self._obey_transfer(verb, job_id, command.transfer_id)
+
+    def _obey_transfer(self, verb: Verb, job_id: int, transfer_id: int) -> None:
+        if verb is Verb.RETRY_TRANSFER:
+            self._retry(job_id, [transfer_id])
+        elif verb is Verb.OVERWRITE_TRANSFER:
+            self._retry(job_id, [transfer_id], overwrite=True)
+        elif job_id in self._runs:
+            if verb is Verb.PRIORITISE_TRANSFER:
+                self._runs[job_id].prioritise(transfer_id)
+            elif verb is Verb.CANCEL_TRANSFER:
+                self._runs[job_id].cancel_transfer(transfer_id)
+        elif verb is Verb.CANCEL_TRANSFER:
+            self.ledger.close_open(transfer_id, DeliveryState.CANCELLED).wait()
+
+    def _retry(self, job_id: int, transfer_ids: list[int], *, overwrite: bool = False) -> None:
+        """Plan again what failed or was cancelled; with `overwrite` also what is different at the destination."""
+        states = [DeliveryState.FAILED, DeliveryState.CANCELLED]
+        if overwrite:
+            states.append(DeliveryState.CONFLICT)
+        for transfer_id in transfer_ids:
+            self.ledger.reopen(transfer_id, states, overwrite=overwrite).wait()
+        run = self._runs.get(job_id)
+        if run is None:
+            self._start(job_id)
+            return
+        for transfer_id in transfer_ids:
+            run.offer(transfer_id, first=len(transfer_ids) == 1, restart=True)
+
+    def _job(self, job_id: int) -> JobRecord:
+        job = self.ledger.job(job_id)
+        if job is None:
+            raise ConfigurationError(f"There is no job {job_id}.", "See the jobs page, or `dicom-ferry job list`.")
+        return job
+
+    # starting and stopping ------------------------------------------------------------------------------
+
+    def _start(self, job_id: int) -> None:
+        """Start a job on a thread of its own: opening nodes may wait for the keyring."""
+        if job_id in self._runs or job_id in self._moving:
+            return
+        self._job(job_id)
+        thread = threading.Thread(target=lambda: self._start_now(job_id), name=f"start-job-{job_id}", daemon=True)
+        self._moving[job_id] = thread
+        thread.start()
+
+    def _start_now(self, job_id: int) -> None:
+        self._jobs_to_say.add(job_id)
+        try:
+            job = self._job(job_id)
+            kind = job_kinds.get(job.kind)
+            if not isinstance(kind, TransferKind):
+                raise ConfigurationError(f"Jobs of the kind “{job.kind}” can't be run by this version.")
+            fields = kind.Fields.model_validate(job.fields)
+            run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock)
+            kind.check(fields, {name: gate.node for name, gate in run.gates.items()}, follow=job.follow)
+            self.ledger.update_job(
+                job_id,
+                state=JobState.RUNNING.value,
+                started=job.started.timestamp() if job.started else time.time(),
+                finished=None,
+                note="",
+                problem="",
+            )
+            run.start()
+            self._runs[job_id] = run
+        except FerryError as error:
+            self._cannot_start(job_id, str(error), error.detail)
+        except Exception as error:
+            log.exception("job %s", job_id)
+            self._cannot_start(
+                job_id, "This job could not be started: something went wrong inside DICOM Ferry.", repr(error)
+            )
+
+    def _cannot_start(self, job_id: int, sentence: str, detail: str) -> None:
+        self.ledger.add_log(LogLevel.ERROR, sentence, job_id=job_id, detail=detail)
+        self.ledger.update_job(
+            job_id, problem=sentence, state=JobState.FINISHED.value, finished=time.time(), planning=False
+        )
+        self._jobs_to_say.add(job_id)
+
+    def _stop_run(self, job_id: int, state: JobState, *, cancel: bool) -> None:
+        run = self._runs.get(job_id)
+        if run is None:
+            job = self._job(job_id)
+            if cancel and job.state not in (JobState.FINISHED, JobState.SAVED):
+                for transfer_id in self.ledger.all_open_transfers(job_id, job.pass_number):
+                    self.ledger.close_open(transfer_id, DeliveryState.CANCELLED).wait()
+                self.ledger.update_job(job_id, state=state.value, finished=time.time())
+            elif not cancel and job.state in RESUMED:
+                self.ledger.update_job(job_id, state=state.value)
+            return
+        run.hold()
+
+        def work() -> None:
+            if cancel:
+                run.cancel()
+                self.ledger.update_job(job_id, state=state.value, finished=time.time(), planning=False, note="")
+            else:
+                run.stop()
+                self.ledger.update_job(job_id, state=state.value, note="")
+            self._runs.pop(job_id, None)
+            self._jobs_to_say.add(job_id)
+
+        thread = threading.Thread(target=work, name=f"stop-job-{job_id}", daemon=True)
+        self._moving[job_id] = thread
+        thread.start()
+
+    def is_moving(self, job_id: int) -> bool:
+        """Whether a job is being started or stopped right now."""
+        return job_id in self._moving
+
+    def _look_after(self, job_id: int, run: JobRun) -> None:
+        try:
+            progress = run.tick()
+        except LedgerError as error:
+            self._ledger_trouble(error)
+            return
+        values: dict[str, object] = {}
+        job = run.job
+        if progress.planning != job.planning:
+            values["planning"] = progress.planning
+        if progress.note != job.note:
+            values["note"] = progress.note
+        if progress.problem != job.problem:
+            values["problem"] = progress.problem
+        if progress.finished:
+            values |= self._finished(job_id, run, progress)
+        if values:
+            self.ledger.update_job(job_id, **values)
+            run.job = replace(
+                job,
+                planning=progress.planning,
+                note=progress.note,
+                problem=str(values.get("problem", progress.problem)),
+            )
+            self._jobs_to_say.add(job_id)
+
+    def _finished(self, job_id: int, run: JobRun, progress: Progress) -> dict[str, object]:
+        run.stop()
+        self._runs.pop(job_id, None)
+        problem = progress.problem
+        if not problem and run.refused_deletions:
+            problem = (
+                f"{run.refused_deletions} images were confirmed but could not be deleted at the source; see the log."
+            )
+        return {
+            "state": JobState.FINISHED.value,
+            "finished": time.time(),
+            "planning": False,
+            "note": "",
+            "problem": problem,
+        }
+
+    def _note_problem(self, job_id: int, sentence: str) -> None:
+        self.ledger.update_job(job_id, note=sentence)
+        self._jobs_to_say.add(job_id)
+
+    # nodes ----------------------------------------------------------------------------------------------
+
+    def _gate(self, name: str) -> Gate:
+        with self._gate_lock:
+            if name not in self._gates:
+                self._gates[name] = Gate(self._open_node(name), self._gate_changed)
+            return self._gates[name]
+
+    def _gate_changed(self, gate: Gate) -> None:
+        since = local_now() if gate.failure else None
+        self._on_event(NodeChanged(gate.name, gate.health, since, gate.failure.sentence if gate.failure else ""))
+        if gate.health is NodeHealth.DOWN and gate.failure:
+            words = f"{gate.failure.sentence} {gate.failure.next_step}".strip()
+            self.ledger.add_log(LogLevel.WARNING, words, node=gate.name, detail=gate.failure.detail)
+        elif gate.health is NodeHealth.WORKS:
+            self.ledger.add_log(LogLevel.INFO, f"{gate.name} works.", node=gate.name)
+        self._wake.set()
+
+    def _renew_nodes(self) -> None:
+        """A node was edited: jobs that use nodes start anew with it."""
+        running = dict(self._runs)
+        for run in running.values():
+            run.hold()
+
+        def work() -> None:
+            for run in running.values():
+                run.stop()
+            for job_id in running:
+                self._runs.pop(job_id, None)
+            for gate in self._gates.values():
+                gate.node.close()
+            self._gates.clear()
+            for job_id in running:
+                self._start_now(job_id)
+
+        thread = threading.Thread(target=work, name="renew-nodes", daemon=True)
+        for job_id in running:
+            self._moving[job_id] = thread
+        thread.start()
+
+    # telling --------------------------------------------------------------------------------------------
+
+    def _committed(self, transfer_ids: set[int]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for transfer_id in transfer_ids:
+                self._changed.setdefault(transfer_id, now)
+
+    def _ledger_trouble(self, error: LedgerError) -> None:
+        now = time.monotonic()
+        if now - self._trouble_said < 10.0:
+            return
+        self._trouble_said = now
+        log.error("ledger: %s (%s)", error.sentence, error.detail)
+        for job_id, said in list(self._said.items()):
+            self._on_event(replace(said, note=str(error)))
+            del self._said[job_id]
+
+    def _say_rows(self, now: float) -> None:
+        with self._lock:
+            due = [k for k, at in self._changed.items() if now - at >= ROW_EVERY][:ROWS_A_TICK]
+            for transfer_id in due:
+                del self._changed[transfer_id]
+        if not due:
+            return
+        for row in self.ledger.transfers_by_id(due):
+            self._on_event(StudyChanged(self._with_speed(row, now)))
+
+    def _with_speed(self, row: TransferRow, now: float) -> TransferRow:
+        if not (row.counts.sending or row.counts.sent):
+            self._speeds.pop(row.id, None)
+            return row
+        samples = self._speeds.setdefault(row.id, deque())
+        samples.append((now, row.counts.bytes_done))
+        while len(samples) > 2 and now - samples[0][0] > SPEED_WINDOW:
+            samples.popleft()
+        span = samples[-1][0] - samples[0][0]
+        if span <= 0.1:
+            return row
+        speed = max(0.0, (samples[-1][1] - samples[0][1]) / span)
+        left = (row.counts.bytes_total - row.counts.bytes_done) / speed if speed > 0 else None
+        return replace(row, speed=speed, seconds_left=left)
+
+    def _say_jobs(self) -> None:
+        for job_id in {*self._runs, *self._jobs_to_say}:
+            self._jobs_to_say.discard(job_id)
+            job = self.ledger.job(job_id)
+            if job is None:
+                continue
+            event = self._job_event(job)
+            if self._said.get(job_id) != event:
+                self._said[job_id] = event
+                self._on_event(event)
+
+    def _job_event(self, job: JobRecord) -> JobChanged:
+        now = time.monotonic()
+        samples = self._speeds.setdefault(-job.id, deque())
+        samples.append((now, job.counts.bytes_done))
+        while len(samples) > 2 and now - samples[0][0] > SPEED_WINDOW:
+            samples.popleft()
+        span = now - samples[0][0]
+        speed = max(0.0, (samples[-1][1] - samples[0][1]) / span) if span > 0.1 else 0.0
+        if job.state is not JobState.RUNNING:
+            speed = 0.0
+            self._speeds.pop(-job.id, None)
+        left = (job.counts.bytes_total - job.counts.bytes_done) / speed if speed > 0 and not job.planning else None
+        return JobChanged(
+            job.id, job.name, job.kind, job.state, job.counts, job.studies, job.planning, job.left_out,
+            job.problem or job.note, speed, left,
+        )  # fmt: skip
+
+    def _say_engine(self) -> None:
+        speed = sum(e.speed for k, e in self._said.items() if k in self._runs)
+        working = speed > 0
+        if working:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = local_now()
+        followers = sum(1 for run in self._runs.values() if run.options.follow)
+        event = EngineChanged(True, speed, self.ledger.unconfirmed_studies(), followers, self._idle_since)
+        if event != self._engine_said:
+            self._engine_said = event
+            self._on_event(event)

@@ -1,0 +1,94 @@
+"""A node as the engine holds it: opened once, its health, and probing while it is down."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from core.engine.retry import delay_after
+from core.model.errors import FerryError
+from core.model.events import NodeHealth
+from core.model.outcome import Failure
+from core.nodes.base import Node
+
+PROBE_SECONDS = 30.0
+
+
+class Gate:
+    """Open while the node works. Closed, nothing but a probe goes to it: one connection every 30 s at most.
+
+    Attributes
+    ----------
+    failure : Failure | None
+        Why it is closed.
+    down_since : float | None
+        Monotonic seconds.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[Gate], None]) -> None:
+        self.node = node
+        self.failure: Failure | None = None
+        self.down_since: float | None = None
+        self.health = NodeHealth.UNKNOWN
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._next_probe = 0.0
+        self._probes = 0
+        self._probing = False
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def is_open(self) -> bool:
+        return self.down_since is None
+
+    def worked(self) -> None:
+        """Something succeeded there."""
+        if self.health is not NodeHealth.WORKS and self.is_open:
+            self.health = NodeHealth.WORKS
+            self._on_change(self)
+
+    def close(self, failure: Failure, delays: tuple[float, ...] = (PROBE_SECONDS,)) -> None:
+        """The node is down, or needs a person: stop going there and probe it."""
+        with self._lock:
+            if self.down_since is not None:
+                return
+            self.failure = failure
+            self.health = NodeHealth.DOWN
+            self.down_since = time.monotonic()
+            self._probes = 0
+            self._delays = delays
+            self._schedule(failure)
+        self._on_change(self)
+
+    def probe_if_due(self) -> None:
+        """Start a probe on a thread of its own when it is time for one; it may hang without harm."""
+        with self._lock:
+            if self.is_open or self._probing or time.monotonic() < self._next_probe:
+                return
+            self._probing = True
+        threading.Thread(target=self._probe, name=f"probe-{self.name}", daemon=True).start()
+
+    def _probe(self) -> None:
+        try:
+            self.node.probe()
+        except FerryError as error:
+            with self._lock:
+                self.failure = self.node.failure(error, "")
+                self._schedule(self.failure)
+                self._probing = False
+            return
+        with self._lock:
+            self._probing = False
+            self.down_since = None
+            self.failure = None
+            self.health = NodeHealth.WORKS
+        self._on_change(self)
+
+    def _schedule(self, failure: Failure) -> None:
+        self._probes += 1
+        wait = min(PROBE_SECONDS, delay_after(self._probes, self._delays))
+        self._next_probe = time.monotonic() + max(wait, min(failure.retry_after or 0.0, 600.0), 0.05)

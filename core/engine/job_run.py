@@ -1,0 +1,310 @@
+"""A job while it runs: its planners, its lanes, what follows each study, and its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.engine.gate import Gate
+from core.engine.lane import Lane
+from core.engine.planner import Planner
+from core.engine.settle import Settling
+from core.engine.throttle import Throttle
+from core.engine.transfer import Pipeline
+from core.jobs.base import TransferKind
+from core.ledger.deliveries import Planned, TransferTask
+from core.ledger.ledger import Ledger
+from core.model.errors import FerryError
+from core.model.events import LogLevel
+from core.model.job import JobRecord, TransferFields
+from core.model.outcome import DeliveryState, EvidenceLevel
+from core.wire.http import Abort
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 30.0  # instances in flight may end for so long before they are cut off
+S = DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a running job stands."""
+
+    planning: bool
+    finished: bool
+    problem: str
+    note: str
+
+
+class JobRun:
+    """Everything that lives while a transfer job runs; made anew at each start from what the ledger holds."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        job: JobRecord,
+        kind: TransferKind,
+        fields: TransferFields,
+        gate_of: Callable[[str], Gate],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.ledger = ledger
+        self.job = job
+        self.options = kind.options(fields, follow=job.follow)
+        self.abort = Abort()
+        self._clock = clock
+        self._stopping = False
+        self._window_open = True
+        self._checked_window = 0.0
+        self._lock = threading.Lock()
+        self._settling_now: set[int] = set()
+        self._later: dict[int, tuple[float, str]] = {}
+        self._error: FerryError | None = None
+        names = [*self.options.sources, *self.options.destinations, self.options.fallback]
+        self.gates = {name: gate_of(name) for name in names if name}
+        self._throttle = Throttle(self.options.bandwidth)
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        targets = [n for n in (*self.options.destinations, self.options.fallback) if n]
+        self._settlings = {
+            source: Settling(
+                ledger, job.id, self.options, self.gates[source], {n: self.gates[n] for n in targets}, self.abort
+            )
+            for source in self.options.sources
+        }
+        for source in self.options.sources:
+            for target in targets:
+                self._lanes[source, target] = self._lane(source, target)
+        self._planners = [
+            Planner(
+                ledger, job.id, job.pass_number, kind, fields, self.options, self.gates[source], self.abort,
+                self._planned, self.may_run, self._listed,
+            )
+            for source in self.options.sources
+        ]  # fmt: skip
+        self._planner_of = {p.source.name: p for p in self._planners}
+
+    def _lane(self, source: str, target: str) -> Lane:
+        pipeline = Pipeline(
+            self.ledger, self.options, self.gates[source], self.gates[target], self._throttle, self.abort,
+            lambda: self._stopping,
+        )  # fmt: skip
+        return Lane(f"{source}-{target}", self, pipeline, self.options.workers)
+
+    # life -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up what the ledger holds as open, and look for more."""
+        job = self.job
+        self.ledger.rest(self.ledger.begun_transfers(job.id, job.pass_number)).wait()
+        for (source, target), lane in self._lanes.items():
+            for transfer_id in self.ledger.open_transfers(
+                job.id, job.pass_number, source, target, sent=self._wants_proof
+            ):
+                lane.offer(transfer_id, restart=True)
+        for planner in self._planners:
+            planner.start()
+
+    def hold(self) -> None:
+        """Nothing new starts from here on; `stop` or `cancel` follows."""
+        self._stopping = True
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Nothing new starts; what is in flight ends within 30 s, or is cut off (`at_once`: now)."""
+        self._stopping = True
+        if at_once:
+            self.abort.abort()
+        for planner in self._planners:
+            planner.stop()
+        for lane in self._lanes.values():
+            lane.end()
+        until = time.monotonic() + PAUSE_SECONDS
+        ended = all([lane.join(max(0.1, until - time.monotonic())) for lane in self._lanes.values()])
+        if not ended or not all(p.done for p in self._planners):
+            self.abort.abort()
+        for lane in self._lanes.values():
+            lane.join(5.0)
+        for planner in self._planners:
+            if planner.thread.ident is not None:
+                planner.thread.join(5.0)
+        self.ledger.writer.flush()
+        self.ledger.rest(self.ledger.begun_transfers(self.job.id, self.job.pass_number)).wait()
+
+    def cancel(self) -> None:
+        """Cut off what is in flight and give everything open its outcome: cancelled."""
+        self.stop(at_once=True)
+        for transfer_id in self.ledger.all_open_transfers(self.job.id, self.job.pass_number):
+            self.ledger.close_open(transfer_id, S.CANCELLED).wait()
+
+    # what lanes ask -------------------------------------------------------------------------------------
+
+    def may_run(self) -> bool:
+        return not self._stopping and self._window_open
+
+    def is_planning(self, study_id: int) -> bool:
+        return any(p.is_planning(study_id) for p in self._planners)
+
+    def transfer_rested(self, task: TransferTask) -> None:
+        self._settle_if_done(task.study_id, task.source)
+
+    def lane_failed(self, error: FerryError) -> None:
+        self._error = error
+        self.ledger.add_log(LogLevel.ERROR, str(error), job_id=self.job.id, detail=error.detail)
+
+    # what planners tell ---------------------------------------------------------------------------------
+
+    def _planned(self, planned: Planned) -> None:
+        for transfer_id in planned.transfer_ids.values():
+            self.offer(transfer_id)
+
+    def offer(self, transfer_id: int, *, first: bool = False, restart: bool = False) -> None:
+        """A transfer has something to do; see `Lane.offer`."""
+        lane = self._lane_of(transfer_id)
+        if lane is not None:
+            lane.offer(transfer_id, first=first, restart=restart)
+
+    def _lane_of(self, transfer_id: int) -> Lane | None:
+        task = self.ledger.task(transfer_id)
+        return None if task is None else self._lanes.get((task.source, task.destination))
+
+    def _listed(self, study_id: int) -> None:
+        if not self.ledger.study_is_done(study_id, sent=self._wants_proof):
+            return
+        found = self.ledger.source_of(study_id)
+        if found:
+            self._settle_if_done(study_id, found, queue=True)
+
+    # settling -------------------------------------------------------------------------------------------
+
+    def _settle_if_done(self, study_id: int, source: str, *, queue: bool = False) -> None:
+        if self.is_planning(study_id) or not self.ledger.study_is_done(study_id, sent=self._wants_proof):
+            return
+        with self._lock:
+            if study_id in self._settling_now:
+                return
+            self._settling_now.add(study_id)
+        if queue:
+            next(lane for (s, _t), lane in self._lanes.items() if s == source).finish(
+                lambda: self._settle(study_id, source)
+            )
+        else:
+            self._settle(study_id, source)
+
+    def _settle(self, study_id: int, source: str) -> None:
+        again = None
+        try:
+            again = self._settlings[source].settle(study_id, self.may_run)
+        finally:
+            with self._lock:
+                self._settling_now.discard(study_id)
+                if again is not None:
+                    self._later[study_id] = (time.monotonic() + again, source)
+
+    # the engine's tick ----------------------------------------------------------------------------------
+
+    def tick(self) -> Progress:
+        """Look after the job; called by the engine some times a second."""
+        self._check_window()
+        self._retry_settling()
+        for (_source, target), lane in self._lanes.items():
+            if self._divert_if_down(target, lane):
+                continue
+            lane.give_up_if_out_of_patience()
+        for lane in self._lanes.values():
+            lane.nudge()
+        planning = not all(p.inventoried or p.done for p in self._planners)
+        problem = next((p.problem for p in self._planners if p.problem), "")
+        if not problem and self._error is not None:
+            problem = str(self._error)
+        return Progress(planning, self._is_finished(), problem, self._note())
+
+    def _check_window(self) -> None:
+        now = time.monotonic()
+        if now - self._checked_window < 1.0:
+            return
+        self._checked_window = now
+        was = self._window_open
+        self._window_open = self.options.schedule.is_open(self._clock())
+        if was and not self._window_open:
+            for lane in self._lanes.values():
+                lane.drop_queued()
+
+    def _note(self) -> str:
+        if not self._window_open:
+            change = self.options.schedule.next_change(self._clock())
+            return f"Waiting for its hours, from {change:%a %H:%M}" if change else "Waiting for its hours"
+        down = [g for g in self.gates.values() if g.failure is not None]
+        return " ".join(f"{g.failure.sentence} {g.failure.next_step}".strip() for g in down if g.failure)
+
+    def _retry_settling(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            due = [(k, source) for k, (at, source) in self._later.items() if at <= now]
+            for study_id, _source in due:
+                del self._later[study_id]
+        for study_id, source in due:
+            if self.may_run() and (self.gates[source].is_open or not self.options.follow):
+                self._settle_if_done(study_id, source, queue=True)
+            else:
+                with self._lock:
+                    self._later[study_id] = (now + 1.0, source)
+
+    def _divert_if_down(self, target: str, lane: Lane) -> bool:
+        o = self.options
+        gate = self.gates[target]
+        if not o.fallback or target == o.fallback or gate.down_since is None:
+            return False
+        if not self.gates[o.fallback].is_open:
+            return False
+        if time.monotonic() - gate.down_since >= o.fallback_after:
+            for transfer_id in lane.take_waiting():
+                self.ledger.divert(transfer_id, o.fallback).wait()
+                self._lanes[lane.pipe.source.name, o.fallback].offer(transfer_id, restart=True)
+        return True
+
+    def _is_finished(self) -> bool:
+        if self._stopping or not all(p.done for p in self._planners) or self.options.follow:
+            return False
+        with self._lock:
+            if self._later or self._settling_now:
+                return False
+        if not all(lane.idle for lane in self._lanes.values()):
+            return False
+        if self._error is not None:
+            return True
+        left = self.ledger.unsettled_studies(self.job.id, self.job.pass_number, sent=self._wants_proof)
+        for study_id in left:
+            source = self.ledger.source_of(study_id)
+            if source:
+                self._settle_if_done(study_id, source, queue=True)
+        return not left
+
+    # a person's wishes ----------------------------------------------------------------------------------
+
+    def prioritise(self, transfer_id: int) -> None:
+        """Send this study next."""
+        self.ledger.note(transfer_id, priority=int(time.time())).wait()
+        self.offer(transfer_id, first=True)
+
+    def cancel_transfer(self, transfer_id: int) -> None:
+        """Cancel one study; what is in flight of it ends first."""
+        lane = self._lane_of(transfer_id)
+        if lane is not None:
+            lane.withdraw(transfer_id, lambda: self._cancelled(transfer_id))
+
+    def _cancelled(self, transfer_id: int) -> None:
+        self.ledger.close_open(transfer_id, S.CANCELLED).wait()
+        task = self.ledger.task(transfer_id)
+        if task:
+            self.transfer_rested(task)
+
+    @property
+    def _wants_proof(self) -> bool:
+        return self.options.evidence is not EvidenceLevel.SENT
+
+    @property
+    def refused_deletions(self) -> int:
+        return sum(s.refused for s in self._settlings.values())

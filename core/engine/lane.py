@@ -1,0 +1,472 @@
+"""A lane: the workers of one route (job, source → destination). A lane that hangs holds up no other.
+
+Order of work: finish what was begun (confirm, settle), then send, then prepare the next chunk of deliveries.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from core.engine.retry import patience
+from core.engine.transfer import Chunk, Pipeline
+from core.ledger.deliveries import Delivery, TransferTask
+from core.model.errors import FerryError, LedgerError
+from core.model.job import Path
+from core.model.outcome import DeliveryState, EvidenceLevel, Failure
+
+log = logging.getLogger(__name__)
+
+CHUNK = 200  # deliveries that are checked, intended and confirmed together
+LOW_WATER = 150  # below so many queued sends the next chunk is prepared
+IN_HAND = 800  # deliveries that a lane holds at a time
+PREPARING = 2
+
+Work = Callable[[], None]
+
+
+class LaneOwner(Protocol):
+    """What a lane asks of the job that it belongs to."""
+
+    def may_run(self) -> bool: ...
+
+    def transfer_rested(self, task: TransferTask) -> None: ...
+
+    def is_planning(self, study_id: int) -> bool: ...
+
+    def lane_failed(self, error: FerryError) -> None: ...
+
+
+class Lane:
+    """Workers for one route.
+
+    Parameters
+    ----------
+    width : int
+        Instances in parallel.
+    """
+
+    def __init__(self, name: str, owner: LaneOwner, pipeline: Pipeline, width: int) -> None:
+        self.name = name
+        self.owner = owner
+        self.pipe = pipeline
+        self.width = width
+        self._cond = threading.Condition()
+        self._ready: deque[int] = deque()
+        self._queued: set[int] = set()  # transfers that are in _ready, being prepared, or current
+        self._again: set[int] = set()  # offered once more while being prepared
+        self._cursors: dict[int, int] = {}
+        self._stale: set[int] = set()  # to be looked at anew: outcomes may still be on their way to the ledger
+        self._sends: deque[tuple[Chunk, Delivery]] = deque()
+        self._finish: deque[Work] = deque()
+        self._timers: list[tuple[float, int, int]] = []
+        self._timed: dict[int, float] = {}
+        self._ids = itertools.count()
+        self._in_flight: dict[int, int] = {}  # transfer -> chunks in flight
+        self._in_hand: set[int] = set()  # deliveries in flight
+        self._tasks: dict[int, TransferTask] = {}
+        self._then: dict[int, Work] = {}
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
+        self._preparing = 0
+        self._ended = False
+
+    # from outside ---------------------------------------------------------------------------------------
+
+    def offer(self, transfer_id: int, *, first: bool = False, restart: bool = False) -> None:
+        """A transfer has something to do. `restart` looks at all of its deliveries again (retries)."""
+        with self._cond:
+            if restart:
+                self._cursors.pop(transfer_id, None)
+                self._stale.add(transfer_id)
+            if transfer_id in self._queued:
+                self._again.add(transfer_id)
+                if first and transfer_id in self._ready:
+                    self._ready.remove(transfer_id)
+                    self._ready.appendleft(transfer_id)
+                return
+            self._queued.add(transfer_id)
+            if first:
+                self._ready.appendleft(transfer_id)
+            else:
+                self._ready.append(transfer_id)
+            self._wake()
+
+    def finish(self, work: Work) -> None:
+        """Have a worker do something soon, even while the lane is paused (confirming, deleting)."""
+        with self._cond:
+            self._finish.append(work)
+            self._wake()
+
+    def nudge(self) -> None:
+        """Something changed outside (gate, pause, window): look again."""
+        with self._cond:
+            self._wake()
+
+    def drop_queued(self) -> None:
+        """Nothing new starts: what was queued but not begun is planned again."""
+        with self._cond:
+            queued = list(self._sends)
+            self._sends.clear()
+        if queued:
+            self.pipe.ledger.back([d for _c, d in queued])
+            for chunk, delivery in queued:
+                self._delivered(chunk, delivery)
+
+    def end(self) -> None:
+        """Let the workers end once what they hold is done."""
+        self.drop_queued()
+        with self._cond:
+            self._ended = True
+            self._cond.notify_all()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the workers; False when some are still held up."""
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do now or at a later time."""
+        with self._cond:
+            return not (
+                self._ready
+                or self._sends
+                or self._finish
+                or self._timers
+                or self._busy
+                or self._preparing
+                or self._in_flight
+            )
+
+    @property
+    def working(self) -> bool:
+        """A worker holds something, or something begun waits for one."""
+        with self._cond:
+            return bool(self._busy or self._finish or self._in_flight)
+
+    @property
+    def _wants_proof(self) -> bool:
+        return self.pipe.options.evidence is not EvidenceLevel.SENT
+
+    def take_waiting(self) -> list[int]:
+        """Take all transfers that wait out of this lane (for a fallback, or to give them up)."""
+        with self._cond:
+            return self._take_waiting()
+
+    def give_up_if_out_of_patience(self) -> bool:
+        """Fail what waits when a node has been down for longer than all attempts would have taken."""
+        o = self.pipe.options
+        if o.follow:
+            return False
+        gates = [g for g in (self.pipe.source, self.pipe.destination) if g.down_since is not None]
+        for gate in gates:
+            since, failure = gate.down_since, gate.failure
+            if since is None or failure is None:
+                continue
+            if time.monotonic() - since >= patience(o.max_attempts, o.retry_delays):
+                self._fail_all(failure)
+                return True
+        return False
+
+    def _fail_all(self, failure: Failure) -> None:
+        with self._cond:
+            if self._in_flight:
+                return  # what is under way ends first
+            waiting = self._take_waiting()
+        for transfer_id in waiting:
+            self.pipe.ledger.close_open(transfer_id, DeliveryState.FAILED, failure).wait()
+            task = self._task(transfer_id)
+            if task:
+                self.owner.transfer_rested(task)
+
+    def _take_waiting(self) -> list[int]:
+        found = [i for i in (*self._ready, *self._timed) if i not in self._in_flight]
+        for transfer_id in found:
+            self._forget(transfer_id)
+        return found
+
+    def _forget(self, transfer_id: int) -> None:
+        if transfer_id in self._ready:
+            self._ready.remove(transfer_id)
+        self._timed.pop(transfer_id, None)
+        self._queued.discard(transfer_id)
+
+    def withdraw(self, transfer_id: int, then: Work) -> None:
+        """Take one transfer out of the lane; `then` is done once nothing of it is in flight."""
+        with self._cond:
+            self._forget(transfer_id)
+            mine = [item for item in self._sends if item[0].task.id == transfer_id]
+            self._sends = deque(item for item in self._sends if item[0].task.id != transfer_id)
+            if transfer_id in self._in_flight:
+                self._then[transfer_id] = then
+            else:
+                self._finish.append(then)
+            self._wake()
+        if mine:
+            self.pipe.ledger.back([d for _c, d in mine])
+            for chunk, delivery in mine:
+                self._delivered(chunk, delivery)
+
+    # workers --------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        idle = len(self._threads) - self._busy
+        if not self._ended and idle <= 0 and len(self._threads) < self.width:
+            thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads) + 1}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._cond.notify()
+
+    def _work(self) -> None:
+        while True:
+            work = self._next()
+            if work is None:
+                return
+            try:
+                work()
+            except LedgerError as error:
+                self.owner.lane_failed(error)
+            except FerryError as error:
+                log.warning("lane %s: %s", self.name, error.sentence)
+                self.owner.lane_failed(error)
+            except Exception as error:
+                log.exception("lane %s", self.name)
+                self.owner.lane_failed(
+                    FerryError(
+                        "Something went wrong inside DICOM Ferry; this transfer stopped.",
+                        "Start it again; what is confirmed stays confirmed. Send the support bundle to your IT.",
+                        detail=repr(error),
+                        code="internal",
+                    )
+                )
+            finally:
+                with self._cond:
+                    self._busy -= 1
+                    self._cond.notify_all() if self._ended else self._cond.notify()
+
+    def _next(self) -> Work | None:
+        with self._cond:
+            while True:
+                work = self._choose()
+                if work is not None:
+                    self._busy += 1
+                    if (self._finish or self._sends) and len(self._threads) < self.width:
+                        self._wake()
+                    return work
+                if self._ended and not self._in_flight:
+                    return None
+                self._cond.wait(self._until_timer())
+
+    def _until_timer(self) -> float:
+        if not self._timers:
+            return 5.0
+        return min(5.0, max(0.01, self._timers[0][0] - time.time()))
+
+    def _choose(self) -> Work | None:
+        if self._finish:
+            return self._finish.popleft()
+        if self._ended or not self.owner.may_run():
+            return None
+        if not (self.pipe.source.is_open and self.pipe.destination.is_open):
+            return None
+        self._due_timers()
+        room = len(self._in_hand) < IN_HAND and self._preparing < PREPARING
+        if room and self._ready and len(self._sends) < LOW_WATER:
+            transfer_id = self._ready.popleft()
+            self._preparing += 1
+            return lambda: self._prepare(transfer_id)
+        if self._sends:
+            chunk, delivery = self._sends.popleft()
+            return lambda: self._carry(chunk, delivery)
+        return None
+
+    def _due_timers(self) -> None:
+        now = time.time()
+        while self._timers and self._timers[0][0] <= now:
+            due, _n, transfer_id = heapq.heappop(self._timers)
+            if self._timed.get(transfer_id) != due:
+                continue
+            del self._timed[transfer_id]
+            self._cursors.pop(transfer_id, None)
+            self._stale.add(transfer_id)
+            if transfer_id not in self._queued:
+                self._queued.add(transfer_id)
+                self._ready.append(transfer_id)
+
+    # steps ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, transfer_id: int) -> None:
+        try:
+            self._prepare_chunk(transfer_id)
+        finally:
+            with self._cond:
+                self._preparing -= 1
+                self._wake()
+
+    def _prepare_chunk(self, transfer_id: int) -> None:
+        task = self._task(transfer_id)
+        if task is None:
+            self._leave(transfer_id, more=False)
+            return
+        with self._cond:
+            cursor = self._cursors.get(transfer_id, 0)
+            in_hand = set(self._in_hand)
+            stale = transfer_id in self._stale
+            self._stale.discard(transfer_id)
+        if stale:
+            self.pipe.ledger.writer.flush()
+        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), sent=self._wants_proof)
+        deliveries = [d for d in claimed if d.id not in in_hand]
+        if not claimed:
+            self._leave(transfer_id, more=False)
+            return
+        if not task.path:
+            task = self._choose_path(task)
+        chunk = Chunk(task, deliveries, Path(task.path))
+        with self._cond:
+            self._cursors[transfer_id] = claimed[-1].id
+            self._in_flight[transfer_id] = self._in_flight.get(transfer_id, 0) + 1
+            self._in_hand.update(d.id for d in deliveries)
+        self._leave(transfer_id, more=True)
+        try:
+            to_send = self.pipe.check(chunk, overwrite=task.overwrite or self.pipe.options.overwrite)
+        except FerryError as error:
+            self._check_failed(chunk, error)
+            return
+        chunk.deliveries = to_send
+        kept = {d.id for d in to_send}
+        with self._cond:
+            self._in_hand -= {d.id for d in deliveries if d.id not in kept}
+        if not to_send:
+            self._chunk_over(chunk)
+            return
+        self.pipe.ledger.sending(to_send, chunk.path.value).wait()
+        chunk.left = len(to_send)
+        if chunk.path is Path.PUSH:
+            self.finish(lambda: self._push(chunk))
+            return
+        with self._cond:
+            self._sends.extend((chunk, d) for d in to_send)
+            for _ in range(min(self.width, len(to_send))):
+                self._wake()
+        if not self.owner.may_run():
+            self.drop_queued()
+
+    def _choose_path(self, task: TransferTask) -> TransferTask:
+        path, reason = self.pipe.choose_path(task)
+        self.pipe.ledger.note(task.id, path=path.value, path_reason=reason, started=time.time())
+        chosen = TransferTask(
+            task.id, task.study_id, task.study, task.source, task.destination, path.value,
+            task.overwrite, task.priority, task.mean_size, task.attempt,
+        )  # fmt: skip
+        self._tasks[task.id] = chosen
+        return chosen
+
+    def _check_failed(self, chunk: Chunk, error: FerryError) -> None:
+        for d in chunk.deliveries:
+            d.attempt += 1
+        self.pipe._all_failed(chunk.deliveries, self.pipe.destination, error)
+        self._chunk_over(chunk)
+
+    def _carry(self, chunk: Chunk, delivery: Delivery) -> None:
+        try:
+            self.pipe.carry(chunk, delivery)
+        finally:
+            self._delivered(chunk, delivery)
+
+    def _delivered(self, chunk: Chunk, delivery: Delivery) -> None:
+        if chunk.one_done():
+            self.finish(lambda: self._confirm(chunk))
+
+    def _push(self, chunk: Chunk) -> None:
+        self.pipe.push(chunk, self._wait)
+        self._confirm(chunk)
+
+    def _wait(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        with self._cond:
+            while not self._ended and self.owner.may_run():
+                left = until - time.monotonic()
+                if left <= 0:
+                    return True
+                self._cond.wait(left)
+            self._cond.wait(max(0.0, min(0.05, until - time.monotonic())))
+        return False
+
+    def _confirm(self, chunk: Chunk) -> None:
+        try:
+            self.pipe.confirm(chunk)
+        finally:
+            self._chunk_over(chunk)
+
+    def _chunk_over(self, chunk: Chunk) -> None:
+        transfer_id = chunk.task.id
+        with self._cond:
+            left = self._in_flight.get(transfer_id, 1) - 1
+            self._in_hand -= {d.id for d in chunk.deliveries}
+            if left:
+                self._in_flight[transfer_id] = left
+            else:
+                self._in_flight.pop(transfer_id, None)
+            waiting = transfer_id in self._queued
+            then = None if left else self._then.pop(transfer_id, None)
+            self._wake()
+        if then is not None:
+            self.pipe.ledger.writer.flush()
+            then()
+        elif not left and not waiting:
+            self._rest(chunk.task)
+
+    def _leave(self, transfer_id: int, *, more: bool) -> None:
+        """A chunk was taken from a transfer: it goes on at the front, or rests for now."""
+        with self._cond:
+            if more or transfer_id in self._again:
+                self._again.discard(transfer_id)
+                self._ready.appendleft(transfer_id)
+                return
+            self._queued.discard(transfer_id)
+            in_flight = transfer_id in self._in_flight
+        if not in_flight:
+            task = self._task(transfer_id)
+            if task:
+                self._rest(task)
+
+    def _rest(self, task: TransferTask) -> None:
+        """Nothing of a transfer is in hand: wait for its next attempt, or tell that it is done."""
+        self.pipe.ledger.writer.flush()
+        open_count, due = self.pipe.ledger.next_due(task.id, sent=self._wants_proof)
+        if open_count:
+            self.schedule(task.id, due or time.time())
+            self.pipe.ledger.rest([task.id])
+            return
+        with self._cond:
+            self._cursors.pop(task.id, None)
+            self._tasks.pop(task.id, None)
+        self.pipe.ledger.rest([task.id])
+        self.owner.transfer_rested(task)
+
+    def schedule(self, transfer_id: int, due: float) -> None:
+        """Look at a transfer again at `due` (seconds since 1970)."""
+        with self._cond:
+            if transfer_id in self._queued:
+                return
+            self._timed[transfer_id] = due
+            heapq.heappush(self._timers, (due, next(self._ids), transfer_id))
+            self._wake()
+
+    def _task(self, transfer_id: int) -> TransferTask | None:
+        task = self._tasks.get(transfer_id)
+        if task is None or not task.path:
+            task = self.pipe.ledger.task(transfer_id)
+            if task is not None:
+                self._tasks[transfer_id] = task
+        return task

@@ -1,0 +1,155 @@
+"""What follows once a study is done: deleting at the source under "move", labels."""
+
+from __future__ import annotations
+
+from core.engine.gate import Gate
+from core.engine.retry import WHOLE_NODE, delay_after
+from core.jobs.base import TransferOptions
+from core.ledger.ledger import Ledger
+from core.model.errors import FerryError
+from core.model.events import LogLevel
+from core.model.job import After
+from core.model.outcome import Counts, EvidenceLevel, SourceState
+from core.model.study import InstanceRef, StudyInfo
+from core.nodes.base import Delete, DeleteState, Identity, Label
+from core.wire.http import Abort
+
+BATCH = 50
+KEPT_STATES = {DeleteState.CHANGED: "it has changed since it was confirmed", DeleteState.REFUSED: "the source refused"}
+
+
+class Settling:
+    """Settles the studies of one source of a job.
+
+    Parameters
+    ----------
+    destinations : dict[str, Gate]
+        All destinations, fallback included.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        job_id: int,
+        options: TransferOptions,
+        source: Gate,
+        destinations: dict[str, Gate],
+        abort: Abort,
+    ) -> None:
+        self.ledger = ledger
+        self.job_id = job_id
+        self.options = options
+        self.source = source
+        self.destinations = destinations
+        self.abort = abort
+        self.refused = 0
+        self._known_apart: set[str] = set()
+        self._attempts: dict[int, int] = {}
+
+    def settle(self, study_id: int, may_run: object) -> float | None:
+        """Do what is due; None when settled, otherwise the seconds after which to try again.
+
+        `may_run` is called between batches; when it is False the rest is left for later.
+        """
+        found = self.ledger.study_outcome(study_id)
+        if found is None:
+            return None
+        study, counts = found
+        try:
+            if self.options.after is After.MOVE and not self._delete(study_id, study, may_run):
+                return 1.0
+            self._label(study, counts)
+        except FerryError as error:
+            return self._failed(study_id, error)
+        self.ledger.settle_study(study_id)
+        return None
+
+    # deleting -------------------------------------------------------------------------------------------
+
+    def _delete(self, study_id: int, study: StudyInfo, may_run: object) -> bool:
+        assert callable(may_run)
+        node = self.source.node
+        assert isinstance(node, Delete), "refused before the start"
+        assert self.options.evidence is not EvidenceLevel.SENT, "a move never accepts sent"
+        after = 0
+        while True:
+            if not may_run():
+                return False
+            batch = self.ledger.deletable(study_id, after, BATCH)
+            if not batch:
+                return True
+            self._require_apart(study)
+            # The intent is on the disk before the first DELETE leaves; so is the evidence it stands on.
+            self.ledger.source_states([(key, SourceState.DELETING, "") for key, _ref in batch]).wait()
+            self._delete_batch(study, batch)
+            after = batch[-1][0]
+
+    def _delete_batch(self, study: StudyInfo, batch: list[tuple[int, InstanceRef]]) -> None:
+        node = self.source.node
+        assert isinstance(node, Delete)
+        keys = {ref.sop_uid: key for key, ref in batch}
+        rows: list[tuple[int, SourceState, str]] = []
+        try:
+            for outcome in node.delete(study, [ref for _key, ref in batch], abort=self.abort):
+                gone = outcome.state in (DeleteState.DELETED, DeleteState.GONE)
+                state = SourceState.DELETED if gone else SourceState.REFUSED
+                rows.append((keys[outcome.sop_uid], state, f"{outcome.state.value}; {outcome.answer}".rstrip("; ")))
+                if not gone:
+                    self.refused += 1
+                    self.ledger.add_log(
+                        LogLevel.WARNING,
+                        f"An image was not deleted at {self.source.name}: {KEPT_STATES[outcome.state]}. It stays there.",
+                        job_id=self.job_id,
+                        node=self.source.name,
+                        detail=outcome.answer,
+                    )
+        finally:
+            if rows:
+                self.ledger.source_states(rows).wait()
+
+    def _require_apart(self, study: StudyInfo) -> None:
+        """Never delete where source and destination are one server under two names."""
+        for name, gate in self.destinations.items():
+            if name in self._known_apart:
+                continue
+            node = self.source.node
+            if isinstance(node, Identity) and type(node) is type(gate.node) and node.same_storage(gate.node, study):
+                raise FerryError(
+                    f"{self.source.name} and {name} are the same server: nothing was deleted.",
+                    "Choose another destination; a move to itself would delete the only copy.",
+                    code="same-storage",
+                )
+            self._known_apart.add(name)
+
+    # labels ---------------------------------------------------------------------------------------------
+
+    def _label(self, study: StudyInfo, counts: Counts) -> None:
+        bad = counts.failed + counts.conflict
+        label = self.options.label_failure if bad else self.options.label_success
+        if not label or counts.cancelled:
+            return
+        moved = self.options.after is After.MOVE and not bad
+        gates = [g for n, g in self.destinations.items() if n in self.options.destinations] if moved else [self.source]
+        for gate in gates:
+            if isinstance(gate.node, Label) and gate.node.has_labels:
+                gate.node.label(study, label)
+
+    # when it did not work -------------------------------------------------------------------------------
+
+    def _failed(self, study_id: int, error: FerryError) -> float | None:
+        o = self.options
+        attempt = self._attempts[study_id] = self._attempts.get(study_id, 0) + 1
+        failure = self.source.node.failure(error, "source")
+        fatal = error.code == "same-storage"
+        if failure.cls in WHOLE_NODE and not fatal:
+            self.source.close(failure, o.retry_delays)
+        if fatal or (attempt >= o.max_attempts and not o.follow):
+            self.refused += 1
+            left = self.ledger.deletable(study_id, 0, 1_000_000) if o.after is After.MOVE else []
+            self.ledger.source_states([(key, SourceState.REFUSED, error.sentence) for key, _ref in left]).wait()
+            self.ledger.add_log(
+                LogLevel.ERROR, str(error), job_id=self.job_id, node=self.source.name, detail=error.detail
+            )
+            self.ledger.settle_study(study_id)
+            return None
+        return delay_after(attempt, o.retry_delays)

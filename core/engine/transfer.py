@@ -1,0 +1,401 @@
+"""The pipeline for one route: is it there already, carry, confirm; every step with its outcome in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from core.engine.gate import Gate
+from core.engine.retry import NEVER_AGAIN, WHOLE_NODE, next_attempt
+from core.engine.throttle import Throttle
+from core.engine.verify import Judgement, Verdict, cannot_tell, judge, judge_attributes, not_listed, proved_state
+from core.jobs.base import TransferOptions
+from core.ledger.deliveries import Delivery, TransferTask
+from core.ledger.ledger import Ledger
+from core.model.errors import FerryError, TransportError, TransportFault
+from core.model.job import After, Path
+from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass
+from core.model.study import Holding, InstanceRef
+from core.nodes.base import ByteStream, Compare, Confirm, Push, PushState, Read, Write
+from core.wire.http import Abort
+
+INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
+HASH_HERE_BYTES = 64 << 10  # smaller ones are hashed here: cheaper than asking the source for its digest
+PUSH_MEAN_BYTES = 64 << 10
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some deliveries of one study that go through the pipeline together.
+
+    `left` counts those still being carried; the one that ends last lets the chunk be confirmed.
+    """
+
+    task: TransferTask
+    deliveries: list[Delivery]
+    path: Path
+    replace: set[int] = field(default_factory=set)
+    left: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def one_done(self) -> bool:
+        with self.lock:
+            self.left -= 1
+            return self.left == 0
+
+
+class SourceTrouble(Exception):  # noqa: N818 - carries an error, is none of its own
+    """Wraps an error of the source that surfaces while the destination is reading from it."""
+
+    def __init__(self, error: FerryError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Carried:
+    """The source's bytes on their way: marks the source's errors, hashes and throttles where wanted."""
+
+    def __init__(self, stream: ByteStream, hasher: hashlib._Hash | None, pace: Callable[[int], None]) -> None:
+        self.length = stream.length
+        self._stream = stream
+        self._hasher = hasher
+        self._pace = pace
+
+    def readinto(self, view: memoryview, /) -> int:
+        try:
+            count = self._stream.readinto(view)
+        except FerryError as error:
+            raise SourceTrouble(error) from error
+        if count:
+            if self._hasher is not None:
+                self._hasher.update(view[:count])
+            self._pace(count)
+        return count
+
+
+class Pipeline:
+    """Carries the deliveries of one route (source → destination) of one job.
+
+    Called from the lane's workers; holds no state of its own but counters.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        options: TransferOptions,
+        source: Gate,
+        destination: Gate,
+        throttle: Throttle,
+        abort: Abort,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.ledger = ledger
+        self.options = options
+        self.source = source
+        self.destination = destination
+        self.throttle = throttle
+        self.abort = abort
+        self.stopping = stopping
+        assert isinstance(source.node, Read)
+        assert isinstance(destination.node, Write)
+        self._read: Read = source.node
+        self._write: Write = destination.node
+        self._confirm = destination.node if isinstance(destination.node, Confirm) else None
+        self.bytes_moved = 0
+
+    # the way --------------------------------------------------------------------------------------------
+
+    def choose_path(self, task: TransferTask) -> tuple[Path, str]:
+        """Relay or push for a study, and why, in a sentence for the window."""
+        wish = self.options.path
+        if wish is Path.RELAY:
+            return Path.RELAY, "as chosen"
+        target = self.push_target()
+        if wish is Path.PUSH:
+            if target:
+                return Path.PUSH, f"as chosen; {self.source.name} knows the destination as “{target}”"
+            return Path.RELAY, f"{self.source.name} does not know {self.destination.name} as a peer"
+        if not target:
+            return Path.RELAY, "proof for every image; nothing to configure on the servers"
+        if task.mean_size < PUSH_MEAN_BYTES:
+            return Path.RELAY, "small images are faster through this computer"
+        if self._confirm is None or not self._confirm.gives_digests:
+            return Path.RELAY, "proof for every image as it is sent"
+        return Path.PUSH, f"large images; {self.source.name} sends them itself to “{target}”"
+
+    def push_target(self) -> str:
+        """The name under which the source server knows the destination; empty when it can't send there."""
+        node = self.source.node
+        return node.push_target(self.destination.node) if isinstance(node, Push) else ""
+
+    # before sending -------------------------------------------------------------------------------------
+
+    def check(self, chunk: Chunk, *, overwrite: bool) -> list[Delivery]:
+        """Ask the destination what it has already; record that, and give what has to be sent.
+
+        Raises
+        ------
+        FerryError
+            The destination (or the source, asked for digests) could not be asked: nothing was changed.
+        """
+        if self._confirm is None:
+            return chunk.deliveries
+        holdings = self._ask(chunk)
+        present = [d for d, h in zip(chunk.deliveries, holdings, strict=True) if h.digest and not d.known_digest]
+        self._learn_digests(present)
+        to_send: list[Delivery] = []
+        proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
+        unsure: list[Delivery] = []
+        for delivery, holding in zip(chunk.deliveries, holdings, strict=True):
+            found = self._judge(chunk, delivery, holding)
+            if found.verdict is Verdict.ABSENT:
+                to_send.append(delivery)
+            elif found.verdict is Verdict.UNKNOWN:
+                unsure.append(delivery)
+            elif found.verdict is Verdict.DIFFERENT and overwrite:
+                chunk.replace.add(delivery.id)
+                to_send.append(delivery)
+            else:
+                assert found.evidence is not None
+                same = found.verdict is Verdict.SAME
+                proved.append(
+                    (delivery, proved_state(delivery.attempt) if same else DeliveryState.CONFLICT, found.evidence)
+                )
+        if proved:
+            self.ledger.proved(proved)
+        if unsure:
+            self.give_back([(d, cannot_tell(self.destination.name)) for d in unsure])
+        return to_send
+
+    def _ask(self, chunk: Chunk) -> list[Holding]:
+        assert self._confirm is not None
+        return self._confirm.confirm(chunk.task.study, [d.instance for d in chunk.deliveries], abort=self.abort)
+
+    def _learn_digests(self, deliveries: Sequence[Delivery]) -> None:
+        if not deliveries:
+            return
+        found = self._read.source_digests([d.instance for d in deliveries], abort=self.abort)
+        for d in deliveries:
+            d.known_digest = found.get(d.instance.sop_uid)
+
+    def _judge(self, chunk: Chunk, delivery: Delivery, holding: Holding) -> Judgement:
+        at = datetime.now().astimezone()
+        found = judge(delivery.instance, delivery.known_digest, holding, at, newly_stored=delivery.newly_stored)
+        if found.verdict is not Verdict.COMPARE:
+            return found
+        ours, theirs = self.source.node, self.destination.node
+        study = chunk.task.study
+        return judge_attributes(
+            delivery.known_digest,
+            holding,
+            ours.attributes(study, delivery.instance) if isinstance(ours, Compare) else None,
+            theirs.attributes(study, delivery.instance) if isinstance(theirs, Compare) else None,
+            at,
+        )
+
+    # carrying -------------------------------------------------------------------------------------------
+
+    def carry(self, chunk: Chunk, delivery: Delivery) -> None:
+        """Carry one instance through this computer; its outcome, good or bad, is in the ledger afterwards."""
+        side = self.source
+        try:
+            with self._read.open(delivery.instance, abort=self.abort) as stream:
+                if stream.length is not None and stream.length <= INLINE_BYTES:
+                    body: bytes | Carried = self._read_whole(delivery, stream, stream.length)
+                    streamed = False
+                else:
+                    hasher = None if delivery.known_digest or self._read.keeps_digests else _md5()
+                    body = Carried(stream, hasher, self._pace)
+                    streamed = True
+                    side = self.destination
+                    self._store(chunk, delivery, body)
+                    if hasher is not None:
+                        delivery.known_digest = hasher.hexdigest()
+            if not streamed:
+                side = self.destination
+                self._store(chunk, delivery, body)
+        except SourceTrouble as trouble:
+            self._failed(delivery, self.source, trouble.error)
+        except FerryError as error:
+            self._failed(delivery, side, error)
+        else:
+            self.source.worked()
+            self.destination.worked()
+
+    def _read_whole(self, delivery: Delivery, stream: ByteStream, length: int) -> bytes:
+        body = bytearray(length)
+        view = memoryview(body)
+        at = 0
+        while at < length:
+            count = stream.readinto(view[at:])
+            if not count:
+                raise TransportError(
+                    TransportFault.CUT, f"{self.source.name} broke off in the middle of an image.", "It is tried again."
+                )
+            at += count
+        if delivery.known_digest is None and (length < HASH_HERE_BYTES or not self._read.keeps_digests):
+            delivery.known_digest = _md5(body).hexdigest()
+        self._pace(length)
+        return body  # type: ignore[return-value]  # a bytearray is sent like bytes
+
+    def _store(self, chunk: Chunk, delivery: Delivery, body: bytes | Carried) -> None:
+        if delivery.id in chunk.replace:
+            self._write.replace(chunk.task.study, delivery.instance)
+        answer = self._write.store(chunk.task.study, delivery.instance, body, abort=self.abort)
+        delivery.newly_stored = answer.stored
+        self.bytes_moved += delivery.size
+        self.ledger.sent(
+            delivery, f"{answer.answer}; {answer.warning}" if answer.warning else answer.answer, answer.ref
+        )
+
+    def _pace(self, count: int) -> None:
+        wait = self.throttle.delay(count)
+        end = time.monotonic() + wait
+        while wait > 0 and not self.abort.aborted and not self.stopping():
+            threading.Event().wait(min(wait, 0.2))
+            wait = end - time.monotonic()
+
+    # pushing --------------------------------------------------------------------------------------------
+
+    def push(self, chunk: Chunk, wait: Callable[[float], bool]) -> None:
+        """Let the source server send a chunk itself and follow its job to the real end.
+
+        Whatever the job says, the destination's own list decides afterwards (`confirm`). `wait` waits so many
+        seconds and is False when the lane must stop.
+        """
+        node = self.source.node
+        assert isinstance(node, Push)
+        deliveries = [d for d in chunk.deliveries if d.state is DeliveryState.SENDING]
+        try:
+            job = node.push([d.instance for d in deliveries], self.push_target())
+            pause = 0.05
+            status = node.push_status(job)
+            while status.state is PushState.RUNNING:
+                if not wait(pause) and self.abort.aborted:
+                    stopped = node.push_cancel(job)
+                    detail = f"job {job} " + ("was cancelled" if stopped else "is still running on the server")
+                    self.give_back([(d, _push_stopped(self.source.name, detail)) for d in deliveries])
+                    return
+                pause = min(pause * 1.5, 1.0)
+                status = node.push_status(job)
+        except FerryError as error:
+            self._all_failed(deliveries, self.source, error)
+            return
+        if status.state is PushState.FAILED:
+            # Some of it may have arrived all the same: the next attempt asks before it sends.
+            self.give_back(
+                [(d, _push_failed(self.source.name, self.destination.name, status.detail)) for d in deliveries]
+            )
+            return
+        for d in deliveries:
+            d.newly_stored = True
+            self.bytes_moved += d.size
+            self.ledger.sent(d, f"sent by {self.source.name}, job {job}", d.instance.ref)
+
+    # after sending --------------------------------------------------------------------------------------
+
+    def confirm(self, chunk: Chunk) -> None:
+        """Ask the destination for what was sent; record the evidence, or what is missing."""
+        sent = [d for d in chunk.deliveries if d.state is DeliveryState.SENT]
+        if not sent or self.options.evidence is EvidenceLevel.SENT:
+            return
+        assert self._confirm is not None, "refused before the start"
+        part = Chunk(chunk.task, sent, chunk.path)
+        try:
+            holdings = self._ask(part)
+        except FerryError as error:
+            self._all_failed(sent, self.destination, error)
+            return
+        try:
+            self._learn_digests([d for d, h in zip(sent, holdings, strict=True) if h.digest and not d.known_digest])
+        except FerryError as error:
+            self._all_failed(sent, self.source, error)
+            return
+        proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
+        missing: list[tuple[Delivery, Failure]] = []
+        for delivery, holding in zip(sent, holdings, strict=True):
+            try:
+                found = self._judge(part, delivery, holding)
+            except FerryError as error:
+                self._failed(delivery, self.destination, error)
+                continue
+            if found.verdict is Verdict.ABSENT:
+                missing.append((delivery, not_listed(self.destination.name)))
+            elif found.verdict is Verdict.UNKNOWN:
+                missing.append((delivery, cannot_tell(self.destination.name)))
+            else:
+                assert found.evidence is not None
+                state = DeliveryState.VERIFIED if found.verdict is Verdict.SAME else DeliveryState.CONFLICT
+                proved.append((delivery, state, found.evidence))
+        if proved:
+            self.ledger.proved(proved)
+        if missing:
+            self.give_back(missing)
+
+    # what went wrong ------------------------------------------------------------------------------------
+
+    def _failed(self, delivery: Delivery, gate: Gate, error: FerryError) -> None:
+        self._all_failed([delivery], gate, error)
+
+    def _all_failed(self, deliveries: Sequence[Delivery], gate: Gate, error: FerryError) -> None:
+        if self.abort.aborted or (isinstance(error, TransportError) and error.fault is TransportFault.ABORTED):
+            self.ledger.back(deliveries)
+            return
+        side = "source" if gate is self.source else "destination"
+        failure = gate.node.failure(error, side)
+        if failure.cls in WHOLE_NODE:
+            gate.close(failure, self.options.retry_delays)
+        self.give_back([(d, failure) for d in deliveries])
+
+    def give_back(self, outcomes: Sequence[tuple[Delivery, Failure]]) -> None:
+        """Plan a next attempt for each, or record the failure for good."""
+        now = time.time()
+        rows: list[tuple[Delivery, Failure, float | None]] = []
+        for delivery, failure in outcomes:
+            rows.append((delivery, failure, self._next(delivery, failure, now)))
+        self.ledger.trouble(rows)
+
+    def _next(self, delivery: Delivery, failure: Failure, now: float) -> float | None:
+        o = self.options
+        if failure.cls in WHOLE_NODE and failure.cls not in NEVER_AGAIN and (o.max_attempts > 1 or o.follow):
+            # The gate decides when the node is tried again; giving up is the lane's.
+            return next_attempt(failure, 1, 2, o.retry_delays, now, follow=o.follow)
+        return next_attempt(failure, delivery.attempt, o.max_attempts, o.retry_delays, now, follow=o.follow)
+
+    @property
+    def deletes(self) -> bool:
+        return self.options.after is After.MOVE
+
+
+def _md5(data: bytes | bytearray = b"") -> hashlib._Hash:
+    return hashlib.md5(data, usedforsecurity=False)  # Orthanc's digest; it guards against accidents, not attackers
+
+
+def _push_stopped(source: str, detail: str) -> Failure:
+    return Failure(
+        code="push-stopped",
+        cls=FailureClass.ASK,
+        sentence=f"{source} was told to stop sending.",
+        detail=detail,
+        side="source",
+    )
+
+
+def _push_failed(source: str, destination: str, detail: str) -> Failure:
+    return Failure(
+        code="push-failed",
+        cls=FailureClass.ASK,
+        sentence=f"{source} could not send to {destination} by itself.",
+        next_step=f"Check the peer's address and password in the settings of {source}, or send through this computer.",
+        detail=detail,
+        side="source",
+    )
+
+
+def refs(deliveries: Sequence[Delivery]) -> list[InstanceRef]:
+    """The instances of some deliveries."""
+    return [d.instance for d in deliveries]

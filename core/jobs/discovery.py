@@ -1,0 +1,197 @@
+"""How transfers find what to carry: an inventory of what is there, and the change log for what arrives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from core.jobs.base import CursorReached, Discovery, Found, FoundStudy, InventoryDone, LeftOut
+from core.model.job import Trigger
+from core.model.rules import Rule
+from core.model.study import ChangeKind, InstanceRef, StudyInfo, StudyQuery
+from core.nodes.base import Follow, Inventory
+
+INVENTORY_EVERY = 3600.0
+CHANGE_OF_TRIGGER = {
+    Trigger.INSTANCE: ChangeKind.NEW_INSTANCE,
+    Trigger.SERIES: ChangeKind.STABLE_SERIES,
+    Trigger.STUDY: ChangeKind.STABLE_STUDY,
+}
+SERIES_TAGS = frozenset({"Modality", "SeriesDescription", "SeriesNumber", "SeriesInstanceUID"})
+INSTANCE_TAGS = frozenset({"SOPInstanceUID", "SOPClassUID"})
+
+
+def discover(discovery: Discovery, *, rule: Rule, trigger: Trigger, poll: float, existing: bool) -> Iterator[Found]:
+    """Inventory first (where wanted and not done already in this pass), then what arrives, while following."""
+    source = discovery.source
+    cursor = discovery.cursor
+    if discovery.follow and cursor is None:
+        assert isinstance(source, Follow)
+        cursor = source.cursor()  # taken before the inventory: what arrives during it is not missed
+        yield CursorReached(cursor)
+    if not discovery.inventoried:
+        if existing or not discovery.follow:
+            # With a filter everything is looked at again after a stop, so that what it leaves out is counted once.
+            yield from inventory(
+                discovery, rule, skip_listed=not rule.parts, only_stable=trigger if discovery.follow else None
+            )
+        else:
+            yield InventoryDone(True)
+    if discovery.follow:
+        assert cursor is not None
+        yield from _follow(discovery, cursor, rule, trigger, poll, existing)
+
+
+def inventory(
+    discovery: Discovery, rule: Rule, *, skip_listed: bool, only_stable: Trigger | None = None
+) -> Iterator[Found]:
+    """Everything that the source holds and the rule takes."""
+    source = discovery.source
+    assert isinstance(source, Inventory)
+    listing = source.studies(StudyQuery(), abort=discovery.abort)
+    for study in listing:
+        if skip_listed and discovery.listed(study.study_uid):
+            continue
+        if only_stable in (Trigger.STUDY, Trigger.SERIES) and not _is_stable(source, study):
+            continue  # its change log entry comes once it is stable
+        yield from _filtered(source, study, rule, discovery)
+    yield InventoryDone(listing.outcome.complete, listing.outcome.reason)
+
+
+def _is_stable(source: Inventory, study: StudyInfo) -> bool:
+    return source.stable(Trigger.STUDY, study.ref) if isinstance(source, Follow) else True
+
+
+def _follow(
+    discovery: Discovery, cursor: int, rule: Rule, trigger: Trigger, poll: float, existing: bool
+) -> Iterator[Found]:
+    source = discovery.source
+    assert isinstance(source, Follow)
+    assert isinstance(source, Inventory)
+    looked = time.monotonic()
+    pause = 0.0
+    while discovery.wait(pause):
+        page = source.changes(cursor, abort=discovery.abort)
+        if page.reset:
+            # The log was cleared or is another server's: only an inventory tells what we missed.
+            cursor = source.cursor()
+            yield from inventory(discovery, rule, skip_listed=False, only_stable=trigger)
+            yield CursorReached(cursor)
+            looked = time.monotonic()
+            continue
+        refs = [c.ref for c in page.changes if c.kind is CHANGE_OF_TRIGGER[trigger]]
+        if trigger is Trigger.INSTANCE:
+            for study, instances in source.describe(refs) if refs else ():
+                yield from _filtered(source, study, rule, discovery, [instances])
+        else:
+            for ref in dict.fromkeys(refs):
+                yield from _stable(source, ref, rule, trigger, discovery)
+        if page.last != cursor:
+            cursor = page.last
+            yield CursorReached(cursor)
+        pause = poll if page.done else 0.0
+        if existing and time.monotonic() - looked >= INVENTORY_EVERY:
+            # Finds what the change log no longer lists, or never did (a restart forgets what was not yet stable).
+            looked = time.monotonic()
+            yield from inventory(discovery, rule, skip_listed=True, only_stable=trigger)
+
+
+def _stable(source: Follow, ref: str, rule: Rule, trigger: Trigger, discovery: Discovery) -> Iterator[Found]:
+    assert isinstance(source, Inventory)
+    if not source.stable(trigger, ref):
+        return  # more has arrived meanwhile; another entry follows
+    study = source.study_of(trigger, ref)
+    if study is None:
+        return
+    series_ref = ref if trigger is Trigger.SERIES else ""
+    yield from _filtered(
+        source, study, rule, discovery, source.instances(study, series_ref=series_ref, abort=discovery.abort)
+    )
+
+
+def _filtered(
+    source: Inventory,
+    study: StudyInfo,
+    rule: Rule,
+    discovery: Discovery,
+    pages: Iterator[Sequence[InstanceRef]] | list[Sequence[InstanceRef]] | None = None,
+) -> Iterator[Found]:
+    if pages is None:
+        pages = source.instances(study, abort=discovery.abort)
+    if not rule.parts:
+        yield FoundStudy(study, iter(pages))
+        return
+    kept = _Kept(source, study, rule, iter(pages))
+    first = next(kept, None)
+    if first is not None:
+        yield FoundStudy(study, _chain(first, kept))
+        for _rest in kept:
+            pass  # a planner that was stopped leaves pages unread; then nothing is counted
+    if kept.left_out:
+        yield LeftOut(kept.left_out)
+
+
+def _chain(first: Sequence[InstanceRef], rest: Iterator[Sequence[InstanceRef]]) -> Iterator[Sequence[InstanceRef]]:
+    yield first
+    yield from rest
+
+
+class _Kept:
+    """The pages of a study with only those instances that a rule takes; counts the others."""
+
+    def __init__(self, source: Inventory, study: StudyInfo, rule: Rule, pages: Iterator[Sequence[InstanceRef]]) -> None:
+        self.left_out = 0
+        self._source = source
+        self._rule = rule
+        self._pages = pages
+        self._study_tags = study_tags(study)
+
+    def __iter__(self) -> _Kept:
+        return self
+
+    def __next__(self) -> Sequence[InstanceRef]:
+        while True:
+            page = next(self._pages)
+            kept = self._take(page)
+            self.left_out += len(page) - len(kept)
+            if kept:
+                return kept
+
+    def _take(self, page: Sequence[InstanceRef]) -> list[InstanceRef]:
+        wanted = self._rule.tags - self._study_tags.keys()
+        named = all(ref.series is not None for ref in page)
+        known = (SERIES_TAGS if named else frozenset()) | INSTANCE_TAGS
+        if wanted <= known:
+            tags: Sequence[Mapping[str, str]] = [{**self._study_tags, **_own_tags(ref)} for ref in page]
+        else:
+            tags = [{**self._study_tags, **t} for t in self._source.tags(page, frozenset(wanted))]
+        return [ref for ref, t in zip(page, tags, strict=True) if self._rule.matches(t)]
+
+
+def study_tags(study: StudyInfo) -> dict[str, str]:
+    """What a rule can look at without asking the source again: keyword → value."""
+    tags = {
+        "StudyInstanceUID": study.study_uid,
+        "PatientName": study.patient_name,
+        "PatientID": study.patient_id,
+        "PatientBirthDate": study.birth_date,
+        "PatientSex": study.sex,
+        "StudyDate": study.study_date,
+        "StudyTime": study.study_time,
+        "StudyDescription": study.description,
+        "AccessionNumber": study.accession,
+    }
+    if study.modalities:
+        tags["ModalitiesInStudy"] = "\\".join(study.modalities)
+    return {**dict(study.tags), **tags}
+
+
+def _own_tags(ref: InstanceRef) -> dict[str, str]:
+    own = {"SOPInstanceUID": ref.sop_uid, "SOPClassUID": ref.sop_class, "SeriesInstanceUID": ref.series_uid}
+    if ref.series is not None:
+        own |= {
+            "Modality": ref.series.modality,
+            "SeriesDescription": ref.series.description,
+            "SeriesNumber": ref.series.number,
+        }
+    return own

@@ -1,0 +1,113 @@
+"""What all transfer kinds share: options from fields, and the check of the nodes before the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from core.jobs.base import TransferOptions, need
+from core.model.errors import ConfigurationError, NotSupportedError
+from core.model.job import After, TransferFields, Trigger
+from core.model.outcome import EvidenceLevel
+from core.nodes.base import Commit, Confirm, Delete, Follow, Inventory, Node, Read, Write
+
+MEGABYTE = 1_000_000
+
+
+def transfer_options(
+    fields: TransferFields,
+    *,
+    follow: bool,
+    after: After,
+    fallback: str = "",
+    fallback_after: float = 30.0,
+    label_success: str = "",
+    label_failure: str = "",
+) -> TransferOptions:
+    """The engine's view of a transfer's fields."""
+    return TransferOptions(
+        sources=fields.source,
+        destinations=fields.destination,
+        after=after,
+        evidence=fields.evidence,
+        path=fields.path,
+        overwrite=fields.overwrite,
+        workers=fields.workers,
+        max_attempts=fields.max_attempts,
+        retry_delays=fields.retry_delays,
+        bandwidth=fields.bandwidth * MEGABYTE,
+        schedule=fields.windows,
+        follow=follow,
+        fallback=fallback,
+        fallback_after=fallback_after,
+        label_success=label_success,
+        label_failure=label_failure,
+    )
+
+
+def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger: Trigger) -> None:
+    """Refuse what can't work, in words, before anything is planned.
+
+    Raises
+    ------
+    ConfigurationError
+        The same node on both sides, or a move without proof.
+    NotSupportedError
+        A node lacks a capability.
+    """
+    targets = [n for n in (*options.destinations, options.fallback) if n]
+    both = [n for n in targets if n in options.sources]
+    if both:
+        raise ConfigurationError(
+            f"{both[0]} is source and destination at the same time.", "Choose another destination.", code="same-node"
+        )
+    if options.fallback and options.fallback in options.destinations:
+        raise ConfigurationError(
+            f"{options.fallback} is a destination already, so it can't be the fallback.",
+            "Choose another fallback.",
+            code="fallback",
+        )
+    if options.after is After.MOVE and options.evidence is EvidenceLevel.SENT:
+        raise ConfigurationError(
+            "A move needs proof that the images arrived: “sent” is not enough to delete at the source.",
+            "Choose “verified” as the proof wanted, or keep the images at the source.",
+            code="move-evidence",
+        )
+    for name in options.sources:
+        need(nodes[name], Inventory, Read)
+        if options.follow:
+            need(nodes[name], Follow)
+        if options.after is After.MOVE:
+            need(nodes[name], Delete)
+    for name in targets:
+        need(nodes[name], Write)
+        _need_evidence(nodes[name], options.evidence)
+    _require_apart(options, nodes, targets)
+
+
+def _need_evidence(node: Node, wanted: EvidenceLevel) -> None:
+    if wanted is EvidenceLevel.COMMITTED and not isinstance(node, Commit):
+        raise NotSupportedError(
+            f"{node.name} doesn't offer storage commitment.",
+            "Choose “verified” as the proof wanted.",
+            code="no-commitment",
+        )
+    if wanted is EvidenceLevel.VERIFIED and not isinstance(node, Confirm):
+        raise NotSupportedError(
+            f"{node.name} can't say which images it holds, so nothing sent there can be confirmed.",
+            "Choose another destination, or ask for no more than “sent” (--evidence sent).",
+            code="cannot-be-confirmed",
+        )
+
+
+def _require_apart(options: TransferOptions, nodes: Mapping[str, Node], targets: list[str]) -> None:
+    places: dict[tuple[str, str], str] = {}
+    for name in options.sources:
+        places[type(nodes[name]).__name__, nodes[name].place] = name
+    for name in targets:
+        twin = places.get((type(nodes[name]).__name__, nodes[name].place))
+        if twin:
+            raise ConfigurationError(
+                f"{twin} and {name} are the same place ({nodes[name].place}).",
+                "Choose another destination.",
+                code="same-storage",
+            )
