@@ -13,6 +13,7 @@ from core.wire.http_address import parse_address, parse_proxy, system_proxy
 from core.wire.http_connection import Connection
 from core.wire.http_message import Head, Headers, header_lines, request_path
 from core.wire.http_open import Opener
+from core.wire.http_pipeline import Row
 from core.wire.http_response import Answer, Response
 from core.wire.http_upload import ByteSource, BytesUpload, SourceUpload, Upload
 from core.wire.tls import TlsSettings
@@ -22,10 +23,7 @@ __all__ = ["Abort", "Answer", "ByteSource", "Headers", "HttpPool", "Response", "
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _LOOK = 0.05  # seconds between two looks at the abort switch while waiting for a free connection
-_WINDOW = 32  # requests on their way at once in a pipeline
-_WINDOW_BYTES = 16384  # of request heads in a window: fits every socket buffer, so neither side can block
 _PATIENCE = 10.0  # seconds without the next pipelined answer until it is asked for singly
-_DOUBTFUL = frozenset({400, 408, 411, 429, 501, 502, 503, 505})  # in a pipeline: asked again, singly
 
 
 class HttpPool:
@@ -339,69 +337,33 @@ class HttpPool:
 
     def _pipeline_some(self, requests: Sequence[str], answers: list[Answer], abort: Abort | None, limit: int) -> None:
         """Ask for what `answers` lacks on one connection, until all came or the server broke the row."""
-        heads = [self._request_head("GET", path, None, None, None) for path in requests[len(answers) :]]
-        first = len(answers)
-        row = _Row(self.where)
-        upload = BytesUpload(b"".join(heads[: _window(heads, 0)]))
-        connection, head = self._exchange(upload, self._idle_timeout, abort, True)
+        row = Row(self.where, [self._request_head("GET", path, None, None, None) for path in requests[len(answers) :]])
         try:
-            sent = _window(heads, 0)
-            while True:
-                whole = not (head.status in _DOUBTFUL and len(answers) > first)
-                response = Response(row, connection, head, "GET", abort=None, early=False)
-                answer = Answer(head.status, head.headers, response.read_all(limit), head.reason)
-                if not whole:
-                    self._pipelining = False
-                    break
-                answers.append(answer)
-                if len(answers) == len(requests):
-                    break
-                if not (head.keep_alive and response.framed):
-                    self._pipelining = False
-                    break
-                done = len(answers) - first
-                if sent - done <= _WINDOW // 2 and sent < len(heads):
-                    more = sent + _window(heads, sent) // 2 or sent + 1
-                    connection.send(b"".join(heads[sent:more]))
-                    sent = more
-                connection.idle_timeout = min(_PATIENCE, self._idle_timeout)
-                head = connection.read_head()
+            connection, head = self._exchange(BytesUpload(row.opening), self._idle_timeout, abort, True)
         except TransportError as error:
+            if error.fault is not TransportFault.CUT:
+                raise
+            self._pipelining = False  # if that is not why it closed, asking singly will tell
+            return
+        connection.idle_timeout = min(_PATIENCE, self._idle_timeout)
+        try:
+            row.read(connection, head, limit)
+        except TransportError:
             if abort is not None:
                 abort.check()
-            if len(answers) == first:
+            row.broken = True
+            if not row.answers:
                 raise
-            del error
-            self._pipelining = False
         finally:
-            whole_row = len(answers) == len(requests) and head.keep_alive
-            self.release(connection, abort, keep=whole_row)
-
-
-class _Row:
-    """Takes no connection back: the next answer of the row is still to be read from it."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def release(self, connection: Connection, abort: Abort | None, *, keep: bool) -> None:
-        pass
+            self._pipelining = self._pipelining and not row.broken
+            answers += row.answers
+            self.release(connection, abort, keep=row.keeps and len(answers) == len(requests))
 
 
 def _upload(head: bytes, body: bytes | ByteSource | None) -> Upload:
     if body is None:
         return BytesUpload(head)
     return BytesUpload(head, body) if isinstance(body, bytes) else SourceUpload(head, body)
-
-
-def _window(heads: Sequence[bytes], start: int) -> int:
-    """How many heads, from `start` on, may be on their way at once."""
-    size = 0
-    for count, head in enumerate(heads[start : start + _WINDOW]):
-        size += len(head)
-        if size > _WINDOW_BYTES and count:
-            return count
-    return min(_WINDOW, len(heads) - start)
 
 
 def _merged(base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
