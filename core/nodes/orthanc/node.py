@@ -1,0 +1,24 @@
+"""The Orthanc node: all its capabilities together."""
+
+from __future__ import annotations
+
+from core.nodes.orthanc.confirm import OrthancConfirm
+from core.nodes.orthanc.diagnosis import OrthancDiagnosis
+from core.nodes.orthanc.follow import OrthancFollow
+from core.nodes.orthanc.inventory import OrthancInventory
+from core.nodes.orthanc.marking import OrthancMarking
+from core.nodes.orthanc.push import OrthancPush
+from core.nodes.orthanc.transfer import OrthancTransfer
+
+
+class OrthancNode(
+    OrthancDiagnosis,
+    OrthancInventory,
+    OrthancTransfer,
+    OrthancConfirm,
+    OrthancFollow,
+    OrthancPush,
+    OrthancMarking,
+):
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label` and
+    `Identity` of an Orthanc server, by its REST API."""

@@ -1,0 +1,178 @@
+"""What an answer or a broken connection means for a delivery: `resources/status_policy.toml`, read and applied."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from importlib import resources
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.model.errors import (
+    AnswerError,
+    ConfigurationError,
+    FerryError,
+    LocalError,
+    TransportError,
+    TransportFault,
+)
+from core.model.outcome import Failure, FailureClass
+
+
+class PolicyRow(BaseModel):
+    """One row of the policy.
+
+    Attributes
+    ----------
+    cls : FailureClass
+        Column ``class``.
+    source : FailureClass | None
+        The class while reading, where it differs.
+    unsent : FailureClass | None
+        The class when nothing of the request had reached the other side, where it differs.
+    status : tuple[int, ...]
+        HTTP statuses that mean this row.
+    sentence, next_step : str
+        For a person; ``{node}`` stands for the node's name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cls: FailureClass = Field(alias="class")
+    source: FailureClass | None = None
+    unsent: FailureClass | None = None
+    status: tuple[int, ...] = ()
+    sentence: str = Field(min_length=10)
+    next_step: str = ""
+
+
+class StatusPolicy(BaseModel):
+    """The whole file: rows by table and code."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    transport: dict[TransportFault, PolicyRow]
+    http: dict[str, PolicyRow]
+    answer: dict[str, PolicyRow]
+    local: dict[str, PolicyRow]
+
+    def http_row(self, status: int) -> tuple[str, PolicyRow]:
+        """Code and row of an HTTP status; every status has one."""
+        code = _codes_by_status().get(status)
+        if code is None:
+            code = f"other-{min(max(status // 100, 1), 5)}xx"
+        return code, self.http[code]
+
+
+@functools.cache
+def policy() -> StatusPolicy:
+    """The policy that the program was delivered with.
+
+    Raises
+    ------
+    ConfigurationError
+        The file is damaged.
+    """
+    text = resources.files("resources").joinpath("status_policy.toml").read_text(encoding="utf-8")
+    try:
+        found = StatusPolicy.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ConfigurationError(
+            "The program's table of answers (status_policy.toml) is damaged.",
+            "Install the program again.",
+            detail=str(error),
+            code="policy",
+        ) from error
+    missing = [fault.value for fault in TransportFault if fault not in found.transport]
+    missing += [f"other-{n}xx" for n in range(1, 6) if f"other-{n}xx" not in found.http]
+    if missing or "other" not in found.local:
+        raise ConfigurationError(
+            "The program's table of answers (status_policy.toml) is incomplete.",
+            "Install the program again.",
+            detail=", ".join(missing),
+            code="policy",
+        )
+    return found
+
+
+@functools.cache
+def _codes_by_status() -> dict[int, str]:
+    codes: dict[int, str] = {}
+    for code, row in policy().http.items():
+        for status in row.status:
+            codes[status] = code
+    return codes
+
+
+def answer_error(
+    code: str, *, node: str, status: int = 0, detail: str = "", retry_after: float | None = None
+) -> AnswerError:
+    """An `AnswerError` with the policy's words for `code` (of the tables ``answer`` and ``http``)."""
+    row = policy().answer.get(code) or policy().http[code]
+    return AnswerError(
+        status,
+        _words(row.sentence, node),
+        _words(row.next_step, node),
+        detail=detail,
+        code=code,
+        retry_after=retry_after,
+    )
+
+
+def status_error(status: int, *, node: str, detail: str = "", retry_after: float | None = None) -> AnswerError:
+    """An `AnswerError` for an HTTP status for which the node found no better word."""
+    code, _ = policy().http_row(status)
+    return answer_error(code, node=node, status=status, detail=detail, retry_after=retry_after)
+
+
+def http_failure(error: FerryError, *, side: str, node: str) -> Failure:
+    """What an error means for a delivery.
+
+    Parameters
+    ----------
+    error : FerryError
+    side : str
+        "source", "destination" or "here": where it happened.
+    node : str
+        The node's name, for the sentence.
+    """
+    code, row = _row(error)
+    if row is None:
+        cls = FailureClass.PERSON if isinstance(error, ConfigurationError) else FailureClass.RETRY
+        return Failure(error.code, cls, error.sentence, error.next_step, error.detail, side)
+    cls = row.cls
+    if isinstance(error, TransportError) and not error.request_sent and row.unsent is not None:
+        cls = row.unsent
+    elif side == "source" and row.source is not None:
+        cls = row.source
+    return Failure(
+        code=code,
+        cls=cls,
+        sentence=_words(row.sentence, node),
+        next_step=_words(row.next_step, node),
+        detail=f"{error.sentence} {error.detail}".strip() if isinstance(error, TransportError) else error.detail,
+        side=side,
+        retry_after=error.retry_after if isinstance(error, AnswerError) else None,
+    )
+
+
+def _row(error: FerryError) -> tuple[str, PolicyRow | None]:
+    rows = policy()
+    if isinstance(error, TransportError):
+        return error.fault.value, rows.transport[error.fault]
+    if isinstance(error, AnswerError):
+        if error.code in rows.answer:
+            return error.code, rows.answer[error.code]
+        if error.code in rows.http:
+            return error.code, rows.http[error.code]
+        if 100 <= error.status < 600:
+            return rows.http_row(error.status)
+        return error.code, None
+    if isinstance(error, LocalError):
+        code = error.code if error.code in rows.local else "other"
+        return error.code, rows.local[code]
+    return error.code, None
+
+
+def _words(template: str, node: str) -> str:
+    return template.replace("{node}", node)
