@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from core.engine.gate import Gate
 from core.engine.job_run import JobRun, Progress
 from core.jobs.base import TransferKind
@@ -31,6 +33,7 @@ from core.model.events import (
     StudyChanged,
     TransferRow,
 )
+from core.model.fields import explain
 from core.model.job import JobRecord, JobState
 from core.model.outcome import DeliveryState
 from core.nodes.base import Node
@@ -262,7 +265,10 @@ class Engine:
             kind = job_kinds.get(job.kind)
             if not isinstance(kind, TransferKind):
                 raise ConfigurationError(f"Jobs of the kind “{job.kind}” can't be run by this version.")
-            fields = kind.Fields.model_validate(job.fields)
+            try:
+                fields = kind.Fields.model_validate(job.fields)
+            except ValidationError as error:
+                raise explain(error, kind.Fields) from error
             run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock)
             kind.check(fields, {name: gate.node for name, gate in run.gates.items()}, follow=job.follow)
             self.ledger.update_job(

@@ -106,8 +106,14 @@ class Lane:
 
     def nudge(self) -> None:
         """Something changed outside (gate, pause, window): look again."""
+        if not self._may_send:
+            self.drop_queued()
         with self._cond:
             self._wake()
+
+    @property
+    def _may_send(self) -> bool:
+        return self.owner.may_run() and self.pipe.source.is_open and self.pipe.destination.is_open
 
     def drop_queued(self) -> None:
         """Nothing new starts: what was queued but not begun is planned again."""
@@ -274,9 +280,7 @@ class Lane:
     def _choose(self) -> Work | None:
         if self._finish:
             return self._finish.popleft()
-        if self._ended or not self.owner.may_run():
-            return None
-        if not (self.pipe.source.is_open and self.pipe.destination.is_open):
+        if self._ended or not self._may_send:
             return None
         self._due_timers()
         room = len(self._in_hand) < IN_HAND and self._preparing < PREPARING

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from core.jobs.base import Discovery, Found, JobFields, TransferKind, TransferOptions
+from core.jobs.base import Discovery, Found, TransferKind, TransferOptions
 from core.jobs.discovery import discover
 from core.jobs.registry import register
 from core.jobs.transfers import check_transfer, transfer_options
 from core.model.errors import ConfigurationError
 from core.model.fields import declared
-from core.model.job import After, TransferFields, Trigger
+from core.model.job import After, JobFields, TransferFields, Trigger
 from core.model.rules import Rule
 from core.nodes.base import Node
 

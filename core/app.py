@@ -1,0 +1,192 @@
+"""The composition root: opens the home folder and everything in it, for window and command line alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from core.engine.engine import Engine
+from core.engine.follower import Follower
+from core.home import Home
+from core.job_book import JobBook
+from core.ledger.ledger import Ledger
+from core.model.errors import FerryError
+from core.model.events import Event
+from core.node_book import NodeBook
+from core.secrets import Secrets
+from core.settings import Settings, load_settings
+
+
+class EngineHandle:
+    """The engine of this home: run by this process, or by another one and watched.
+
+    Attributes
+    ----------
+    attached : bool
+        Another process runs it. When that process ends, this one takes over by itself.
+    """
+
+    def __init__(self, app: App, on_event: Callable[[Event], None], only: frozenset[int] | None) -> None:
+        self._app = app
+        self._on_event = on_event
+        self._only = only
+        self._lock = FileLock(app.home.lock_file, mode=0o600)
+        self._engine: Engine | None = None
+        self._follower: Follower | None = None
+        self._thread: threading.Thread | None = None
+        self._guard: threading.Thread | None = None
+        self._ended = threading.Event()
+        self.error: BaseException | None = None
+        if not self._take():
+            self._attach()
+
+    @property
+    def attached(self) -> bool:
+        return self._engine is None
+
+    @property
+    def running(self) -> bool:
+        """An engine runs, here or elsewhere."""
+        if self._engine is not None:
+            return self._thread is not None and self._thread.is_alive()
+        return self._other_runs()
+
+    def nudge(self) -> None:
+        if self._engine is not None:
+            self._engine.nudge()
+
+    def is_moving(self, job_id: int) -> bool:
+        """Whether a job is being started or stopped in this process right now."""
+        return self._engine is not None and self._engine.is_moving(job_id)
+
+    def unconfirmed_studies(self) -> int:
+        """Studies that are not yet proved at their destination: what "safe to shut down?" asks."""
+        return self._app.ledger.unconfirmed_studies()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Settle what is in flight, then stop; an engine of another process is left alone."""
+        self._ended.set()
+        if self._guard is not None and self._guard is not threading.current_thread():
+            self._guard.join(5.0)
+        if self._follower is not None:
+            self._follower.stop()
+            self._follower = None
+        if self._engine is not None:
+            self._engine.stop()
+            assert self._thread is not None
+            self._thread.join(timeout if timeout is not None else 60.0)
+        if self._lock.is_locked:
+            self._lock.release()
+
+    def _take(self) -> bool:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        engine = Engine(self._app.ledger, self._app.nodes.open, self._on_event, only=self._only)
+        self._engine = engine
+        self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
+        self._thread.start()
+        return True
+
+    def _run(self, engine: Engine) -> None:
+        try:
+            engine.run()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _attach(self) -> None:
+        self._follower = Follower(self._app.ledger, self._on_event, self._other_runs)
+        self._follower.start()
+        self._guard = threading.Thread(target=self._take_over, name="engine-guard", daemon=True)
+        self._guard.start()
+
+    def _take_over(self) -> None:
+        while not self._ended.wait(0.5):
+            if self._take():
+                if self._follower is not None:
+                    self._follower.stop()
+                    self._follower = None
+                return
+
+    def _other_runs(self) -> bool:
+        if self._lock.is_locked:
+            return False
+        probe = FileLock(self._app.home.lock_file, mode=0o600, is_singleton=False)
+        try:
+            probe.acquire(timeout=0)
+        except Timeout:
+            return True
+        probe.release()
+        return False
+
+
+class App:
+    """One home folder, opened."""
+
+    def __init__(self, home: Home, settings: Settings, secrets: Secrets, ledger: Ledger) -> None:
+        self.home = home
+        self.settings = settings
+        self.secrets = secrets
+        self.ledger = ledger
+        self.nodes = NodeBook(ledger, secrets)
+        self._handle: EngineHandle | None = None
+        self.jobs = JobBook(ledger, self.nodes, self._nudge)
+
+    @classmethod
+    def open(cls, home: Path | None = None) -> App:
+        """Open the home folder, by default the user's own or ``DICOM_FERRY_HOME``.
+
+        Raises
+        ------
+        ConfigurationError
+            The folder can't be made or written.
+        LedgerError
+            The ledger is damaged, foreign or from a newer version.
+        """
+        place = Home.open(home)
+        settings = load_settings(place)
+        ledger = Ledger.open(place.ledger_file)
+        return cls(place, settings, Secrets(place.id), ledger)
+
+    def engine(self, on_event: Callable[[Event], None], *, only: frozenset[int] | None = None) -> EngineHandle:
+        """Run this home's engine, or attach to the one that another process runs.
+
+        Parameters
+        ----------
+        on_event : Callable[[Event], None]
+            May be called from any thread.
+        only : frozenset[int] | None
+            Unfinished jobs to take up at the start; None takes up all of them.
+        """
+        self._handle = EngineHandle(self, on_event, only)
+        return self._handle
+
+    def wait_for(self, job_id: int, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until `condition` holds and no transition of the job is under way; False after `timeout` seconds."""
+        until = time.monotonic() + timeout
+        moving = threading.Event()
+        while time.monotonic() < until:
+            if condition() and not (self._handle and self._handle.is_moving(job_id)):
+                return True
+            moving.wait(0.05)
+        return False
+
+    def close(self) -> None:
+        """Stop an engine of this process and close the ledger."""
+        if self._handle is not None:
+            self._handle.stop()
+            self._handle = None
+        self.ledger.close()
+
+    def _nudge(self) -> None:
+        if self._handle is not None:
+            self._handle.nudge()
+
+
+__all__ = ["App", "EngineHandle", "FerryError"]

@@ -1,0 +1,329 @@
+"""The job book: checking, previewing, creating and commanding jobs. The engine does the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from pydantic import JsonValue, ValidationError
+
+from core.jobs.base import Discovery, FoundStudy, InventoryDone, JobKind, LeftOut, TransferKind
+from core.jobs.registry import job_kinds
+from core.ledger.book import Verb, fingerprint
+from core.ledger.ledger import Ledger
+from core.model.errors import ConfigurationError
+from core.model.fields import explain
+from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, TransferFields
+from core.model.study import InstanceRef, Presence, StudyInfo
+from core.model.views import Preview
+from core.node_book import NodeBook
+from core.nodes.base import Confirm, Node
+from core.wire.http import Abort
+
+SAMPLE = 8
+ASK_AT_ONCE = 200
+
+
+class JobBook:
+    """Jobs of one home.
+
+    Parameters
+    ----------
+    nudge : Callable[[], None]
+        Called after a command was written, so that an engine of this process looks at once.
+    """
+
+    def __init__(self, ledger: Ledger, nodes: NodeBook, nudge: Callable[[], None] = lambda: None) -> None:
+        self._ledger = ledger
+        self._nodes = nodes
+        self._nudge = nudge
+
+    # checking -------------------------------------------------------------------------------------------
+
+    def fields(self, kind: str, fields: Mapping[str, JsonValue]) -> JobFields:
+        """Validate fields against their kind.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming each field that is wrong by its title.
+        """
+        model = job_kinds.get(kind).Fields
+        try:
+            return model.model_validate(dict(fields))
+        except ValidationError as error:
+            raise explain(error, model) from error
+
+    def check(self, kind: str, fields: Mapping[str, JsonValue], *, follow: bool = False) -> JobFields:
+        """Validate fields and what the nodes can do, without talking to them.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        checked = self.fields(kind, fields)
+        opened: dict[str, Node] = {}
+        try:
+            self._check_nodes(job_kinds.get(kind), checked, opened, follow=follow)
+        finally:
+            for node in opened.values():
+                node.close()
+        return checked
+
+    def _check_nodes(self, kind: JobKind, fields: JobFields, opened: dict[str, Node], *, follow: bool) -> None:
+        if follow and not kind.can_follow:
+            raise ConfigurationError(f"A {kind.title.lower()} can't follow.", "Leave out --follow.", code="follow")
+        for name in self.node_names(fields):
+            opened[name] = self._nodes.open(name)
+        kind.check(fields, opened, follow=follow)
+
+    def node_names(self, fields: JobFields) -> list[str]:
+        """Names of all nodes that a job's fields speak of."""
+        if not isinstance(fields, TransferFields):
+            return []
+        names = [*fields.source, *fields.destination, getattr(fields, "fallback", "")]
+        return list(dict.fromkeys(n for n in names if n))
+
+    def probe(self, kind: str, fields: Mapping[str, JsonValue], *, follow: bool = False) -> None:
+        """As `check`, and ask every node once whether it is there and lets us in.
+
+        Raises
+        ------
+        FerryError
+            The first node's, with its next step.
+        """
+        checked = self.fields(kind, fields)
+        opened: dict[str, Node] = {}
+        try:
+            self._check_nodes(job_kinds.get(kind), checked, opened, follow=follow)
+            for node in opened.values():
+                node.probe()
+        finally:
+            for node in opened.values():
+                node.close()
+
+    # dry run --------------------------------------------------------------------------------------------
+
+    def preview(
+        self,
+        kind: str,
+        fields: Mapping[str, JsonValue],
+        *,
+        abort: Abort | None = None,
+        progress: Callable[[Preview], None] | None = None,
+    ) -> Preview:
+        """What would move, how much, and what is there already; nothing is written anywhere.
+
+        Counts are deliveries: an instance that goes to two destinations counts twice. Blocking.
+        """
+        checked = self.fields(kind, fields)
+        job_kind = job_kinds.get(kind)
+        if not isinstance(job_kind, TransferKind) or not isinstance(checked, TransferFields):
+            raise ConfigurationError(f"A {job_kind.title.lower()} has no dry run.")
+        stop = abort or Abort()
+        opened: dict[str, Node] = {}
+        try:
+            self._check_nodes(job_kind, checked, opened, follow=False)
+            count = _PreviewCount([opened[n] for n in checked.destination], stop, progress)
+            for name in checked.source:
+                discovery = Discovery(
+                    source=opened[name],
+                    cursor=None,
+                    inventoried=False,
+                    follow=False,
+                    wait=lambda _seconds: not stop.aborted,
+                    abort=stop,
+                    listed=lambda _uid: False,
+                )
+                for found in job_kind.discover(checked, discovery):
+                    if isinstance(found, FoundStudy):
+                        count.study(found.study, found.pages)
+                    elif isinstance(found, LeftOut):
+                        count.now = replace(count.now, left_out=count.now.left_out + found.instances)
+                    elif isinstance(found, InventoryDone) and not found.complete:
+                        count.now = replace(count.now, complete=False, reason=found.reason)
+            return replace(count.now, seconds=self._estimate(count.now.bytes))
+        finally:
+            for node in opened.values():
+                node.close()
+
+    def _estimate(self, size: int) -> float | None:
+        """Seconds that `size` bytes would take at the speed of the last finished jobs; None where unknown."""
+        for job in self._ledger.jobs():
+            if job.state is JobState.FINISHED and job.started and job.finished and job.counts.verified:
+                seconds = (job.finished - job.started).total_seconds()
+                if seconds > 1 and job.counts.bytes_done:
+                    return size * seconds / job.counts.bytes_done
+        return None
+
+    # creating and commanding ----------------------------------------------------------------------------
+
+    def create(
+        self, kind: str, fields: Mapping[str, JsonValue], *, name: str = "", follow: bool = False, start: bool = True
+    ) -> JobRecord:
+        """Make a job and start it; one that is the same and unfinished is continued, a finished one begins anew.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        checked = self.check(kind, fields, follow=follow)
+        values: dict[str, JsonValue] = checked.model_dump(mode="json")
+        found = self._ledger.job_by_fingerprint(fingerprint(kind, values, follow=follow))
+        if found is not None and (not name or name == found.name):
+            job_id = found.id
+        else:
+            title = name or _default_name(job_kinds.get(kind), checked)
+            job_id = self._ledger.add_job(kind, title, values, follow=follow, state=JobState.SAVED)
+        if start:
+            self.start(job_id)
+        return self.get(job_id)
+
+    def all(self) -> list[JobRecord]:
+        return self._ledger.jobs()
+
+    def get(self, key: int | str) -> JobRecord:
+        """A job by number or name.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming those that exist.
+        """
+        found = self._ledger.job(key)
+        if found is None and isinstance(key, str) and key.isdigit():
+            found = self._ledger.job(int(key))
+        if found is None:
+            names = ", ".join(f"“{j.name}”" for j in self._ledger.jobs()[:10])
+            raise ConfigurationError(
+                f"There is no job “{key}”.", f"There are: {names}." if names else "There is none yet.", code="no-job"
+            )
+        return found
+
+    def start(self, job_id: int) -> None:
+        """Start or go on; a finished or cancelled job begins a new pass with a new inventory."""
+        job = self.get(job_id)
+        if job.state in (JobState.FINISHED, JobState.CANCELLED):
+            self._ledger.next_pass(job_id)
+        elif job.state is not JobState.RUNNING:
+            self._ledger.update_job(job_id, state=JobState.RUNNING.value, started=time.time())
+        self._command(Verb.START, job_id=job_id)
+
+    def pause(self, job_id: int) -> None:
+        self._command(Verb.PAUSE, job_id=job_id)
+
+    def resume(self, job_id: int) -> None:
+        self._command(Verb.RESUME, job_id=job_id)
+
+    def cancel(self, job_id: int) -> None:
+        self._command(Verb.CANCEL, job_id=job_id)
+
+    def retry(self, job_id: int) -> None:
+        """Send again what failed or was cancelled, and only that."""
+        self._command(Verb.RETRY, job_id=job_id)
+
+    def remove(self, job_id: int) -> None:
+        """Remove a job with its evidence; refused while it is unfinished."""
+        job = self.get(job_id)
+        if job.state in JOB_UNFINISHED:
+            raise ConfigurationError(
+                f"“{job.name}” is not finished, so it can't be removed.", "Cancel it first.", code="job-unfinished"
+            )
+        self._ledger.remove_job(job_id)
+
+    def pause_all(self) -> None:
+        for job in self._ledger.jobs():
+            if job.state is JobState.RUNNING:
+                self.pause(job.id)
+
+    def resume_all(self) -> None:
+        for job in self._ledger.jobs():
+            if job.state is JobState.PAUSED:
+                self.resume(job.id)
+
+    def retry_transfer(self, transfer_id: int) -> None:
+        self._command(Verb.RETRY_TRANSFER, transfer_id=transfer_id)
+
+    def cancel_transfer(self, transfer_id: int) -> None:
+        self._command(Verb.CANCEL_TRANSFER, transfer_id=transfer_id)
+
+    def prioritise_transfer(self, transfer_id: int) -> None:
+        self._command(Verb.PRIORITISE_TRANSFER, transfer_id=transfer_id)
+
+    def overwrite_transfer(self, transfer_id: int) -> None:
+        """Replace at the destination what is different there, for this study only."""
+        self._command(Verb.OVERWRITE_TRANSFER, transfer_id=transfer_id)
+
+    def nodes_changed(self) -> None:
+        """A node was edited: a running engine takes it up."""
+        self._command(Verb.NODE_CHANGED)
+
+    def _command(self, verb: Verb, *, job_id: int | None = None, transfer_id: int | None = None) -> None:
+        self._ledger.command(verb, job_id=job_id, transfer_id=transfer_id)
+        self._nudge()
+
+
+class _PreviewCount:
+    """Adds up a dry run, page by page."""
+
+    def __init__(self, destinations: list[Node], abort: Abort, progress: Callable[[Preview], None] | None) -> None:
+        self.now = Preview(0, 0, 0, 0, 0, 0, 0, complete=True)
+        self._destinations = destinations
+        self._abort = abort
+        self._progress = progress
+        self._said = 0.0
+
+    def study(self, study: StudyInfo, pages: Iterable[list[InstanceRef] | tuple[InstanceRef, ...] | object]) -> None:
+        series: set[str] = set()
+        sample = self.now.sample
+        if len(sample) < SAMPLE:
+            words = " ".join(w for w in (study.study_date, "/".join(study.modalities), study.description) if w)
+            sample = (*sample, f"{study.patient_name.replace('^', ', ')} · {words}".strip(" ·"))
+        self.now = replace(self.now, studies=self.now.studies + 1, sample=sample)
+        for page in pages:
+            assert isinstance(page, list | tuple)
+            self._page(study, list(page), series)
+
+    def _page(self, study: StudyInfo, page: list[InstanceRef], series: set[str]) -> None:
+        fresh = {ref.series_uid for ref in page} - series
+        series |= fresh
+        times = len(self._destinations)
+        here, different = 0, 0
+        for node in self._destinations:
+            for start in range(0, len(page), ASK_AT_ONCE):
+                same, other = self._there(node, study, page[start : start + ASK_AT_ONCE])
+                here += same
+                different += other
+        n = self.now
+        self.now = replace(
+            n,
+            series=n.series + len(fresh),
+            instances=n.instances + len(page) * times,
+            bytes=n.bytes + sum(ref.size or 0 for ref in page) * times,
+            already_there=(n.already_there or 0) + here,
+            different=(n.different or 0) + different,
+        )
+        if self._progress and time.monotonic() - self._said > 0.2:
+            self._said = time.monotonic()
+            self._progress(self.now)
+
+    def _there(self, node: Node, study: StudyInfo, part: list[InstanceRef]) -> tuple[int, int]:
+        if not isinstance(node, Confirm):
+            return 0, 0
+        same = different = 0
+        for ref, holding in zip(part, node.confirm(study, part, abort=self._abort), strict=True):
+            if holding.presence is not Presence.PRESENT:
+                continue
+            recoded = holding.transfer_syntax != ref.transfer_syntax
+            if ref.digest and holding.digest and ref.digest != holding.digest and not recoded:
+                different += 1
+            else:
+                same += 1
+        return same, different
+
+
+def _default_name(kind: JobKind, fields: JobFields) -> str:
+    if isinstance(fields, TransferFields):
+        return f"{kind.title} {', '.join(fields.source)} to {', '.join(fields.destination)}"[:110]
+    return kind.title
