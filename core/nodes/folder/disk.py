@@ -1,0 +1,100 @@
+"""Files that survive a power cut, on POSIX and Windows alike, whatever the length of their path."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+PART_PREFIX = ".ferry-"
+PART_SUFFIX = ".part"
+CHUNK = 1 << 18
+
+
+def extended(path: Path | str) -> str:
+    r"""The path as the system's calls take it at any length: on Windows with ``\\?\`` before it."""
+    text = str(path)
+    if sys.platform != "win32":
+        return text
+    text = os.path.abspath(text)  # noqa: PTH100 - the prefix turns off all normalising, so it is done before
+    if text.startswith("\\\\?\\"):
+        return text
+    if text.startswith("\\\\"):
+        return "\\\\?\\UNC\\" + text[2:]
+    return "\\\\?\\" + text
+
+
+def is_part(name: str) -> bool:
+    """Whether this is a file that is still being written (ours or another program's): never an instance."""
+    return name.endswith(PART_SUFFIX)
+
+
+def is_our_part(name: str) -> bool:
+    return name.startswith(PART_PREFIX) and name.endswith(PART_SUFFIX)
+
+
+def create_part(folder: Path) -> tuple[str, BinaryIO]:
+    """A new temporary file in `folder`, open for writing and reading; its path is in the extended form."""
+    path = extended(folder / f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return path, os.fdopen(os.open(path, flags, 0o666), "w+b")
+
+
+def settle(file: BinaryIO) -> None:
+    """Everything written so far is on the disk when this returns."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path | str) -> None:
+    """Names made, renamed and removed in `folder` are on the disk when this returns.
+
+    Windows keeps names in the file system's journal and offers no such call.
+    """
+    if sys.platform == "win32":
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_folders(root: Path, below: Path) -> None:
+    """Make `below` and what lies between it and `root` (which exists), durably."""
+    missing = []
+    at = below
+    while at != root and not os.path.isdir(extended(at)):  # noqa: PTH112 - pathlib can't take the extended form
+        missing.append(at)
+        at = at.parent
+    for folder in reversed(missing):
+        try:
+            os.mkdir(extended(folder))  # noqa: PTH102
+        except FileExistsError:
+            if not os.path.isdir(extended(folder)):  # noqa: PTH112
+                raise NotADirectoryError(20, "Not a directory") from None
+            continue  # another thread was quicker
+        sync_folder(extended(folder.parent))
+
+
+def md5_of(file: BinaryIO, check: Callable[[], None] | None = None) -> str:
+    """MD5 of an open file from where it stands to its end, lower-case hexadecimal.
+
+    `check` is called between chunks and may raise.
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    while count := file.readinto(view):  # type: ignore[attr-defined]
+        digest.update(view[:count])
+        if check is not None:
+            check()
+    return digest.hexdigest()
