@@ -147,7 +147,7 @@ class Lane:
                 self._ready
                 or self._sends
                 or self._finish
-                or self._timers
+                or self._timed
                 or self._busy
                 or self._preparing
                 or self._in_flight
@@ -273,7 +273,7 @@ class Lane:
                 self._cond.wait(self._until_timer())
 
     def _until_timer(self) -> float:
-        if not self._timers:
+        if not self._timed or not self._may_send:
             return 5.0
         return min(5.0, max(0.01, self._timers[0][0] - time.time()))
 
