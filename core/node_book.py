@@ -14,6 +14,7 @@ from core.model.errors import ConfigurationError, FerryError, SecretError
 from core.model.fields import explain, secret_fields
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
 from core.model.node import NodeFields, NodeRecord
+from core.model.outcome import FailureClass
 from core.nodes.base import Diagnose, Node, NodeKind, OpenContext
 from core.nodes.registry import node_kinds
 from core.secrets import Secrets, variable_name
@@ -145,6 +146,33 @@ class NodeBook:
             return self._secrets.get(record.name, field)
 
         return self.kind(record).open(fields, OpenContext(record.name, secret, self.profile(record.name)))
+
+    def let_in(self, name: str) -> None:
+        """Ask a node once whether it lets us in, before a job is started.
+
+        A node that only can't be reached now is no reason to refuse: the job waits for it.
+
+        Raises
+        ------
+        ConfigurationError
+            What a person must change first: the password, the address, the certificate.
+        """
+        node = self.open(name)
+        try:
+            node.probe()
+        except ConfigurationError:
+            raise
+        except FerryError as error:
+            failure = node.failure(error, "destination")
+            if failure.cls in (FailureClass.PERSON, FailureClass.PERMANENT, FailureClass.GONE):
+                raise ConfigurationError(
+                    failure.sentence or error.sentence,
+                    failure.next_step or error.next_step,
+                    detail=error.detail,
+                    code=failure.code,
+                ) from error
+        finally:
+            node.close()
 
     def open_draft(self, kind: str, name: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> Node:
         """A node that is not saved yet, opened to be tried. Secrets not given come from where they are kept."""
