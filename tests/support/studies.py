@@ -330,7 +330,7 @@ def _dataset(plan: StudyPlan) -> Dataset:
     for keyword, value in plan.tags:
         setattr(dataset, keyword, value)
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = _INSTANCE
+    dataset.file_meta.MediaStorageSOPInstanceUID = uids.UID(_INSTANCE)
     dataset.file_meta.TransferSyntaxUID = uids.UID(plan.transfer_syntax)
     return dataset
 
