@@ -105,10 +105,10 @@ def _split(url: str, what: str, schemes: tuple[str, ...]) -> tuple[_Parts, str, 
         split = urlsplit(url.strip())
         port = split.port
         host = split.hostname or ""
-    except ValueError as error:
+    except ValueError:
         raise ConfigurationError(
             f"The {what} has no valid host or port.", "It looks like http://192.168.1.5:8042; ports go up to 65535."
-        ) from error
+        ) from None
     if split.scheme not in schemes:
         raise ConfigurationError(
             f"The {what} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.",

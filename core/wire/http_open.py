@@ -77,7 +77,7 @@ class Opener:
             finally:
                 if abort is not None:
                     abort.unregister(connection.sock)
-            if connection.buffered:
+            if answer.status < 300 and connection.buffered:
                 raise no_http(proxy.where, "the proxy sends more than was asked for")
         except TransportError as error:
             connection.close()

@@ -47,7 +47,19 @@ class Response:
         True when the server answered before it had taken the whole request body.
     """
 
-    __slots__ = ("_abort", "_body", "_connection", "_pool", "early", "framed", "headers", "length", "reason", "status")
+    __slots__ = (
+        "_abort",
+        "_body",
+        "_connection",
+        "_keep",
+        "_pool",
+        "early",
+        "framed",
+        "headers",
+        "length",
+        "reason",
+        "status",
+    )
 
     def __init__(
         self,
@@ -65,6 +77,7 @@ class Response:
         self.early = early
         self._pool = pool
         self._abort = abort
+        self._keep = head.keep_alive and not early
         self._body, self.length, self.framed = body_of(head, method, connection)
         self._connection: Connection | None = connection
         if self._body.ended:
@@ -130,7 +143,7 @@ class Response:
         connection = self._connection
         if connection is None:
             return
-        if self.length is not None and connection.buffered and not self.early:
+        if self.length is not None and connection.buffered and self._keep:
             self._drain(connection)
         if self._connection is not None:
             self._release()
@@ -143,7 +156,7 @@ class Response:
     def _release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._pool.release(connection, self._abort, keep=self._body.ended and not self.early)
+            self._pool.release(connection, self._abort, keep=self._body.ended and self._keep)
 
     def _too_large(self, limit: int) -> TransportError:
         return TransportError(
