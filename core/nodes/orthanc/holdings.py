@@ -8,12 +8,14 @@ from dataclasses import replace
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.orthanc.answers import JsonObject, identifier, tags_of
 from core.nodes.orthanc.describe import attachment, digest_and_size
-from core.nodes.orthanc.identifiers import instance_id, study_id
+from core.nodes.orthanc.identifiers import instance_id, series_id, study_id
 from core.nodes.orthanc.rest import OrthancRest
 from core.wire.http import Abort
 
 FIND_CHUNK = 100  # Orthanc's cost of a list of UIDs grows with its square: 0.06 ms each at 100, 0.23 ms at 1,000
 PIPELINE_CHUNK = 200
+_SERIES_AT_LEAST = 20  # instances asked for of one series, from which on the whole series is the cheaper question
+_SERIES_AT_MOST = 4  # times as many rows as were asked for: beyond, lists of UIDs are cheaper again
 
 
 def holdings(
@@ -34,9 +36,8 @@ def holdings(
     """
     asked = [(one.ref if own and one.ref else expected_id(study, one), one) for one in instances]
     found: dict[str, Holding] = {}
-    if rest.capabilities(abort=abort).extended_find:
-        for chunk in _chunks(asked, FIND_CHUNK):
-            _by_find(rest, study, chunk, found, own, abort)
+    if rest.capabilities(abort=abort).extended_find and not _wild(study.study_uid):
+        _by_find(rest, study, asked, found, own, abort)
     else:
         for chunk in _chunks(asked, PIPELINE_CHUNK):
             _by_identifier(rest, study, chunk, found, own, abort)
@@ -56,71 +57,143 @@ _Asked = tuple[str, InstanceRef]
 def _by_find(
     rest: OrthancRest,
     study: StudyInfo,
-    chunk: Sequence[_Asked],
+    asked: Sequence[_Asked],
     found: dict[str, Holding],
     own: bool,
     abort: Abort | None,
 ) -> None:
-    """One question for the whole chunk. What it leaves open is asked for again until nothing more comes.
+    """``/tools/find`` with attachments (since 1.12.5): whole series where that is cheap, else lists of UIDs."""
+    open_ = dict(asked)
+    elsewhere = True  # may be held under other identifiers than those computed
+    if not own:
+        studies = rest.json(
+            "POST",
+            "/tools/find",
+            payload={"Level": "Study", "Query": {"StudyInstanceUID": study.study_uid}},
+            abort=abort,
+            idempotent=True,
+        )
+        if not isinstance(studies, list):
+            rest.unexpected("/tools/find", "not a list")
+        if not studies:
+            return
+        patient_id = study.patient_id or (asked[0][1].patient_id if asked else "")
+        elsewhere = studies != [study_id(patient_id, study.study_uid)]
+    for series_ref, members in _by_series(study, asked).items():
+        if len(members) >= _SERIES_AT_LEAST and series_ref not in rest.large_series:
+            _whole_series(rest, series_ref, members, open_, found, elsewhere, abort)
+    for chunk in _chunks(list(open_.items()), FIND_CHUNK):
+        _by_uids(rest, study, chunk, found, own, elsewhere, abort)
+    unlike = [(ref, one) for ref, one in asked if ref in found and differs(found[ref], one)]
+    for chunk in _chunks([pair for pair in unlike if found[pair[0]].transfer_syntax is None], FIND_CHUNK):
+        _add_syntax(rest, chunk, found, abort)
+
+
+def _by_series(study: StudyInfo, asked: Sequence[_Asked]) -> dict[str, list[_Asked]]:
+    uids: dict[tuple[str, str], list[_Asked]] = {}
+    for pair in asked:
+        uids.setdefault((pair[1].patient_id or study.patient_id, pair[1].series_uid), []).append(pair)
+    return {
+        series_id(patient_id, members[0][1].study_uid or study.study_uid, series_uid): members
+        for (patient_id, series_uid), members in uids.items()
+    }
+
+
+def _whole_series(
+    rest: OrthancRest,
+    series_ref: str,
+    members: Sequence[_Asked],
+    open_: dict[str, InstanceRef],
+    found: dict[str, Holding],
+    elsewhere: bool,
+    abort: Abort | None,
+) -> None:
+    """All that a series holds, unless it is much more than was asked for; takes out of `open_` what is settled."""
+    limit = len(members) * _SERIES_AT_MOST
+    question = {
+        "Level": "Instance",
+        "Query": {},
+        "ParentSeries": series_ref,
+        "ResponseContent": ["Attachments"],
+        "Limit": limit,
+    }
+    rows = rest.post_list("/tools/find", question, abort=abort)
+    for item in rows:
+        ref = identifier(item)
+        one = open_.pop(ref, None)
+        if one is not None:
+            found[ref] = _holding(item, one, ref)
+    if len(rows) >= limit:
+        rest.large_series.add(series_ref)
+
+
+def _by_uids(
+    rest: OrthancRest,
+    study: StudyInfo,
+    chunk: Sequence[_Asked],
+    found: dict[str, Holding],
+    own: bool,
+    elsewhere: bool,
+    abort: Abort | None,
+) -> None:
+    """One question for a list of SOP Instance UIDs; what it leaves open is asked for again until nothing more comes.
 
     A limit of the server (``LimitFindInstances``) cuts answers off silently, but never to nothing: only an
     empty answer tells that the rest is absent.
     """
-    plain = [(ref, one) for ref, one in chunk if not set(one.sop_uid) & set("*?\\") and one.sop_uid]
-    odd = [pair for pair in chunk if pair not in plain] if len(plain) < len(chunk) else []
-    open_ = dict(plain)
-    differing: list[_Asked] = []
-    content = ["Attachments"]
-    if any(one.digest is None for _, one in plain):
-        content.append("Metadata")
+    open_ = {ref: one for ref, one in chunk if one.sop_uid and not _wild(one.sop_uid)}
+    odd = [(ref, one) for ref, one in chunk if ref not in open_]
     first = True
     while open_:
-        rows = _find(rest, [one.sop_uid for one in open_.values()], "" if first else study.study_uid, content, abort)
-        if not rows:
-            break
+        uids = [one.sop_uid for one in open_.values()]
+        rows = _find(rest, uids, "" if first else study.study_uid, elsewhere and not first, abort)
+        by_uid = {one.sop_uid: ref for ref, one in open_.items()} if elsewhere and not own else {}
         news = 0
-        by_uid = {one.sop_uid: ref for ref, one in open_.items()} if not first and not own else {}
         for item in rows:
             actual = identifier(item)
-            ref = (
-                actual if actual in open_ else by_uid.get(tags_of(item, "MainDicomTags").get("SOPInstanceUID", ""), "")
-            )
+            uid = tags_of(item, "MainDicomTags").get("SOPInstanceUID", "")
+            ref = actual if actual in open_ else by_uid.get(uid, "")
             one = open_.pop(ref, None)
-            if one is None:
-                continue
-            news += 1
-            holding = _holding(item, one, actual)
-            found[ref] = holding
-            if holding.transfer_syntax is None and "Metadata" not in content and differs(holding, one):
-                differing.append((ref, one))
-        if not first and not news:
+            if one is not None:
+                news += 1
+                found[ref] = _holding(item, one, actual)
+        if not rows or (not first and not news):
             break
         first = False
-        content = ["Attachments", "MainDicomTags", "Metadata"]
-    if differing:
-        rows = _find(rest, [one.sop_uid for _, one in differing], "", ["Attachments", "Metadata"], abort)
-        by_id = {identifier(item): item for item in rows}
-        for ref, one in differing:
-            if ref in by_id:
-                found[ref] = _holding(by_id[ref], one, ref)
     if odd:
         _by_identifier(rest, study, odd, found, True, abort)
 
 
+def _add_syntax(rest: OrthancRest, chunk: Sequence[_Asked], found: dict[str, Holding], abort: Abort | None) -> None:
+    """The transfer syntaxes of what is held with other bytes than the source's: re-encoded, or different?"""
+    query = {"SOPInstanceUID": "\\".join(one.sop_uid for _, one in chunk)}
+    question = {"Level": "Instance", "Query": query, "ResponseContent": ["Metadata"]}
+    by_id = {identifier(item): item for item in rest.post_list("/tools/find", question, abort=abort)}
+    for ref, _ in chunk:
+        item = by_id.get(found[ref].ref)
+        syntax = tags_of(item, "Metadata").get("TransferSyntax") if item is not None else None
+        if syntax:
+            found[ref] = replace(found[ref], transfer_syntax=syntax)
+
+
+def _wild(uid: str) -> bool:
+    """Whether the server would take a (broken) UID for a pattern or a list."""
+    return bool(set(uid) & set("*?\\"))
+
+
 def _find(
-    rest: OrthancRest, uids: Sequence[str], study_uid: str, content: Sequence[str], abort: Abort | None
+    rest: OrthancRest, uids: Sequence[str], study_uid: str, with_uids: bool, abort: Abort | None
 ) -> list[JsonObject]:
     query = {"SOPInstanceUID": "\\".join(uids)}
     if study_uid:
         query["StudyInstanceUID"] = study_uid
-    question = {"Level": "Instance", "Query": query, "ResponseContent": list(content)}
-    return rest.post_list("/tools/find", question, abort=abort)
+    content = ["Attachments", "MainDicomTags"] if with_uids else ["Attachments"]
+    return rest.post_list("/tools/find", {"Level": "Instance", "Query": query, "ResponseContent": content}, abort=abort)
 
 
 def _holding(item: JsonObject, one: InstanceRef, ref: str) -> Holding:
     digest, size = attachment(item)
-    syntax = tags_of(item, "Metadata").get("TransferSyntax") or None
-    return Holding(one.sop_uid, Presence.PRESENT, digest, size, syntax, ref)
+    return Holding(one.sop_uid, Presence.PRESENT, digest, size, None, ref)
 
 
 def differs(holding: Holding, one: InstanceRef) -> bool:

@@ -7,7 +7,7 @@ has, so they are the truth; details follow page by page, and every identifier of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from core.model.study import InstanceRef, Listing, SeriesInfo, StudyInfo, StudyQuery
 from core.nodes.orthanc.answers import JsonObject, UnexpectedShapeError, identifier, identifiers, number
@@ -21,8 +21,10 @@ from core.wire.status import answer_error
 
 STUDY_PAGE = 100
 INSTANCE_PAGE = 200
+FIND_PAGE = 500
 _LOOKUP_LIMIT = 50  # UIDs: more are found faster by looking through the whole list
 _SINGLY = 5  # studies whose details are asked for one by one rather than by pages
+_SMALL_SERIES = 500  # instances: series up to this are asked for together, by their study
 _FIND_GAIN = 40  # so much cheaper is an instance in a page of /tools/find than asked for by itself (1.12)
 _T = TypeVar("_T")
 
@@ -43,23 +45,28 @@ class OrthancInventory(OrthancBase):
         self, study: StudyInfo, *, series_ref: str = "", digests: bool = True, abort: Abort | None = None
     ) -> Iterator[Sequence[InstanceRef]]:
         """Series by series; the digest comes with it where the server gives digests in bulk."""
+        rest = self.rest
         if series_ref:
-            wanted = [series_ref]
-        else:
-            ref = study.ref or _the_study(self.rest, study, abort)
-            wanted = _shaped(
-                self.rest, f"/studies/{ref}", self.rest.get_object(f"/studies/{ref}", abort=abort), "Series"
+            series, listed = _one_series(rest, series_ref, abort) or _gone(rest, f"series {series_ref}")
+            yield from below_series(rest, study, series, listed, len(listed), abort)
+            return
+        ref = study.ref or _the_study(rest, study, abort)
+        wanted = _listed(rest, f"/studies/{ref}", "Series", abort)
+        known = _series_below(rest, ref, abort) if rest.capabilities(abort=abort).extended_find else {}
+        small = {sid: known.pop(sid) for sid in wanted if sid in known and len(known[sid][1]) <= _SMALL_SERIES}
+        if len(small) > 1:
+            yield from _found_instances(
+                rest, study, ("ParentStudy", ref), {i: series for series, ids in small.values() for i in ids}, abort
             )
+        else:
+            known |= small
+            small = {}
         for one in wanted:
-            path = f"/series/{one}"
-            answer = self.rest.fetch("GET", path, abort=abort)
-            if answer.status == 404 and not series_ref and self.rest.surely_absent(path, abort=abort):
-                continue  # deleted since the study listed it
-            item = self.rest.parsed(path, answer)
-            listed = _shaped(self.rest, path, item, "Instances")
-            series = _series(self.rest, path, item)
-            del item, answer
-            yield from below_series(self.rest, study, series, listed, len(listed), abort)
+            if one in small:
+                continue
+            entry = known.pop(one, None) or _one_series(rest, one, abort)
+            if entry is not None:  # else deleted since the study listed it
+                yield from below_series(rest, study, entry[0], entry[1], len(entry[1]), abort)
 
     def tags(self, instances: Sequence[InstanceRef], keywords: frozenset[str]) -> list[Mapping[str, str]]:
         """All wanted tags from each DICOM file (``/instances/{id}/simplified-tags``), by keyword."""
@@ -106,8 +113,6 @@ class OrthancStudies:
         query, rest, abort = self._query, self._rest, self._abort
         if query.study_uids and len(query.study_uids) <= _LOOKUP_LIMIT:
             return [r for uid in dict.fromkeys(query.study_uids) for r in lookup(rest, uid, "Study", abort)], None
-        if exact(query.accession):
-            return lookup(rest, query.accession, "Study", abort), None
         if exact(query.patient_id):
             return _studies_of_patient(rest, query.patient_id, abort), None
         narrowed = constraints(query)
@@ -236,44 +241,79 @@ def below_series(
 ) -> Iterator[list[InstanceRef]]:
     """Pages with the details of some or all (`total`) instances of a series, by their identifiers."""
     if rest.capabilities(abort=abort).extended_find and len(listed) * _FIND_GAIN > total:
-        yield from _extended_pages(rest, study, series, listed, abort)
+        wanted = dict.fromkeys(listed, series)
+        yield from _found_instances(rest, study, ("ParentSeries", series.ref), wanted, abort)
     else:
         yield from _bulk_pages(rest, study, series, listed, abort)
 
 
-def _extended_pages(
-    rest: OrthancRest, study: StudyInfo, series: SeriesInfo, listed: list[str], abort: Abort | None
+def _found_instances(
+    rest: OrthancRest, study: StudyInfo, parent: tuple[str, str], left: dict[str, SeriesInfo], abort: Abort | None
 ) -> Iterator[list[InstanceRef]]:
-    """Pages of ``/tools/find`` below one series; what they leave out of the list is asked for one by one.
+    """Pages of ``/tools/find`` below a study or series; what they leave out of the list is asked for one by one.
 
-    The pages shift when instances are deleted meanwhile, and stop early where the server limits answers:
+    The pages shift when instances are deleted meanwhile, and end early where the server limits answers:
     neither loses anything, because the list says what there has to be.
     """
-    left = dict.fromkeys(listed)
     since = 0
     while left:
         question = {
             "Level": "Instance",
             "Query": {},
-            "ParentSeries": series.ref,
+            parent[0]: parent[1],
             "ResponseContent": ["MainDicomTags", "Attachments", "Metadata"],
-            "OrderBy": [{"Type": "DicomTag", "Key": "SOPInstanceUID", "Direction": "ASC"}],
             "Since": since,
-            "Limit": INSTANCE_PAGE,
+            "Limit": FIND_PAGE,
         }
         rows = rest.post_list("/tools/find", question, abort=abort)
         page = []
         for item in rows:
-            ref = item.get("ID")
-            if ref in left:
-                del left[ref]
+            series = left.pop(identifier(item), None)
+            if series is not None:
                 page.append(_shape(rest, item, study, series))
+        since += len(rows)
         if page:
             yield page
-        since += len(rows)
         if not rows:
             break
-    yield from _bulk_pages(rest, study, series, list(left), abort)
+    by_series: dict[SeriesInfo, list[str]] = {}
+    for ref, series in left.items():
+        by_series.setdefault(series, []).append(ref)
+    for series, refs in by_series.items():
+        yield from _bulk_pages(rest, study, series, refs, abort)
+
+
+def _series_below(rest: OrthancRest, study_ref: str, abort: Abort | None) -> dict[str, tuple[SeriesInfo, list[str]]]:
+    """The series of a study with their instances' identifiers (since 1.12.5); some, where the server limits answers."""
+    question = {
+        "Level": "Series",
+        "Query": {},
+        "ParentStudy": study_ref,
+        "ResponseContent": ["MainDicomTags", "Children"],
+    }
+    found = {}
+    for item in rest.post_list("/tools/find", question, abort=abort):
+        series = _series("/tools/find", rest, item)
+        found[series.ref] = series, _shaped(rest, "/tools/find", item, "Instances")
+    return found
+
+
+def _one_series(rest: OrthancRest, ref: str, abort: Abort | None) -> tuple[SeriesInfo, list[str]] | None:
+    """A series with its instances' identifiers, or None when it is surely gone."""
+    path = f"/series/{ref}"
+    answer = rest.fetch("GET", path, abort=abort)
+    if answer.status == 404 and rest.surely_absent(path, abort=abort):
+        return None
+    item = rest.parsed(path, answer)
+    return _series(path, rest, item), _shaped(rest, path, item, "Instances")
+
+
+def _listed(rest: OrthancRest, path: str, key: str, abort: Abort | None) -> list[str]:
+    return _shaped(rest, path, rest.get_object(path, abort=abort), key)
+
+
+def _gone(rest: OrthancRest, what: str) -> NoReturn:
+    raise answer_error("gone", node=rest.node, status=404, detail=what)
 
 
 def _bulk_pages(
@@ -286,7 +326,7 @@ def _bulk_pages(
             yield page
 
 
-def _series(rest: OrthancRest, path: str, item: object) -> SeriesInfo:
+def _series(path: str, rest: OrthancRest, item: object) -> SeriesInfo:
     try:
         if not isinstance(item, dict):
             raise UnexpectedShapeError("not an object")
@@ -350,7 +390,7 @@ def _candidates(rest: OrthancRest, ref: str, abort: Abort | None) -> list[str]:
 def _the_study(rest: OrthancRest, study: StudyInfo, abort: Abort | None) -> str:
     for ref in lookup(rest, study.study_uid, "Study", abort):
         return ref
-    raise answer_error("gone", node=rest.node, status=404, detail=f"study {study.study_uid}")
+    _gone(rest, f"study {study.study_uid}")
 
 
 def _short_of_statistics(rest: OrthancRest, listed: int, abort: Abort | None) -> str:

@@ -35,6 +35,11 @@ class OrthancRest:
         Of the server's address; closed by `close`.
     node : str
         The node's name, for messages.
+
+    Attributes
+    ----------
+    large_series : set[str]
+        Series that were seen to hold much more than was asked for: a hint for cheaper questions, never a fact.
     """
 
     def __init__(self, pool: HttpPool, node: str) -> None:
@@ -42,6 +47,7 @@ class OrthancRest:
         self.node = node
         self._lock = threading.Lock()
         self._capabilities: Capabilities | None = None
+        self.large_series: set[str] = set()
 
     def close(self) -> None:
         self.pool.close()
