@@ -151,7 +151,7 @@ class App:
         """
         place = Home.open(home)
         settings = load_settings(place)
-        ledger = Ledger.open(place.ledger_file)
+        ledger = Ledger.open(place.private_file(place.ledger_file))
         return cls(place, settings, Secrets(place.id), ledger)
 
     def engine(self, on_event: Callable[[Event], None], *, only: frozenset[int] | None = None) -> EngineHandle:
