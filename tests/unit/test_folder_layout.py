@@ -16,7 +16,7 @@ from core.nodes.folder.layout import component, destination
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
 hostile = st.one_of(
     st.text(max_size=80),
-    st.sampled_from(["..", ".", "", "CON", "con.txt", "NUL ", "a/../../b", "C:\\x", "COM1", "x" * 300, "\ud800", "a. . "]),
+    st.sampled_from(["..", ".", "", "CON", "con.txt", "NUL ", "a/../../b", "C:\\x", "COM1", "x" * 300, "\ud800"]),
 )
 layouts = pytest.mark.parametrize("layout", list(Layout))
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from filelock import FileLock, Timeout
+
 from core.model.errors import LocalError, NotSupportedError
 from core.nodes.folder import disk
 from core.nodes.folder.faults import local_error, told
@@ -38,7 +40,8 @@ class Archive:
     def __init__(self, path: Path, node: str) -> None:
         self._path = path
         # Lies beside the file while it is being added to: only then is a broken end ours to mend.
-        self._mark = Path(disk.extended(path.parent / f".{path.name}.ferry-adding"))
+        self._mark = disk.extended(path.parent / f".{path.name}.ferry-adding")
+        self._lock_out = FileLock(self._mark, thread_local=False)
         self.stages_in = path.parent
         self._node = node
         self._lock = threading.RLock()
@@ -48,6 +51,9 @@ class Archive:
         self._seen = False
 
     def check(self, *, create: bool = False) -> bool:
+        with self._lock:
+            if self._writer is not None and os.path.exists(disk.extended(self._path)):  # noqa: PTH110
+                return True  # being added to; looking closer would have to write its list first
         try:
             os.stat(disk.extended(self._path))  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -76,7 +82,7 @@ class Archive:
                 yield Trouble("a member of the ZIP file is absurdly large")
             else:
                 # A bad checksum alone could be met by chance; with the place in the file it is this very member.
-                yield Entry(name, info.file_size, (info.CRC << 40) ^ info.header_offset)
+                yield Entry(name, info.file_size, (info.CRC << 31) ^ info.header_offset)
 
     def entry(self, ref: str) -> Entry | None:
         archive = self._open()
@@ -84,7 +90,7 @@ class Archive:
             info = archive.getinfo(ref) if archive else None
         except KeyError:
             return None
-        return Entry(ref, info.file_size, (info.CRC << 40) ^ info.header_offset) if info else None
+        return Entry(ref, info.file_size, (info.CRC << 31) ^ info.header_offset) if info else None
 
     def open(self, ref: str) -> BinaryIO:
         archive = self._open()
@@ -143,11 +149,15 @@ class Archive:
             if self._writer is None:
                 return
             writer, self._writer = self._writer, None
-            writer.close()
-            with open(disk.extended(self._path), "r+b") as file:  # noqa: PTH123
-                os.fsync(file.fileno())
-            self._mark.unlink(missing_ok=True)
-            disk.sync_folder(disk.extended(self.stages_in))
+            try:
+                writer.close()
+                with open(disk.extended(self._path), "r+b") as file:  # noqa: PTH123
+                    os.fsync(file.fileno())
+            except BaseException:
+                self._lock_out.release()
+                Path(self._mark).touch()  # the end is to be mended before anything else is done with it
+                raise
+            self._unlock()
 
     def free(self) -> int:
         return shutil.disk_usage(disk.extended(self.stages_in)).free
@@ -176,12 +186,13 @@ class Archive:
             if self._reader is None or mark != self._reader_of:
                 # The old one is left to those who still read from it, and closed with the last of them.
                 self._reader, self._reader_of = None, None
+                self._mend()
                 try:
                     self._reader = zipfile.ZipFile(path)
                 except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-                    if not self._mark.exists():
-                        raise damaged(self._node, error) from error
-                    self._reader = self._recovered(error)
+                    if os.path.exists(self._mark):  # noqa: PTH110
+                        raise told("locked", self._node, detail="it is being added to") from error
+                    raise damaged(self._node, error) from error
                 status = os.stat(path)  # noqa: PTH116
                 self._reader_of = (status.st_ino, status.st_size, status.st_mtime_ns)
             self._seen = True
@@ -193,7 +204,10 @@ class Archive:
         if self._writer is None:
             self._open()  # recovers first what a crash left
             path = disk.extended(self._path)
-            self._mark.touch()
+            try:
+                self._lock_out.acquire(blocking=False)
+            except Timeout as error:
+                raise told("locked", self._node, detail="another node or program is adding to it") from error
             disk.sync_folder(disk.extended(self.stages_in))
             self._writer = zipfile.ZipFile(path, "a", allowZip64=True)
             # Behind the present list of members instead of over it: until the new list is written, this one stays.
@@ -203,31 +217,47 @@ class Archive:
 
     # recovering -----------------------------------------------------------------------------------------
 
-    def _recovered(self, why: Exception) -> zipfile.ZipFile:
-        """Bring the file back to a whole one after a crash in mid-adding, beside the old one and then in its place."""
-        path = disk.extended(self._path)
-        with open(path, "rb") as file:  # noqa: PTH123
-            end = _last_whole_end(file)
-            if end is None:
-                raise damaged(self._node, why) from why
-            part, fresh = disk.create_part(self.stages_in)
-            try:
-                with fresh:
-                    file.seek(0)
-                    _copy(file, fresh, end)
-                    fresh.flush()
-                    with zipfile.ZipFile(fresh, "a", allowZip64=True) as archive:
-                        archive.start_dir = end
-                        _add_members_behind(file, end, archive)
-                    disk.settle(fresh)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(part)  # noqa: PTH108
-                raise
-        os.replace(part, path)  # noqa: PTH105
-        self._mark.unlink(missing_ok=True)
+    def _mend(self) -> None:
+        """Bring the file back to a whole one after a crash in mid-adding: beside the old one, then in its place."""
+        if not os.path.exists(self._mark):  # noqa: PTH110
+            return
+        try:
+            self._lock_out.acquire(blocking=False)
+        except Timeout:
+            return  # nobody crashed: another node is adding to it right now
+        try:
+            path = disk.extended(self._path)
+            with open(path, "rb") as file:  # noqa: PTH123
+                end = _last_whole_end(file)
+                whole = end is None or end == os.stat(path).st_size  # noqa: PTH116
+                part = "" if whole else self._mended_copy(file, end or 0)
+            if part:
+                os.replace(part, path)  # noqa: PTH105
+        finally:
+            self._unlock()
+
+    def _mended_copy(self, file: BinaryIO, end: int) -> str:
+        part, fresh = disk.create_part(self.stages_in)
+        try:
+            with fresh:
+                file.seek(0)
+                _copy(file, fresh, end)
+                fresh.flush()
+                with zipfile.ZipFile(fresh, "a", allowZip64=True) as archive:
+                    archive.start_dir = end
+                    _add_members_behind(file, end, archive)
+                disk.settle(fresh)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)  # noqa: PTH108
+            raise
+        return part
+
+    def _unlock(self) -> None:
+        self._lock_out.release()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._mark)  # noqa: PTH108
         disk.sync_folder(disk.extended(self.stages_in))
-        return zipfile.ZipFile(path)
 
 
 class _Member:

@@ -34,10 +34,11 @@ _OTHER_KEYWORDS = (
     "SeriesNumber", "InstanceNumber",
 )  # fmt: skip
 _LAST_TAG = 0x00200013
-LARGEST_VALUE = 1 << 20
-"""No value that is asked for is longer than this many bytes; more is broken or hostile."""
 LARGEST_HEAD = 64 << 20
-"""Bytes read (or inflated) of one file at most until the identifiers must have come."""
+"""Bytes read of one file at most until the identifiers must have come."""
+MOST_READS = 300_000
+"""Elements take two or three reads each; a head of a hundred thousand is hostile, and would take minutes."""
+LARGEST_INFLATED = 2 << 20
 
 _STRICT_UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
 _UID = re.compile(r"[!-~]{1,64}\Z")
@@ -171,6 +172,7 @@ class _Bounded:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = LARGEST_HEAD
+        self._reads = MOST_READS
         self.seek = file.seek
         self.tell = file.tell
 
@@ -179,8 +181,9 @@ class _Bounded:
             raise BrokenDicomError("it names an absurd length")
         chunk = self._file.read(size)
         self._left -= len(chunk)
-        if self._left < 0:
-            raise BrokenDicomError("its identifiers don't come within 64 MB")
+        self._reads -= 1
+        if self._left < 0 or self._reads < 0:
+            raise BrokenDicomError("its identifiers don't come within any reasonable head")
         return chunk
 
 
@@ -237,7 +240,7 @@ def _deflated(head: bytes) -> bool:
 
 
 def _inflated(file: BinaryIO, head: bytes) -> BinaryIO:
-    """The same head as if it were not deflated; no more than `LARGEST_HEAD` is inflated (PS3.5 A.5)."""
+    """The same head as if it were not deflated; no more than `LARGEST_INFLATED` is inflated (PS3.5 A.5)."""
     if head[132:138] != b"\x02\x00\x00\x00UL":
         raise BrokenDicomError("its file meta information has no length")
     end = 144 + int.from_bytes(head[140:144], "little")
@@ -249,9 +252,9 @@ def _inflated(file: BinaryIO, head: bytes) -> BinaryIO:
     meta = meta.replace(DeflatedExplicitVRLittleEndian.encode(), plain, 1)
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     body = bytearray()
-    # The identifiers come first: what one megabyte more or less of pixels says is not needed.
-    while len(body) < (1 << 20) and (chunk := file.read(1 << 16)):
-        body += inflate.decompress(chunk, LARGEST_HEAD - len(body))
+    # The identifiers come first: what the pixels say is not needed.
+    while len(body) < LARGEST_INFLATED and (chunk := file.read(1 << 16)):
+        body += inflate.decompress(chunk, LARGEST_INFLATED - len(body))
     return io.BytesIO(meta + bytes(body))
 
 

@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -20,21 +18,18 @@ from core.nodes.base import Acknowledgement, ByteStream, DeleteOutcome, DeleteSt
 from core.nodes.folder import disk
 from core.nodes.folder.archive import Archive
 from core.nodes.folder.diagnose import diagnose
-from core.nodes.folder.dicomdir import NAME, DirectoryRecords
 from core.nodes.folder.directory import Directory
 from core.nodes.folder.faults import folder_failure, local_error, speaking, told
-from core.nodes.folder.fields import FolderFields, Layout
+from core.nodes.folder.fields import FolderFields
 from core.nodes.folder.header import BrokenDicomError, Header, NotDicomError, read_attributes, read_header, read_tags
 from core.nodes.folder.index import Totals
 from core.nodes.folder.layout import ATTEMPTS, destination
 from core.nodes.folder.query import matches
 from core.nodes.folder.scan import Scan
+from core.nodes.folder.upkeep import Upkeep
 from core.wire.abort import Abort
 
 log = logging.getLogger(__name__)
-
-TIDY_SECONDS = 2.0
-"""After the last change a DICOMDIR, or the list of members of a ZIP file, is written within about this time."""
 
 
 class FolderNode(Node):
@@ -48,15 +43,9 @@ class FolderNode(Node):
         root = Path(fields.path)
         self.files: Directory | Archive = Archive(root, name) if fields.is_zip else Directory(root, name)
         self._scan = Scan(self.files, name)
-        self._lock = threading.Lock()
-        self._tidying = threading.Lock()
-        self._timer: threading.Timer | None = None
-        self._tidy_took = 0.0
-        self._records: DirectoryRecords | None = None
-        self._changed = False
+        self._upkeep = Upkeep(self.files, self._scan, fields, name)
         self._writes = False
         self._must_write = False
-        self._closed = False
         self._facts: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -72,24 +61,13 @@ class FolderNode(Node):
             self._must_write = False
 
     def close(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-        self._tidy()
-        try:
-            with speaking(self.name):
-                self.files.close()
-        except FerryError as error:
-            log.warning("%s", error)
-        with self._tidying:
-            if self._records is not None:
-                self._records.close()
-                self._records = None
-        self._scan.close()
+        if self._upkeep.close():
+            try:
+                with speaking(self.name):
+                    self.files.close()
+            except FerryError as error:
+                log.warning("%s", error)
+            self._scan.close()
 
     def failure(self, error: FerryError, side: str) -> Failure:
         found = folder_failure(error, side)
@@ -252,7 +230,7 @@ class FolderNode(Node):
                 entry = self.files.entry(ref)
                 if entry is not None:
                     self._scan.index.put(ref, entry.size, entry.stamp, header)
-            self._tidy_later()
+            self._upkeep.soon()
             return Acknowledgement(stored=True, ref=ref, answer="file written")
         raise told("in-the-way", self.name)
 
@@ -263,7 +241,7 @@ class FolderNode(Node):
                 with speaking(self.name):
                     self.files.remove(ref)
                 self._scan.index.drop(ref)
-                self._tidy_later()
+                self._upkeep.soon()
 
     # Confirm --------------------------------------------------------------------------------------------
 
@@ -379,7 +357,7 @@ class FolderNode(Node):
                 raise
             return DeleteOutcome(uid, DeleteState.REFUSED, str(error))
         self._scan.index.drop(ref)
-        self._tidy_later()
+        self._upkeep.soon()
         return DeleteOutcome(uid, DeleteState.DELETED, "file deleted")
 
     # Identity -------------------------------------------------------------------------------------------
@@ -438,64 +416,6 @@ class FolderNode(Node):
         """Where this instance may lie: under the names that we give, and where the index has seen it."""
         names = [str(destination(self.fields.layout, study, instance, a)) for a in range(ATTEMPTS)]
         return list(dict.fromkeys((*names, *self._scan.index.refs(instance.sop_uid))))
-
-    # afterwards -----------------------------------------------------------------------------------------
-
-    @property
-    def _keeps_dicomdir(self) -> bool:
-        return self.fields.layout is Layout.DICOMDIR and self.fields.dicomdir and isinstance(self.files, Directory)
-
-    def _tidy_later(self) -> None:
-        """Have the DICOMDIR or the ZIP file's list written soon, once for many changes."""
-        if not self._keeps_dicomdir and not isinstance(self.files, Archive):
-            return
-        with self._lock:
-            self._changed = True
-            if self._timer is None and not self._closed:
-                # Writing costs as much as there is; a twentieth of the time may go there.
-                self._timer = threading.Timer(max(TIDY_SECONDS, 20 * self._tidy_took), self._tidy)
-                self._timer.daemon = True
-                self._timer.start()
-
-    def _tidy(self) -> None:
-        with self._lock:
-            self._timer = None
-            changed, self._changed = self._changed, False
-        if not changed:
-            return
-        began = time.monotonic()
-        try:
-            with self._tidying, speaking(self.name):
-                self.files.settle()
-                if self._keeps_dicomdir:
-                    self._write_dicomdir()
-        except FerryError as error:
-            log.warning("The DICOMDIR or list of files of %s could not be written: %s", self.name, error)
-            with self._lock:
-                self._changed = True  # the next change, or closing, tries again
-        self._tidy_took = time.monotonic() - began
-
-    def _write_dicomdir(self) -> None:
-        assert isinstance(self.files, Directory)
-        self._scan.refresh(None, anew=False)
-        if self._records is None:
-            self._records = DirectoryRecords()
-        self._records.update(self._files(), self.files.open)
-        part, file = disk.create_part(self.files.root)
-        try:
-            with file:
-                self._records.write(file)
-                disk.settle(file)
-            self.files.overwrite(part, NAME)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)  # noqa: PTH108
-
-    def _files(self) -> Iterator[tuple[str, int]]:
-        last = ""
-        while page := self._scan.index.known(last):
-            yield from ((k.ref, k.stamp) for k in page)
-            last = page[-1].ref
 
 
 class FolderListing:
