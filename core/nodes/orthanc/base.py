@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.model.errors import FerryError
 from core.model.outcome import Failure
 from core.nodes.base import Node
+from core.nodes.orthanc.configuration import ServerConfiguration
 from core.nodes.orthanc.fields import OrthancFields, place_of
 from core.nodes.orthanc.rest import OrthancRest
 from core.wire.status import http_failure
@@ -37,6 +38,11 @@ class OrthancBase(Node):
     def place(self) -> str:
         host, port, path = place_of(self.fields.url)
         return f"{host}:{port}{path}"
+
+    @property
+    def configuration(self) -> ServerConfiguration:
+        """The modalities, peers and DICOMweb servers that this server knows."""
+        return ServerConfiguration(self.rest)
 
     def probe(self) -> None:
         """``GET /system``, which also tells whether it is another version now."""
