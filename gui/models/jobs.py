@@ -1,0 +1,114 @@
+"""Jobs as rows: what they carry from where to where, their state and their counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.model.events import JobChanged
+from core.model.job import JobRecord, JobState
+from core.model.outcome import Counts
+from gui import words
+from gui.models.keyed import Field, KeyedModel
+from gui.models.roles import Bar
+from gui.theme import Role, Tone
+
+
+def state_words(job: JobRecord) -> tuple[str, Tone]:
+    """The pill of a job: a finished one is green only when nothing failed and nothing is missing."""
+    text, tone = words.JOB_WORDS[job.state]
+    c = job.counts
+    if job.state is JobState.RUNNING:
+        if job.planning and not c.total:
+            return "Looking", Tone.BLUE
+        if job.follow and not c.planned and not c.sending and not c.sent:
+            return "Watching", Tone.GREEN
+        return text, tone
+    if job.state is JobState.FINISHED:
+        if c.failed or c.conflict or job.problem:
+            return "Needs attention", Tone.RED
+        if not c.total:
+            return "Nothing to do", Tone.GREY
+    return text, tone
+
+
+def bar(counts: Counts) -> Bar:
+    total = counts.total or 1
+    parts = (
+        ((counts.verified + counts.committed + counts.skipped) / total, Role.GREEN),
+        (counts.sent / total, Role.ACCENT),
+        (counts.conflict / total, Role.AMBER),
+        (counts.failed / total, Role.RED),
+    )
+    return Bar(tuple(p for p in parts if p[0] > 0))
+
+
+def route(job: JobRecord) -> str:
+    return f"{', '.join(job.sources)} → {', '.join(job.destinations)}"
+
+
+def second(job: JobRecord) -> str:
+    parts = [job.kind.capitalize()]
+    if job.follow:
+        parts.append("keeps following")
+    if job.fields.get("after") == "move":
+        parts.append("move")
+    return " · ".join(parts)
+
+
+def images(job: JobRecord) -> str:
+    c = job.counts
+    if not c.total:
+        return "counting…" if job.planning and job.state is JobState.RUNNING else "–"
+    return f"{words.images(c)} · {words.studies(job.studies)}"
+
+
+def trouble(job: JobRecord) -> str:
+    c = job.counts
+    parts = []
+    if c.failed:
+        parts.append(f"{words.count(c.failed)} failed")
+    if c.conflict:
+        parts.append(f"{words.count(c.conflict)} different")
+    return ", ".join(parts)
+
+
+FIELDS: tuple[Field[JobRecord], ...] = (
+    Field("Job", lambda j: j.name, second=second, tip=lambda j: j.name),
+    Field("From → to", route, tip=route),
+    Field(
+        "State",
+        lambda j: state_words(j)[0],
+        tone=lambda j: state_words(j)[1],
+        tip=lambda j: j.problem or j.note or None,
+    ),
+    Field("Images", images, bar=lambda j: bar(j.counts)),
+    Field("Problems", trouble),
+    Field("Begun", lambda j: words.ago(j.started) if j.started else "–"),
+)
+STATE_COLUMN, IMAGES_COLUMN = 2, 3
+
+
+class JobsModel(KeyedModel[JobRecord]):
+    """Newest first, brought up to date by the engine's events."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda j: j.id, FIELDS)
+
+    def apply(self, change: JobChanged) -> bool:
+        """Take in a change; False when the job is not known here."""
+        at = self.row_of(change.job_id)
+        if at is None:
+            return False
+        self.change(
+            at,
+            replace(
+                self.record(at),
+                state=change.state,
+                counts=change.counts,
+                studies=change.studies,
+                planning=change.planning,
+                left_out=change.left_out,
+                note=change.note,
+            ),
+        )
+        return True

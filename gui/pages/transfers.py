@@ -1,0 +1,406 @@
+"""The transfers page: every study on its way, what needs a person, and the proof of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QMenu, QSplitter, QStackedWidget, QWidget
+
+from core.model.events import TransferRow
+from core.model.job import JobRecord
+from core.model.node import NodeRecord
+from core.model.outcome import StudyState
+from core.model.views import FailureGroup, StateFilter, TransferFilter
+from gui import words
+from gui.icons import IconButton, icon
+from gui.models.transfers import SortedTransfers, TransfersModel
+from gui.pages.transfer_detail import TransferDetail
+from gui.session import Session
+from gui.theme import STEP, Tone
+from gui.widgets.banner import Action
+from gui.widgets.basics import copy
+from gui.widgets.cells import BarCell, Figure, PillCell, TwoLines
+from gui.widgets.chips import ChipBar
+from gui.widgets.empty import EmptyState
+from gui.widgets.page import Page
+from gui.widgets.table import Share, Table
+
+CHIPS = (
+    (StateFilter.ALL.value, "All", Tone.GREY, True),
+    (StateFilter.RUNNING.value, "Running", Tone.BLUE, True),
+    (StateFilter.WAITING.value, "Waiting", Tone.GREY, True),
+    (StateFilter.ATTENTION.value, "Needs attention", Tone.RED, True),
+    (StateFilter.UNCONFIRMED.value, "Sent, not confirmed", Tone.AMBER, False),
+    (StateFilter.CONFIRMED.value, "Confirmed", Tone.GREEN, True),
+    (StateFilter.ALREADY_THERE.value, "Already there", Tone.GREY, False),
+    (StateFilter.CANCELLED.value, "Cancelled", Tone.GREY, False),
+)
+COUNTS_MS = 400  # how often counts are read while rows change
+UNFINISHED = frozenset({StudyState.WAITING, StudyState.SENDING, StudyState.CONFIRMING, StudyState.SENT})
+RETRYABLE = frozenset({StudyState.ATTENTION, StudyState.FAILED, StudyState.CANCELLED, StudyState.DIFFERENT})
+
+
+@dataclass(frozen=True, slots=True)
+class TransfersWish:
+    """What another page wants to see here."""
+
+    state: StateFilter = StateFilter.ALL
+    job_id: int | None = None
+    node: str = ""
+
+
+class TransfersPage(Page):
+    """Attributes
+    ----------
+    wants_transfer : Signal()
+        "New transfer…" was pressed.
+    """
+
+    name = "transfers"
+    wants_transfer = Signal()
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__("Transfers", parent)
+        self._session = session
+        self._app = session.app
+        self._filter = TransferFilter()
+        self._jobs: list[JobRecord] = []
+        self._nodes: list[NodeRecord] = []
+        self._groups: list[FailureGroup] = []
+        self._put_away: frozenset[tuple[str, str]] = frozenset()
+        self._paused_all = False
+        self._build_top()
+        self._build_filters()
+        self._build_table()
+        self._counting = QTimer(self)
+        self._counting.setSingleShot(True)
+        self._counting.setInterval(COUNTS_MS)
+        self._counting.timeout.connect(self._count)
+        session.transfers.connect(self._changed)
+        session.jobs.connect(lambda _: self._count_soon())
+        session.jobs_edited.connect(self._read_choices)
+        session.nodes_edited.connect(self._read_choices)
+        self._read_choices()
+        self.model.show(self._filter)
+        self._count()
+
+    # building -------------------------------------------------------------------------------------------
+
+    def _build_top(self) -> None:
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Search patient, ID, accession…")
+        self.search.setAccessibleName("Search patient, ID, accession or description")
+        self.search.setClearButtonEnabled(True)
+        self.search.setMinimumWidth(160)
+        self.search.setMaximumWidth(230)
+        self._searching = QTimer(self)
+        self._searching.setSingleShot(True)
+        self._searching.setInterval(200)
+        self._searching.timeout.connect(lambda: self._show(text=self.search.text().strip()))
+        self.search.textChanged.connect(lambda _: self._searching.start())
+        self.top.addWidget(self.search, 1)
+        self.pause_all = self.button("Pause all")
+        self.pause_all.clicked.connect(self._pause_all)
+        self.new = self.button("New transfer…", kind="primary")
+        self.new.clicked.connect(self.wants_transfer)
+
+    def _build_filters(self) -> None:
+        line = QHBoxLayout()
+        line.setSpacing(2 * STEP)
+        self.chips = ChipBar(CHIPS)
+        self.chips.chosen.connect(lambda value: self._show(state=StateFilter(value)))
+        self.node_filter = _filter_button("Any node")
+        self.job_filter = _filter_button("Any job")
+        line.addWidget(self.chips, 1)
+        line.addWidget(self.node_filter, 0, Qt.AlignmentFlag.AlignTop)
+        line.addWidget(self.job_filter, 0, Qt.AlignmentFlag.AlignTop)
+        self.body.insertLayout(1, line)
+
+    def _build_table(self) -> None:
+        self.model = TransfersModel(
+            lambda wanted, offset, limit: self._app.ledger.transfers(wanted, offset=offset, limit=limit), self
+        )
+        self.model.on_failure(self.banner.show_error)
+        self.model.on_loaded(self._loaded)
+        self.sorted = SortedTransfers(self.model, self)
+        cells = (TwoLines(strong=True), TwoLines(), TwoLines(), PillCell(), BarCell(), Figure(), Figure())
+        shares = (Share(150, 3), Share(140, 3), Share(150, 4), Share(146, 2), Share(130, 1), Share(76), Share(62))
+        self.table = Table(self.sorted, cells, shares, several=True)
+        self.table.setAccessibleName("Transfers")
+        self.table.setSortingEnabled(True)
+        self.table.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self.table.horizontalHeader().setSortIndicatorClearable(True)
+        self.table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.table.customContextMenuRequested.connect(self._menu)
+        self.table.picked.connect(self._picked)
+        self.empty = EmptyState("transfers", "", "")
+        self.empty.acted.connect(self._empty_acted)
+        self.stack = QStackedWidget()
+        self.stack.addWidget(self.table)
+        self.stack.addWidget(self.empty)
+        self.detail = TransferDetail(self._session)
+        self.detail.closed.connect(self._close_detail)
+        self.detail.hide()
+        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter.setHandleWidth(3 * STEP)
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.addWidget(self.stack)
+        self.splitter.addWidget(self.detail)
+        self.splitter.setStretchFactor(0, 1)
+        self.splitter.setStretchFactor(1, 0)
+        self.body.addWidget(self.splitter, 1)
+
+    # filters --------------------------------------------------------------------------------------------
+
+    def entered(self, wish: object) -> None:
+        if isinstance(wish, TransfersWish):
+            self.search.clear()
+            self._searching.stop()
+            self.chips.choose(wish.state.value)
+            self._show(state=wish.state, job_id=wish.job_id, node=wish.node, text="")
+
+    def refresh(self) -> None:
+        self.model.show(self._filter)
+        self._count()
+
+    def set_compact(self, compact: bool) -> None:
+        self.table.set_compact(compact)
+
+    def _show(self, **changes: object) -> None:
+        wanted = replace(self._filter, **changes)  # type: ignore[arg-type]
+        if wanted == self._filter:
+            return
+        self._filter = wanted
+        self.node_filter.setText(wanted.node or "Any node")
+        self.job_filter.setText(next((j.name for j in self._jobs if j.id == wanted.job_id), "Any job"))
+        for button in (self.node_filter, self.job_filter):
+            text = button.text()
+            button.setToolTip(text)
+            button.setText(text if len(text) <= 24 else text[:23] + "…")
+        self.model.show(wanted)
+        self._count()
+
+    def _read_choices(self) -> None:
+        def take(found: tuple[list[JobRecord], list[NodeRecord]]) -> None:
+            self._jobs, self._nodes = found
+            self._fill(self.job_filter, "Any job", [(j.name, j.id) for j in self._jobs[:40]], "job_id", None)
+            self._fill(self.node_filter, "Any node", [(n.name, n.name) for n in self._nodes], "node", "")
+            self._tell_empty()
+
+        self._session.read(self, lambda: (self._app.jobs.all(), self._app.nodes.all()), take)
+        self._count_soon()
+
+    def _fill(
+        self, button: IconButton, title: str, choices: Sequence[tuple[str, object]], field: str, nothing: object
+    ) -> None:
+        menu = button.menu()
+        menu.clear()
+        menu.addAction(title, lambda: self._show(**{field: nothing}))
+        if choices:
+            menu.addSeparator()
+        for text, value in choices:
+            menu.addAction(text.replace("&", "&&"), partial(self._show, **{field: value}))
+
+    # live changes ---------------------------------------------------------------------------------------
+
+    def _changed(self, rows: list[TransferRow]) -> None:
+        self.model.apply(rows)
+        self.detail.update_from(rows)
+        self._count_soon()
+        self._loaded()
+
+    def _count_soon(self) -> None:
+        if not self._counting.isActive():
+            self._counting.start()
+
+    def _count(self) -> None:
+        anything = replace(self._filter, state=StateFilter.ALL)
+
+        def read() -> tuple[dict[StateFilter, int], list[FailureGroup]]:
+            counts = self._app.ledger.state_counts(anything)
+            troubled = counts.get(StateFilter.ATTENTION, 0)
+            return counts, self._app.ledger.failure_groups(job_id=self._filter.job_id) if troubled else []
+
+        self._session.read(self, read, self._counted)
+
+    def _counted(self, found: tuple[dict[StateFilter, int], list[FailureGroup]]) -> None:
+        counts, groups = found
+        self.chips.show_counts({state.value: number for state, number in counts.items()})
+        self._groups = groups
+        self._tell_trouble()
+        active = [j for j in self._jobs if j.state.value == "running"]
+        self.pause_all.setEnabled(bool(active) or self._paused_all)
+
+    def _tell_trouble(self) -> None:
+        """Equal errors as one message; the most frequent one is shown, with how many others there are."""
+        groups = [g for g in self._groups if (g.failure.sentence, g.node) not in self._put_away]
+        if not groups:
+            if self.banner.property("tone") != Tone.RED.value:
+                self.banner.put_away()
+            return
+        group = groups[0]
+        failure = group.failure
+        lead = f"{words.plural(group.count, 'image')}: {failure.sentence}"
+        more = f" ({words.plural(len(groups) - 1, 'other problem')}.)" if len(groups) > 1 else ""
+        if (self.banner.lead, self.banner.rest) == (lead, failure.next_step + more):
+            return
+        self.banner.say(
+            lead,
+            failure.next_step + more,
+            actions=(
+                Action("Try again", lambda: self._retry_group(group)),
+                Action("Details", lambda: self._show_group(group)),
+            ),
+        )
+
+    def _retry_group(self, group: FailureGroup) -> None:
+        def work() -> None:
+            for transfer_id in group.transfer_ids:
+                self._app.jobs.retry_transfer(transfer_id)
+
+        self._session.command(self, work, self.banner.put_away)
+
+    def _show_group(self, group: FailureGroup) -> None:
+        self.chips.choose(StateFilter.ATTENTION.value)
+        self._show(state=StateFilter.ATTENTION)
+        first = self._app.ledger.transfer
+        self._session.read(self, lambda: first(group.transfer_ids[0]), self._open_row)
+
+    def _open_row(self, row: TransferRow | None) -> None:
+        if row is None:
+            return
+        self.model.apply([row])
+        at = self.model.row_of(row.id)
+        if at is not None:
+            index = self.sorted.mapFromSource(self.model.index(at, 0))
+            self.table.selectRow(index.row())
+            self.table.scrollTo(index)
+        self.detail.show_row(row)
+        self.detail.show_images()
+        self._open_detail()
+
+    # selection ------------------------------------------------------------------------------------------
+
+    def selected(self) -> list[TransferRow]:
+        return [self.sorted.record(i) for i in self.table.selectionModel().selectedRows()]
+
+    def _picked(self) -> None:
+        rows = self.selected()
+        if len(rows) == 1:
+            self.detail.show_row(rows[0])
+            self._open_detail()
+
+    def _open_detail(self) -> None:
+        if self.detail.isHidden():
+            self.detail.show()
+            whole = self.splitter.height()
+            below = min(260, max(190, whole * 2 // 5))
+            self.splitter.setSizes([whole - below, below])
+        QTimer.singleShot(0, self, self._keep_in_sight)  # once the table has its new height
+
+    def _keep_in_sight(self) -> None:
+        for index in self.table.selectionModel().selectedRows()[:1]:
+            self.table.scrollTo(index)
+
+    def _close_detail(self) -> None:
+        self.detail.hide()
+        self.table.clearSelection()
+        self.table.setFocus()
+
+    def _menu(self, at: QPoint) -> None:
+        rows = self.selected()
+        if not rows:
+            return
+        menu = QMenu(self)
+        jobs = self._app.jobs
+        self._offer(menu, "retry", "Try again", [r for r in rows if r.state in RETRYABLE], jobs.retry_transfer)
+        self._offer(menu, "first", "Send first", [r for r in rows if r.state in UNFINISHED], jobs.prioritise_transfer)
+        different = [r for r in rows if r.counts.conflict]
+        self._offer(menu, "copy", "Replace at the destination", different, jobs.overwrite_transfer)
+        self._offer(menu, "cross", "Cancel", [r for r in rows if r.state in UNFINISHED], jobs.cancel_transfer)
+        menu.addSeparator()
+        uids = "\n".join(r.study.study_uid for r in rows)
+        menu.addAction(icon("copy"), "Copy Study Instance UID", lambda: copy(uids))
+        menu.addAction(icon("copy"), "Copy the rows", self.table.copy_rows)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.popup(self.table.viewport().mapToGlobal(at))
+
+    def _offer(
+        self, menu: QMenu, name: str, title: str, rows: Sequence[TransferRow], act: Callable[[int], None]
+    ) -> None:
+        if not rows:
+            return
+        action = QAction(icon(name), f"{title} ({len(rows)})" if len(rows) > 1 else title, menu)
+        ids = [r.id for r in rows]
+
+        def work() -> None:
+            for transfer_id in ids:
+                act(transfer_id)
+
+        action.triggered.connect(lambda: self._session.command(self, work))
+        menu.addAction(action)
+
+    # pausing --------------------------------------------------------------------------------------------
+
+    def _pause_all(self) -> None:
+        pause = not self._paused_all
+        work = self._app.jobs.pause_all if pause else self._app.jobs.resume_all
+        self._session.command(self, work)
+        self._paused_all = pause
+        self.pause_all.setText("Resume all" if pause else "Pause all")
+
+    # nothing to show ------------------------------------------------------------------------------------
+
+    def _loaded(self) -> None:
+        nothing = self.model.rowCount() == 0 and self.model.complete
+        self.stack.setCurrentWidget(self.empty if nothing else self.table)
+        if nothing:
+            self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        if self._filter != TransferFilter():
+            self.empty.say("Nothing matches", "No study is in this state or fits these filters.", "Show all")
+        elif not self._nodes:
+            self.empty.say(
+                "Add the server your studies come from",
+                "Then add where they should go, and start a transfer.",
+                "Add node…",
+            )
+        elif len(self._nodes) < 2:
+            self.empty.say(
+                "Add where the studies should go",
+                "A transfer needs two nodes: where the studies are, and where they should arrive.",
+                "Add node…",
+            )
+        elif not self._jobs:
+            self.empty.say(
+                "No study is on its way",
+                "Choose what to send, and see here when each image has arrived.",
+                "New transfer…",
+            )
+        else:
+            self.empty.say(
+                "No study is on its way",
+                "Each study that a job finds appears here, with its proof.",
+                "New transfer…",
+            )
+
+    def _empty_acted(self) -> None:
+        if self._filter != TransferFilter():
+            self.entered(TransfersWish())
+        elif len(self._nodes) < 2:
+            self._session.going.emit("nodes", "add")
+        else:
+            self.wants_transfer.emit()
+
+
+def _filter_button(title: str) -> IconButton:
+    button = IconButton(title, "down", kind="chip")
+    button.setLayoutDirection(Qt.LayoutDirection.RightToLeft)  # the arrow behind the word
+    button.setMenu(QMenu(button))
+    button.setAccessibleName(title)
+    return button

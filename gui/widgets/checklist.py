@@ -1,0 +1,121 @@
+"""A diagnosis as a checklist that grows while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from core.model.diagnosis import DiagnosisStep, StepResult
+from gui.icons import IconLabel
+from gui.theme import STEP, Role
+from gui.widgets.basics import CopyButton, clear, column, divider, label
+
+_SIGNS = {
+    StepResult.OK: ("check", Role.GREEN, "passed"),
+    StepResult.WARNING: ("warning", Role.AMBER, "with a warning"),
+    StepResult.FAILED: ("cross", Role.RED, "failed"),
+    StepResult.SKIPPED: ("skip", Role.SOFT, "not tried"),
+}
+
+
+class StepLine(QWidget):
+    """One step: its sign, name, finding, and for a failed one what to do next."""
+
+    def __init__(self, step: DiagnosisStep, subject: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.step = step
+        sign, role, spoken = _SIGNS[step.result]
+        line = QHBoxLayout(self)
+        line.setContentsMargins(4 * STEP, 2 * STEP, 4 * STEP, 2 * STEP)
+        line.setSpacing(3 * STEP)
+        line.addWidget(IconLabel(sign, role), 0, Qt.AlignmentFlag.AlignTop)
+        texts = column(spacing=1)
+        texts.addWidget(label(step.name, "strong"))
+        if step.finding:
+            texts.addWidget(label(step.finding, "small", wrap=True, selectable=True))
+        if step.next_step and step.result in (StepResult.FAILED, StepResult.WARNING):
+            role_name = "error" if step.result is StepResult.FAILED else "warning"
+            texts.addWidget(label(step.next_step, role_name, wrap=True, selectable=True))
+        line.addLayout(texts, 1)
+        self.copy: CopyButton | None = None
+        if step.result in (StepResult.FAILED, StepResult.WARNING) and (step.next_step or step.detail):
+            self.copy = CopyButton("What to tell the administrator", advice(step, subject))
+            line.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignVCenter)
+        self.setAccessibleName(f"{step.name}: {spoken}. {step.finding} {step.next_step}")
+
+
+class Checklist(QWidget):
+    """Steps in the order in which they ended.
+
+    Attributes
+    ----------
+    stepped : Signal(object)
+        A `DiagnosisStep` was added.
+    """
+
+    stepped = Signal(object)
+
+    def __init__(self, subject: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.subject = subject
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(0)
+        self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.lines: list[StepLine] = []
+        self._busy: QWidget | None = None
+
+    @property
+    def steps(self) -> tuple[DiagnosisStep, ...]:
+        return tuple(line.step for line in self.lines)
+
+    def clear(self) -> None:
+        clear(self._layout)
+        self.lines = []
+        self._busy = None
+
+    def show_steps(self, steps: Sequence[DiagnosisStep]) -> None:
+        self.clear()
+        for step in steps:
+            self.add(step)
+
+    def start(self) -> None:
+        """Empty, and say that the test runs."""
+        self.clear()
+        busy = QWidget()
+        line = QHBoxLayout(busy)
+        line.setContentsMargins(4 * STEP, 2 * STEP, 4 * STEP, 2 * STEP)
+        line.setSpacing(3 * STEP)
+        line.addWidget(IconLabel("clock", Role.SOFT))
+        line.addWidget(label("Testing…", "soft"), 1)
+        self._layout.addWidget(busy)
+        self._busy = busy
+
+    def add(self, step: DiagnosisStep) -> None:
+        """Add a step above "Testing…"."""
+        at = self._layout.count() - (1 if self._busy is not None else 0)
+        line = StepLine(step, self.subject)
+        self._layout.insertWidget(at, line)
+        self._layout.insertWidget(at + 1, divider())
+        self.lines.append(line)
+        self.stepped.emit(step)
+
+    def stop(self) -> None:
+        if self._busy is not None:
+            self._layout.removeWidget(self._busy)
+            self._busy.hide()
+            self._busy.deleteLater()
+            self._busy = None
+
+
+def advice(step: DiagnosisStep, subject: str) -> str:
+    """Text ready to paste into a message to whoever runs the server."""
+    lines = [f"DICOM Ferry tested {subject}." if subject else "DICOM Ferry tested a server."]
+    lines.append(f"The step “{step.name}” did not pass: {step.finding}".rstrip(": "))
+    if step.next_step:
+        lines.append(step.next_step)
+    if step.detail:
+        lines += ["", "Raw answer:", step.detail]
+    return "\n".join(lines)
