@@ -13,12 +13,17 @@ from core.engine.engine import Engine
 from core.engine.follower import Follower
 from core.home import Home
 from core.job_book import JobBook
+from core.jobs.base import JobKind
+from core.jobs.registry import job_kinds
 from core.ledger.ledger import Ledger
 from core.model.errors import FerryError
 from core.model.events import Event
 from core.node_book import NodeBook
+from core.nodes.base import NodeKind
+from core.nodes.registry import node_kinds
 from core.secrets import Secrets
-from core.settings import Settings, load_settings
+from core.settings import Settings, load_settings, save_settings
+from core.wire.abort import Abort
 
 
 class EngineHandle:
@@ -167,6 +172,25 @@ class App:
         self._handle = EngineHandle(self, on_event, only)
         return self._handle
 
+    def node_kinds(self) -> dict[str, NodeKind]:
+        """The kinds of nodes that can be registered, by name."""
+        return node_kinds.all()
+
+    def job_kinds(self) -> dict[str, JobKind]:
+        """The kinds of jobs that can be created, by name."""
+        return job_kinds.all()
+
+    def save_settings(self, settings: Settings) -> None:
+        """Keep new settings, and use them from now on.
+
+        Raises
+        ------
+        ConfigurationError
+            They can't be written.
+        """
+        save_settings(self.home, settings)
+        self.settings = settings
+
     def wait_for(self, job_id: int, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until `condition` holds and no transition of the job is under way; False after `timeout` seconds."""
         until = time.monotonic() + timeout
@@ -189,4 +213,4 @@ class App:
             self._handle.nudge()
 
 
-__all__ = ["App", "EngineHandle", "FerryError"]
+__all__ = ["Abort", "App", "EngineHandle", "FerryError", "JobKind", "NodeKind"]

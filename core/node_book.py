@@ -206,6 +206,20 @@ class NodeBook:
                 node.close()
         self._ledger.save_profile(record.name, Profile(datetime.now(UTC), tuple(steps), facts))
 
+    def diagnose_draft(
+        self, kind: str, name: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]
+    ) -> Iterator[DiagnosisStep]:
+        """As `diagnose`, for a node that is not saved yet; nothing is kept."""
+        try:
+            node = self.open_draft(kind, name, fields, secrets)
+        except FerryError as error:
+            yield _failed("Set up", error)
+            return
+        try:
+            yield from diagnosis(node)
+        finally:
+            node.close()
+
     def profile(self, name: str) -> Profile | None:
         """What the last diagnosis found; None where there was none."""
         return self._ledger.profile(name)
