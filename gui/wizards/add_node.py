@@ -1,0 +1,375 @@
+"""Adding or changing a node: its kind, its fields, and a test that runs before anything is saved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QButtonGroup, QLineEdit, QVBoxLayout, QWidget
+
+from core.model.diagnosis import DiagnosisStep, StepResult
+from core.model.fields import secret_fields
+from core.model.node import NodeRecord
+from gui.background import Operation
+from gui.icons import IconButton
+from gui.session import Session
+from gui.theme import STEP, Tone
+from gui.widgets.banner import Banner
+from gui.widgets.basics import card, label, row
+from gui.widgets.checklist import Checklist
+from gui.widgets.form import Form
+from gui.wizards.frame import Choice, Wizard, WizardPage
+
+if TYPE_CHECKING:
+    from core.app import NodeKind
+
+PIN_FIELD = "pinned_certificate"
+_PIN = re.compile(r"SHA-256 ((?:[0-9A-Fa-f]{2}:?){32})")
+
+
+class KindPage(WizardPage):
+    """Which kind of node."""
+
+    step = "Kind"
+    title = "What do you want to add?"
+    hint = "A node is a place that studies come from or go to."
+
+    def __init__(self, kinds: Mapping[str, NodeKind]) -> None:
+        super().__init__()
+        self.body.setSpacing(2 * STEP)
+        self.group = QButtonGroup(self)
+        self.choices: dict[str, Choice] = {}
+        for name, kind in kinds.items():
+            choice = Choice(kind.icon, kind.title, kind.summary)
+            choice.clicked.connect(self.changed)
+            self.group.addButton(choice)
+            self.choices[name] = choice
+            self.body.addWidget(choice)
+        self.body.addStretch(1)
+        if self.choices:
+            next(iter(self.choices.values())).setChecked(True)
+
+    @property
+    def kind(self) -> str:
+        return next((n for n, c in self.choices.items() if c.isChecked()), "")
+
+    def complete(self) -> bool:
+        return bool(self.kind)
+
+
+class FieldsPage(WizardPage):
+    """Name and fields of the kind."""
+
+    step = "Settings"
+
+    def __init__(self, wizard: AddNode) -> None:
+        super().__init__()
+        self._wizard = wizard
+        self._kind = ""
+        self.form: Form | None = None
+        name_box = QVBoxLayout()
+        name_box.setSpacing(STEP)
+        title = label("Name", "strong")
+        self.name = QLineEdit()
+        self.name.setAccessibleName("Name")
+        self.name.setMaxLength(64)
+        self.name.setPlaceholderText("Orthanc MRI")
+        title.setBuddy(self.name)
+        self.name_problem = label("", "error", wrap=True)
+        self.name_problem.hide()
+        self.name_help = label("As it is shown everywhere.", "small")
+        self.name.textChanged.connect(self._changed)
+        for part in (title, self.name, self.name_help, self.name_problem):
+            name_box.addWidget(part)
+        self.body.addLayout(name_box)
+        self._warning = Banner(closable=False)
+        self._checking = QTimer(self)
+        self._checking.setSingleShot(True)
+        self._checking.setInterval(300)
+        self._checking.timeout.connect(self._warn)
+        self._place = QVBoxLayout()
+        self.body.addLayout(self._place)
+        self.body.addWidget(self._warning)
+        self.body.addStretch(1)
+
+    def show_kind(self, kind: NodeKind) -> None:
+        """Make the form of this kind; what was typed for the same kind stays."""
+        if kind.name == self._kind:
+            return
+        self._kind = kind.name
+        self.title = kind.title
+        self.hint = kind.summary
+        if self.form is not None:
+            self._place.removeWidget(self.form)
+            self.form.deleteLater()
+        self.form = Form(kind.Fields)
+        self.form.changed.connect(self._changed)
+        self._place.addWidget(self.form)
+
+    def fill(self, record: NodeRecord) -> None:
+        """Show a node that exists; its name stays."""
+        self.name.setText(record.name)
+        self.name.setReadOnly(True)
+        self.name.setEnabled(False)
+        self.name_help.setText("The name stays: the ledger's proof refers to it.")
+        assert self.form is not None
+        self.form.set_values(record.fields)
+
+    def entered(self) -> None:
+        if self.name.isEnabled() and not self.name.text():
+            self.name.setFocus()
+        self._warn()
+
+    def complete(self) -> bool:
+        return bool(self.name.text().strip())
+
+    def accept(self) -> bool:
+        assert self.form is not None
+        taken = self._wizard.name_problem(self.name.text())
+        self.name_problem.setText(taken)
+        self.name_problem.setVisible(bool(taken))
+        if not self.form.check():
+            other = self.form.problems().get("")
+            if other:
+                self._wizard.banner.say("These settings don't go together.", other, tone=Tone.RED)
+            return False
+        return not taken
+
+    def _changed(self) -> None:
+        self.name_problem.hide()
+        self._checking.start()
+        self.changed.emit()
+
+    def _warn(self) -> None:
+        """What a person should know before it is saved, as soon as the fields make sense."""
+        if self.form is None or self.form.problems():
+            self._warning.put_away()
+            return
+        found = self._wizard.warnings()
+        if found:
+            self._warning.say(found[0], " ".join(found[1:]))
+        else:
+            self._warning.put_away()
+
+
+class TestPage(WizardPage):
+    """The node is tried as it would be saved."""
+
+    __test__ = False  # no class of tests
+    step = "Test"
+    title = "Does it work?"
+
+    def __init__(self, wizard: AddNode) -> None:
+        super().__init__()
+        self._wizard = wizard
+        self._run = 0
+        self.running = False
+        self.body.setSpacing(3 * STEP)
+        self.verdict = Banner(closable=False)
+        self.body.addWidget(self.verdict)
+        box = card()
+        inner = QVBoxLayout(box)
+        inner.setContentsMargins(0, STEP, 0, STEP)
+        self.list = Checklist()
+        inner.addWidget(self.list)
+        self.body.addWidget(box)
+        line = row()
+        self.again = IconButton("Test again", "retry")
+        self.again.clicked.connect(self.test)
+        self.pin = IconButton("Trust this certificate for this node", "proof")
+        self.pin.clicked.connect(self._trust)
+        self.pin.hide()
+        line.addWidget(self.again)
+        line.addWidget(self.pin)
+        line.addStretch(1)
+        self.body.addLayout(line)
+        self.body.addStretch(1)
+
+    def entered(self) -> None:
+        self.test()
+
+    def complete(self) -> bool:
+        return not self.running
+
+    def leave(self) -> None:
+        self._run += 1  # what still runs is no longer listened to
+        self.running = False
+
+    def test(self) -> None:
+        """Run the steps on a background thread, each shown as it ends."""
+        self._run += 1
+        run = self._run
+        draft = self._wizard.draft()
+        self.running = True
+        self.again.setEnabled(False)
+        self.pin.hide()
+        self.verdict.put_away()
+        self.list.subject = f"{draft.name} ({draft.kind})"
+        self.list.start()
+        nodes = self._wizard.session.app.nodes
+
+        def work() -> None:
+            for step in nodes.diagnose_draft(draft.kind, draft.name, draft.fields, self._wizard.secrets()):
+                operation.report(step)
+
+        def step(value: object) -> None:
+            if run == self._run and isinstance(value, DiagnosisStep):
+                self.list.add(value)
+                self._offer_pin(value)
+
+        def done(_: None) -> None:
+            if run == self._run:
+                self._finished()
+
+        def failed(error: Exception) -> None:
+            if run == self._run:
+                self._finished()
+                self.verdict.show_error(error)
+
+        operation = Operation(self, work).progress(step).success(done).failure(failed)
+        operation.run()
+        self.changed.emit()
+
+    def _finished(self) -> None:
+        self.running = False
+        self.list.stop()
+        self.again.setEnabled(True)
+        failed = [s for s in self.list.steps if s.result is StepResult.FAILED]
+        warned = [s for s in self.list.steps if s.result is StepResult.WARNING]
+        if failed:
+            self.verdict.say(
+                f"“{failed[0].name}” failed.",
+                "Go back and correct it, or save the node as it is and test it later.",
+                tone=Tone.RED,
+            )
+        elif warned:
+            self.verdict.say("It works, with a warning.", "Read it before you rely on this node.", tone=Tone.AMBER)
+        else:
+            self.verdict.say("It works.", "", tone=Tone.GREEN)
+        self.changed.emit()
+
+    # certificates ---------------------------------------------------------------------------------------
+
+    def _offer_pin(self, step: DiagnosisStep) -> None:
+        found = _PIN.search(step.detail)
+        form = self._wizard.fields_page.form
+        if step.result is StepResult.FAILED and found and form is not None and PIN_FIELD in form.editors:
+            self.pin.setProperty("fingerprint", found.group(1))
+            self.pin.setToolTip("Compare the fingerprint with the server's administrator first.")
+            self.pin.show()
+
+    def _trust(self) -> None:
+        form = self._wizard.fields_page.form
+        assert form is not None
+        form.set_values({PIN_FIELD: str(self.pin.property("fingerprint"))})
+        self.test()
+
+
+class AddNode(Wizard):
+    """Adds a node, or changes `record`."""
+
+    def __init__(self, session: Session, record: NodeRecord | None = None, parent: QWidget | None = None) -> None:
+        super().__init__(f"Change {record.name}" if record else "Add node", parent)
+        self.session = session
+        self._record = record
+        self._names: dict[str, str] = {}
+        self._kinds = session.app.node_kinds()
+        self.kind_page = KindPage(self._kinds)
+        self.fields_page = FieldsPage(self)
+        self.test_page = TestPage(self)
+        self.last_button = "Save"
+        self._saving = False
+        session.read(self, lambda: [r.name for r in session.app.nodes.all()], self._take_names)
+        if record is not None:
+            kind = self._kinds[record.kind]
+            self.fields_page.show_kind(kind)
+            self.fields_page.fill(record)
+            session.read(self, lambda: self._saved_secrets(kind, record.name), self._mark_secrets)
+            self.set_pages([self.fields_page, self.test_page])
+        else:
+            self.set_pages([self.kind_page, self.fields_page, self.test_page])
+
+    def show_page(self, at: int) -> None:
+        if self._record is None and self.pages and self.pages[at] is self.fields_page:
+            self.fields_page.show_kind(self._kinds[self.kind_page.kind])
+        super().show_page(at)
+
+    # what is to be saved --------------------------------------------------------------------------------
+
+    def draft(self) -> NodeRecord:
+        form = self.fields_page.form
+        assert form is not None
+        kind = self._record.kind if self._record else self.kind_page.kind
+        return NodeRecord(name=self.fields_page.name.text().strip() or kind, kind=kind, fields=form.values())
+
+    def secrets(self) -> dict[str, str]:
+        form = self.fields_page.form
+        return form.secrets() if form is not None else {}
+
+    def warnings(self) -> list[str]:
+        draft = self.draft()
+        secrets = self.secrets()
+        if self._record is not None and not secrets:
+            # A secret that is kept already would travel just the same as one that is typed now.
+            secrets = dict.fromkeys(self._marked, "kept")
+        return self.session.app.nodes.warnings(draft.kind, draft.fields, secrets)
+
+    _marked: tuple[str, ...] = ()
+
+    def name_problem(self, name: str) -> str:
+        if self._record is not None:
+            return ""
+        taken = self._names.get(name.strip().casefold())
+        return f"There is a node “{taken}” already. Choose another name." if taken else ""
+
+    def _take_names(self, names: list[str]) -> None:
+        self._names = {n.casefold(): n for n in names}
+
+    def _saved_secrets(self, kind: NodeKind, name: str) -> list[str]:
+        return [f for f in secret_fields(kind.Fields) if self.session.app.nodes.has_secret(name, f)]
+
+    def _mark_secrets(self, names: list[str]) -> None:
+        self._marked = tuple(names)
+        form = self.fields_page.form
+        if form is not None:
+            for name in names:
+                form.mark_saved_secret(name)
+
+    # saving ---------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        if self._saving:
+            return
+        self._saving = True
+        self.next.setEnabled(False)
+        draft, secrets, app = self.draft(), self.secrets(), self.session.app
+        new = self._record is None
+
+        def save() -> NodeRecord:
+            saved = (
+                app.nodes.add(draft.kind, draft.name, draft.fields, secrets)
+                if new
+                else app.nodes.edit(draft.name, draft.fields, secrets)
+            )
+            app.jobs.nodes_changed()
+            return saved
+
+        Operation(self, save).success(self._saved).failure(self._not_saved).run()
+
+    def _saved(self, record: NodeRecord) -> None:
+        self.session.nodes_edited.emit()
+        self.done_with.emit(record)
+        self.accept()
+
+    def _not_saved(self, error: Exception) -> None:
+        self._saving = False
+        self.next.setEnabled(True)
+        self.banner.show_error(error)
+
+    def keyPressEvent(self, event) -> None:  # type: ignore[no-untyped-def]
+        # Return goes on; it must not save while a test still runs.
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not self.next.isEnabled():
+            return
+        super().keyPressEvent(event)
