@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
+from core.ledger.bulk import BulkInsert, BulkUpdate
 from core.ledger.writer import HAS_BYTES, Counted, Delta, Ticket, derive_states
 from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, Evidence, Failure, FailureClass, SourceState
 from core.model.study import InstanceRef, StudyInfo
@@ -67,50 +68,23 @@ class TransferTask:
     attempt: int
 
 
-_SENDING = (
-    update(t.deliveries)
-    .where(t.deliveries.c.id == bindparam("b_id"))
-    .values(state=S.SENDING.value, attempt=bindparam("b_attempt"), path=bindparam("b_path"), next_attempt=None)
+_SENDING = BulkUpdate(t.deliveries, ("attempt", "path"), {"state": S.SENDING.value, "next_attempt": None})
+_SENT = BulkUpdate(t.deliveries, ("sent_at", "answer", "destination_ref"), {"state": S.SENT.value, "failure_id": None})
+_EVIDENCE = BulkUpdate(
+    t.deliveries,
+    ("state", "method", "evidence_at", "evidence_digest", "evidence_note"),
+    {"failure_id": None, "next_attempt": None},
 )
-_SENT = (
-    update(t.deliveries)
-    .where(t.deliveries.c.id == bindparam("b_id"))
-    .values(
-        state=S.SENT.value,
-        sent_at=bindparam("b_at"),
-        answer=bindparam("b_answer"),
-        destination_ref=bindparam("b_ref"),
-        failure_id=None,
-    )
-)
-_EVIDENCE = (
-    update(t.deliveries)
-    .where(t.deliveries.c.id == bindparam("b_id"))
-    .values(
-        state=bindparam("b_state"),
-        method=bindparam("b_method"),
-        evidence_at=bindparam("b_at"),
-        evidence_digest=bindparam("b_digest"),
-        evidence_note=bindparam("b_note"),
-        failure_id=None,
-        next_attempt=None,
-    )
-)
-_TROUBLE = (
-    update(t.deliveries)
-    .where(t.deliveries.c.id == bindparam("b_id"))
-    .values(
-        state=bindparam("b_state"),
-        attempt=bindparam("b_attempt"),
-        failure_id=bindparam("b_failure"),
-        next_attempt=bindparam("b_next"),
-    )
-)
-_SOURCE = (
-    update(t.instances)
-    .where(t.instances.c.id == bindparam("b_id"))
-    .values(source_state=bindparam("b_state"), source_answer=bindparam("b_answer"), source_at=bindparam("b_at"))
-)
+_TROUBLE = BulkUpdate(t.deliveries, ("state", "attempt", "failure_id", "next_attempt"))
+_SOURCE = BulkUpdate(t.instances, ("source_state", "source_answer", "source_at"))
+_NEW_INSTANCES = BulkInsert(
+    t.instances,
+    (
+        "id", "study_id", "sop_uid", "series_uid", "sop_class", "ref", "size", "digest", "transfer_syntax",
+        "source_state",
+    ),
+)  # fmt: skip
+_NEW_DELIVERIES = BulkInsert(t.deliveries, ("transfer_id", "instance_id", "state", "attempt", "planned_at"))
 
 
 class Deliveries(LedgerPart):
@@ -285,7 +259,7 @@ class Deliveries(LedgerPart):
         rows, deltas = [], []
         for d in deliveries:
             d.attempt += 1
-            rows.append({"b_id": d.id, "b_attempt": d.attempt, "b_path": path})
+            rows.append((d.id, d.attempt, path))
             deltas.append(_moved(d, S.SENDING))
         ticket = self.writer.rows(_SENDING, rows, deltas, ticket=True)
         assert ticket is not None
@@ -294,8 +268,7 @@ class Deliveries(LedgerPart):
     def sent(self, delivery: Delivery, answer: str, ref: str) -> None:
         """The destination acknowledged it."""
         delivery.answer = answer
-        row = {"b_id": delivery.id, "b_at": now(), "b_answer": answer, "b_ref": ref}
-        self.writer.rows(_SENT, (row,), (_moved(delivery, S.SENT),))
+        self.writer.rows(_SENT, ((delivery.id, now(), answer, ref),), (_moved(delivery, S.SENT),))
 
     def proved(
         self, outcomes: Sequence[tuple[Delivery, DeliveryState, Evidence]], *, ticket: bool = False
@@ -303,31 +276,14 @@ class Deliveries(LedgerPart):
         """Evidence was seen: verified, committed, skipped (already there) or conflict (different there)."""
         rows, deltas = [], []
         for d, state, evidence in outcomes:
-            rows.append(
-                {
-                    "b_id": d.id,
-                    "b_state": state.value,
-                    "b_method": evidence.method.value,
-                    "b_at": evidence.at.timestamp(),
-                    "b_digest": evidence.digest or None,
-                    "b_note": evidence.note or None,
-                }
-            )
+            at = evidence.at.timestamp()
+            rows.append((d.id, state.value, evidence.method.value, at, evidence.digest or None, evidence.note or None))
             deltas.append(_moved(d, state))
         return self.writer.rows(_EVIDENCE, rows, deltas, ticket=ticket)
 
     def back(self, deliveries: Sequence[Delivery]) -> None:
         """Not begun after all (pause, stop): planned again, without a trace of a failure."""
-        rows = [
-            {
-                "b_id": d.id,
-                "b_state": S.PLANNED.value,
-                "b_attempt": max(0, d.attempt - 1),
-                "b_failure": None,
-                "b_next": None,
-            }
-            for d in deliveries
-        ]
+        rows = [(d.id, S.PLANNED.value, max(0, d.attempt - 1), None, None) for d in deliveries]
         for d in deliveries:
             d.attempt = max(0, d.attempt - 1)
         self.writer.rows(_TROUBLE, rows, [_moved(d, S.PLANNED) for d in deliveries])
@@ -346,16 +302,8 @@ class Deliveries(LedgerPart):
         def write(connection: Connection) -> None:
             rows = []
             for (d, failure, at), (_d, _old, new) in zip(outcomes, moves, strict=True):
-                rows.append(
-                    {
-                        "b_id": d.id,
-                        "b_state": new.value,
-                        "b_attempt": d.attempt,
-                        "b_failure": self.failure_id(connection, failure),
-                        "b_next": at,
-                    }
-                )
-            connection.execute(_TROUBLE, rows)
+                rows.append((d.id, new.value, d.attempt, self.failure_id(connection, failure), at))
+            _TROUBLE.execute(connection, rows)
             by_transfer: dict[int, tuple[Failure, float | None, int]] = {}
             for d, failure, at in outcomes:
                 by_transfer[d.transfer_id] = (failure, at, d.attempt)
@@ -603,11 +551,7 @@ class Deliveries(LedgerPart):
     def source_states(self, rows: Sequence[tuple[int, SourceState, str]]) -> Ticket:
         """What happened to instances at the source: (instance key, state, answer). Wait before deleting."""
         at = now()
-        ticket = self.writer.rows(
-            _SOURCE,
-            [{"b_id": k, "b_state": s.value, "b_answer": a, "b_at": at} for k, s, a in rows],
-            ticket=True,
-        )
+        ticket = self.writer.rows(_SOURCE, [(k, s.value, a, at) for k, s, a in rows], ticket=True)
         assert ticket is not None
         return ticket
 
@@ -751,10 +695,6 @@ def _known_instances(
     return new, deltas
 
 
-_INSERT_INSTANCE = insert(t.instances)
-_INSERT_DELIVERY = insert(t.deliveries)
-
-
 def _insert(
     connection: Connection,
     study_id: int,
@@ -765,37 +705,17 @@ def _insert(
 ) -> list[Delta]:
     unique = {ref.sop_uid: ref for ref in page}
     first = int(connection.execute(select(func.coalesce(func.max(t.instances.c.id), 0))).scalar() or 0) + 1
-    connection.execute(
-        _INSERT_INSTANCE,
+    _NEW_INSTANCES.execute(
+        connection,
         [
-            {
-                "id": first + n,
-                "study_id": study_id,
-                "sop_uid": ref.sop_uid,
-                "series_uid": ref.series_uid,
-                "sop_class": ref.sop_class,
-                "ref": ref.ref,
-                "size": ref.size,
-                "digest": ref.digest,
-                "transfer_syntax": ref.transfer_syntax,
-                "source_state": "kept",
-            }
+            (first + n, study_id, ref.sop_uid, ref.series_uid, ref.sop_class, ref.ref, ref.size, ref.digest,
+             ref.transfer_syntax, "kept")
             for n, ref in enumerate(unique.values())
         ],
-    )
-    connection.execute(
-        _INSERT_DELIVERY,
-        [
-            {
-                "transfer_id": transfer_id,
-                "instance_id": first + n,
-                "state": "planned",
-                "attempt": 0,
-                "planned_at": at,
-            }
-            for transfer_id in transfer_ids
-            for n in range(len(unique))
-        ],
+    )  # fmt: skip
+    _NEW_DELIVERIES.execute(
+        connection,
+        [(transfer_id, first + n, "planned", 0, at) for transfer_id in transfer_ids for n in range(len(unique))],
     )
     _series_rows(connection, study_id, unique.values())
     total = sum(ref.size or 0 for ref in unique.values())

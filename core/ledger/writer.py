@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, bindparam, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import schema as t
+from core.ledger.bulk import Bulk
 from core.model.errors import LedgerError
 from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, EvidenceLevel, study_state
 
@@ -87,8 +88,8 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Item:
-    statement: Any
-    rows: Sequence[dict[str, Any]]
+    statement: Bulk | None
+    rows: Sequence[tuple[Any, ...]]
     deltas: Sequence[Delta]
     call: Callable[[Connection], Any] | None
     ticket: Ticket | None
@@ -133,7 +134,7 @@ class Writer:
     def rows(
         self,
         statement: Any,
-        rows: Sequence[dict[str, Any]],
+        rows: Sequence[tuple[Any, ...]],
         deltas: Sequence[Delta] = (),
         *,
         ticket: bool = False,
@@ -263,8 +264,8 @@ class Writer:
                 while at < len(items) and items[at].call is None and items[at].statement is item.statement:
                     rows.extend(items[at].rows)
                     at += 1
-                if rows:
-                    connection.execute(item.statement, rows)
+                if rows and item.statement is not None:
+                    item.statement.execute(connection, rows)
             changed, self._revision = count_deltas(connection, deltas, self._revision)
             for transfer_id in touched - changed:
                 self._revision += 1
