@@ -1,0 +1,121 @@
+"""One contender of `make bench`, in a process of its own: copies everything from one Orthanc to another.
+
+``python -m tests.bench.contender {bare,ferry,orthanc-tools} SOURCE_URL DESTINATION_URL CONNECTIONS`` prints one JSON
+object: wall-clock and CPU seconds of the copying, the growth of memory over the start, and the ledger's part.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import queue
+import resource
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def bare(source: str, destination: str, connections: int) -> dict[str, float]:
+    """A relay with nothing but `http.client`: no ledger, no evidence, no retries."""
+    ours, theirs = (urllib.parse.urlsplit(u) for u in (source, destination))
+    first = http.client.HTTPConnection(ours.hostname or "", ours.port)
+    first.request("GET", "/instances")
+    instances: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for instance in json.loads(first.getresponse().read()):
+        instances.put(instance)
+    errors: list[str] = []
+
+    def work() -> None:
+        get = http.client.HTTPConnection(ours.hostname or "", ours.port)
+        post = http.client.HTTPConnection(theirs.hostname or "", theirs.port)
+        while (instance := instances.get()) is not None:
+            get.request("GET", f"/instances/{instance}/file", headers={"Accept-Encoding": "identity"})
+            body = get.getresponse().read()
+            post.request("POST", "/instances", body, {"Content-Type": "application/dicom"})
+            answer = post.getresponse()
+            answer.read()
+            if answer.status != 200:
+                errors.append(f"{answer.status} for {instance}")
+
+    threads = [threading.Thread(target=work) for _ in range(connections)]
+    for _ in threads:
+        instances.put(None)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise SystemExit(errors[0])
+    return {}
+
+
+def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
+    """This program's clone: ledger, presence check and verification by digest included."""
+    from core.app import App
+    from core.model.job import JobState
+
+    with tempfile.TemporaryDirectory() as folder:
+        app = App.open(Path(folder))
+        app.nodes.add("orthanc", "source", {"url": source, "connections": connections}, {})
+        app.nodes.add("orthanc", "destination", {"url": destination, "connections": connections}, {})
+        fields = {"source": ["source"], "destination": ["destination"], "workers": connections, "path": "relay"}
+        began = time.perf_counter()
+        job = app.jobs.create("clone", fields)  # type: ignore[arg-type]
+        app.engine(lambda _event: None)
+        pause = threading.Event()
+        while (record := app.jobs.get(job.id)).state is not JobState.FINISHED:
+            pause.wait(0.02)
+        seconds = time.perf_counter() - began
+        counts = app.ledger.job_counts(job.id)
+        if record.problem or counts.verified != counts.total:
+            raise SystemExit(f"{record.problem} {counts}")
+        ledger = app.ledger.writer.busy_seconds
+        app.close()
+    return {"seconds": seconds, "ledger": ledger, "verified": counts.verified}
+
+
+def orthanc_tools(source: str, destination: str, connections: int) -> dict[str, float]:
+    """The cloner of `orthanc-tools` in its default mode, until the existing changes are done."""
+    from orthanc_api_client import OrthancApiClient
+    from orthanc_tools import OrthancCloner
+
+    cloner = OrthancCloner(
+        source=OrthancApiClient(source, pool_maxsize=connections, pool_block=True),
+        destination=OrthancApiClient(destination, pool_maxsize=connections, pool_block=True),
+        worker_threads_count=connections,
+        polling_interval=0.05,
+    )
+    cloner.execute(existing_changes_only=True)
+    return {}
+
+
+CONTENDERS: dict[str, Callable[[str, str, int], dict[str, float]]] = {
+    "bare": bare,
+    "ferry": ferry,
+    "orthanc-tools": orthanc_tools,
+}
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    name, source, destination, connections = sys.argv[1:]
+    if name == "ferry":
+        import core.app  # noqa: F401 - not the start-up is measured
+    if name == "orthanc-tools":
+        import orthanc_tools  # noqa: F401
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    began = time.perf_counter()
+    found = CONTENDERS[name](source, destination, int(connections))
+    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": after.ru_maxrss / 1024, **found}))
+
+
+if __name__ == "__main__":
+    main()
