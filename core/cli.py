@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
@@ -12,6 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
+from core.cli_commands.screen import has_display
 from core.cli_commands.speaking import manner, speaking
 from core.model.errors import ConfigurationError
 from core.model.fields import secret_fields
@@ -150,16 +150,6 @@ def _window() -> int:
             return int(window() or 0)
     except typer.Exit as end:
         return int(end.exit_code)
-
-
-def has_display() -> bool:
-    """Whether a window can be shown. Qt itself would abort the process without a screen."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    named = os.environ.get("QT_QPA_PLATFORM", "")
-    if named:
-        return True  # the person (or a test) chose one, "offscreen" for instance
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _make_speakable() -> None:

@@ -1,0 +1,183 @@
+"""Reports: the proof of a job, image by image, as CSV, JSON or a page to print; written as it is read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol, TextIO
+
+from core.model.events import TransferRow
+from core.model.job import JobRecord
+from core.model.outcome import Counts, DeliveryState, SourceState
+from core.model.views import DeliveryRow, FailureGroup, TransferFilter
+from core.reports_page import write_page
+
+_ROWS = 500
+
+
+class ReportFormat(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+class Evidence(Protocol):
+    """What a report reads of the ledger."""
+
+    def transfers(self, filter: TransferFilter, *, offset: int = 0, limit: int = 500) -> list[TransferRow]: ...
+
+    def deliveries(self, *, transfer_id: int | None = None, offset: int = 0, limit: int = 200) -> list[DeliveryRow]: ...
+
+    def job_counts(self, job_id: int) -> Counts: ...
+
+    def failure_groups(self, *, job_id: int | None = None) -> list[FailureGroup]: ...
+
+
+COLUMNS = (
+    "job", "pass", "study_uid", "patient_name", "patient_id", "study_date", "accession", "study_description",
+    "source", "destination", "series_uid", "sop_instance_uid", "sop_class_uid", "bytes", "state", "path", "attempts",
+    "planned_at", "sent_at", "answer", "evidence", "evidence_at", "digest_source", "digest_both", "evidence_note",
+    "at_source", "failure_code", "failure", "next_step", "failure_side",
+)  # fmt: skip
+
+
+def write_report(ledger: Evidence, job: JobRecord, form: ReportFormat, out: TextIO) -> int:
+    """Write the report of a job's present pass; the number of deliveries in it.
+
+    Studies and images are read page by page and written at once, so that memory stays the same however
+    many there are. A CSV file wants ``newline=""`` and, for Excel, the encoding ``utf-8-sig``.
+    Times are those of this computer with their zone (ISO 8601). A report holds patient data.
+    """
+    if form is ReportFormat.CSV:
+        return _write_csv(ledger, job, out)
+    if form is ReportFormat.JSON:
+        return _write_json(ledger, job, out)
+    return write_page(job, ledger.job_counts(job.id), ledger.failure_groups(job_id=job.id), studies(ledger, job), out)
+
+
+def studies(ledger: Evidence, job: JobRecord) -> Iterator[tuple[TransferRow, Iterator[DeliveryRow]]]:
+    """Each study on its way to each destination, and its images; the images may be left unread."""
+    offset = 0
+    while page := ledger.transfers(TransferFilter(job_id=job.id), offset=offset, limit=_ROWS):
+        for row in page:
+            yield row, _images(ledger, row.id)
+        offset += len(page)
+
+
+def _images(ledger: Evidence, transfer_id: int) -> Iterator[DeliveryRow]:
+    offset = 0
+    while page := ledger.deliveries(transfer_id=transfer_id, offset=offset, limit=_ROWS):
+        yield from page
+        offset += len(page)
+
+
+def _write_csv(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    count = 0
+    for row, images in studies(ledger, job):
+        for image in images:
+            values = _flat(job, row, image)
+            writer.writerow([_harmless(values[name]) for name in COLUMNS])
+            count += 1
+    return count
+
+
+def _harmless(value: object) -> object:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return "" if value is None else value
+
+
+def _write_json(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
+    """One object; its lists are written element by element."""
+    counts = ledger.job_counts(job.id)
+    head = {
+        "report": "DICOM Ferry", "written": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        "job": job.id, "name": job.name, "kind": job.kind, "pass": job.pass_number, "state": job.state.value,
+        "fields": job.fields, "started": _time(job.started), "finished": _time(job.finished),
+        "problem": job.problem, "left_out": job.left_out, "counts": _counted(counts),
+    }  # fmt: skip
+    out.write(json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}"))
+    groups = [
+        {
+            "count": g.count, "node": g.node, "code": g.failure.code, "failure": g.failure.sentence,
+            "next_step": g.failure.next_step,
+        }
+        for g in ledger.failure_groups(job_id=job.id)
+    ]  # fmt: skip
+    out.write(f',\n "failures": {json.dumps(groups, ensure_ascii=False)},\n "studies": [')
+    count = 0
+    for number, (row, images) in enumerate(studies(ledger, job)):
+        s = row.study
+        study = {
+            "study_uid": s.study_uid, "patient_name": s.patient_name, "patient_id": s.patient_id,
+            "study_date": s.study_date, "accession": s.accession, "description": s.description,
+            "source": row.source, "destination": row.destination, "instead_of": row.instead_of,
+            "state": row.state.value, "path": row.path, "path_reason": row.path_reason,
+            "counts": _counted(row.counts),
+        }  # fmt: skip
+        text = json.dumps(study, ensure_ascii=False).removesuffix("}")
+        out.write(f'{"," if number else ""}\n  {text}, "images": [')
+        for position, image in enumerate(images):
+            flat = {k: v for k, v in _flat(job, row, image).items() if k not in _OF_STUDY}
+            out.write(f"{',' if position else ''}\n   {json.dumps(flat, ensure_ascii=False)}")
+            count += 1
+        out.write("]}")
+    out.write("\n ]\n}\n")
+    return count
+
+
+_OF_STUDY = frozenset(COLUMNS[:10])
+
+
+def _flat(job: JobRecord, row: TransferRow, image: DeliveryRow) -> dict[str, object]:
+    s, evidence, failure = row.study, image.evidence, image.failure
+    return {
+        "job": job.id,
+        "pass": job.pass_number,
+        "study_uid": s.study_uid,
+        "patient_name": s.patient_name,
+        "patient_id": s.patient_id,
+        "study_date": s.study_date,
+        "accession": s.accession,
+        "study_description": s.description,
+        "source": row.source,
+        "destination": row.destination,
+        "series_uid": image.series_uid,
+        "sop_instance_uid": image.sop_uid,
+        "sop_class_uid": image.sop_class,
+        "bytes": image.size,
+        "state": image.state.value,
+        "path": image.path or row.path,
+        "attempts": image.attempt,
+        "planned_at": _time(image.planned_at),
+        "sent_at": _time(image.sent_at),
+        "answer": image.answer,
+        "evidence": evidence.method.value if evidence else "",
+        "evidence_at": _time(evidence.at) if evidence else None,
+        "digest_source": image.source_digest,
+        "digest_both": evidence.digest if evidence else "",
+        "evidence_note": evidence.note if evidence else "",
+        "at_source": "" if image.source_state is SourceState.KEPT else image.source_state.value,
+        "failure_code": failure.code if failure else "",
+        "failure": failure.sentence if failure else "",
+        "next_step": failure.next_step if failure else "",
+        "failure_side": failure.side if failure else "",
+    }
+
+
+def _counted(counts: Counts) -> dict[str, int]:
+    found = {"planned": counts.total}
+    for state in DeliveryState:
+        if state is not DeliveryState.PLANNED:
+            found[state.value] = counts.of(state)
+    return {**found, "bytes": counts.bytes_done, "bytes_total": counts.bytes_total}
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone().isoformat(timespec="milliseconds")

@@ -1,0 +1,184 @@
+"""The self-test: what can be checked on this computer without any server of its own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import json
+import os
+import secrets
+import tempfile
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from core.home import Home
+from core.jobs.registry import job_kinds
+from core.ledger.ledger import Ledger
+from core.model.diagnosis import DiagnosisStep, StepResult
+from core.model.errors import FerryError
+from core.model.fields import form_fields
+from core.model.node import NodeRecord
+from core.nodes.registry import node_kinds
+from core.secrets import Secrets
+from core.wire.http import HttpPool
+
+
+class Skipped(Exception):  # noqa: N818 - it is no error
+    """This computer lacks what a check needs, and DICOM Ferry goes without."""
+
+
+def self_test() -> Iterator[DiagnosisStep]:
+    """Run each check, giving its result as it ends; never raises for what it checks."""
+    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("Kinds of nodes and jobs", _kinds),
+        ("Resources", _resources),
+        ("Ledger", _ledger),
+        ("Keyring", _keyring),
+        ("Web requests", _web_request),
+        ("Window", _window),
+    )
+    for name, check in checks:
+        try:
+            yield DiagnosisStep(name, StepResult.OK, check())
+        except Skipped as skipped:
+            yield DiagnosisStep(name, StepResult.WARNING, str(skipped))
+        except FerryError as error:
+            yield DiagnosisStep(name, StepResult.FAILED, error.sentence, error.next_step, error.detail)
+        except Exception as error:  # noqa: BLE001 - whatever a broken installation raises is the finding
+            step = "This installation is broken: install DICOM Ferry anew."
+            yield DiagnosisStep(name, StepResult.FAILED, f"{type(error).__name__}: {error}", step, repr(error))
+
+
+def _kinds() -> str:
+    nodes, jobs = node_kinds.all(), job_kinds.all()
+    for model in (*(k.Fields for k in nodes.values()), *(k.Fields for k in jobs.values())):
+        form_fields(model)
+    if not nodes or not jobs:
+        raise FerryError("No kinds of nodes or jobs were found.", "Install DICOM Ferry anew.")
+    return f"{', '.join(nodes)}; {', '.join(jobs)}"
+
+
+def _resources() -> str:
+    count = 0
+    for file in _files(importlib.resources.files("resources")):
+        data = file.read_bytes()
+        count += 1
+        if file.name.endswith(".toml"):
+            tomllib.loads(data.decode("utf-8"))
+        elif file.name.endswith(".svg") and b"<svg" not in data:
+            raise FerryError(f"The icon {file.name} is damaged.", "Install DICOM Ferry anew.")
+    if not count:
+        raise FerryError("The program's own files are missing.", "Install DICOM Ferry anew.")
+    return f"{count} files"
+
+
+def _files(folder: Traversable) -> Iterator[Traversable]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            if entry.name != "__pycache__":
+                yield from _files(entry)
+        elif not entry.name.endswith((".py", ".pyc")):
+            yield entry
+
+
+def _ledger() -> str:
+    with tempfile.TemporaryDirectory(prefix="dicom-ferry-self-test-") as folder:
+        home = Home.open(Path(folder) / "home")
+        for _ in range(2):  # made and migrated, then opened again
+            ledger = Ledger.open(home.ledger_file)
+            try:
+                ledger.save_node(NodeRecord(name="self-test", kind="folder"))
+                if [r.name for r in ledger.nodes()] != ["self-test"]:
+                    raise FerryError("The ledger does not give back what was written.", "Check the disk.")
+            finally:
+                ledger.close()
+    return "made, migrated, written, read again"
+
+
+def _keyring() -> str:
+    kept = Secrets(f"self-test-{secrets.token_hex(4)}", environment=_screen_only())
+    status = kept.status()
+    if not status.available:
+        raise Skipped(f"{status.sentence} {status.next_step}")
+    value = secrets.token_urlsafe(24)
+    kept.put("self-test", "password", value)
+    try:
+        if kept.get("self-test") != value:
+            raise FerryError("The keyring does not give back what was put there.", "Check the system's keyring.")
+    finally:
+        kept.remove("self-test")
+    if kept.get("self-test") is not None:
+        raise FerryError("The keyring does not forget what was removed.", "Check the system's keyring.")
+    return f"{status.backend}: kept, read, removed"
+
+
+def _screen_only() -> dict[str, str]:
+    """No secrets from the environment, but whether somebody can be asked to unlock the keyring."""
+    return {k: v for k, v in os.environ.items() if k in ("DISPLAY", "WAYLAND_DISPLAY")}
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps({"path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@contextmanager
+def _loopback_server() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answer)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _web_request() -> str:
+    with _loopback_server() as url:
+        pool = HttpPool(url, limit=1)
+        try:
+            answer = pool.fetch("GET", "/system")
+            body = json.loads(answer.body)
+        finally:
+            pool.close()
+    if answer.status != 200 or body != {"path": "/system"}:
+        raise FerryError("A request to this computer itself went wrong.", "Check firewall and antivirus programs.")
+    return "a server on this computer answered"
+
+
+def _window() -> str:
+    """A picture of a window, painted where no screen is needed."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    try:
+        widgets = importlib.import_module("PySide6.QtWidgets")  # by name: core goes without Qt
+    except ImportError as error:
+        raise Skipped(
+            f"Qt for Python is missing or incomplete: commands work, the window doesn't ({error})."
+        ) from error
+    application = widgets.QApplication.instance() or widgets.QApplication(["dicom-ferry"])
+    label = widgets.QLabel("DICOM Ferry")
+    label.resize(200, 60)
+    picture = label.grab().toImage()
+    colours = {picture.pixel(x, y) for x in range(picture.width()) for y in range(picture.height())}
+    label.deleteLater()
+    application.processEvents()
+    if len(colours) < 2:
+        raise FerryError("A window was painted without any text: fonts are missing.", "Install a font package.")
+    return f"painted {picture.width()}×{picture.height()}"
