@@ -151,7 +151,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> ConfigurationErro
         name = str(item["loc"][0]) if item["loc"] else ""
         field = titles.get(name)
         where = f"{field.title} ({field.option})" if field else (f"“{name}”" if name else "")
-        message = str(item["msg"]).removeprefix("Value error, ")
+        message = str(item["msg"]).removeprefix("Value error, ").removesuffix(".")
         if item["type"] == "missing":
             parts.append(f"{where} is missing.")
         elif item["type"] == "extra_forbidden":
@@ -159,9 +159,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> ConfigurationErro
             parts.append(f"There is no field {where}; the fields are {known}.")
         else:
             parts.append(f"{where}: {message}." if where else f"{message}.")
-    return ConfigurationError(
-        " ".join(p.replace("..", ".") for p in parts), "Correct this and try again.", code="fields"
-    )
+    return ConfigurationError(" ".join(parts), "Correct this and try again.", code="fields")
 
 
 def _without_none(annotation: Any) -> Any:

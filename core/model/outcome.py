@@ -217,6 +217,7 @@ def study_state(counts: Counts, *, active: bool, evidence: EvidenceLevel, needs_
     """
     waiting = counts.planned + counts.sending
     awaiting_proof = counts.sent if evidence is not EvidenceLevel.SENT else 0
+    awaiting_commitment = counts.verified if evidence is EvidenceLevel.COMMITTED else 0
     if counts.failed:
         if waiting or awaiting_proof:
             return StudyState.SENDING if active else StudyState.ATTENTION
@@ -225,10 +226,10 @@ def study_state(counts: Counts, *, active: bool, evidence: EvidenceLevel, needs_
         return StudyState.SENDING if active and (counts.sending or counts.total > waiting) else StudyState.WAITING
     if awaiting_proof:
         return StudyState.CONFIRMING if active else StudyState.SENT
+    if awaiting_commitment and active:
+        return StudyState.CONFIRMING
     if counts.conflict:
         return StudyState.DIFFERENT
-    if counts.total and counts.cancelled == counts.total:
-        return StudyState.CANCELLED
     if counts.cancelled:
         return StudyState.CANCELLED
     if counts.sent:

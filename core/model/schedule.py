@@ -74,7 +74,7 @@ def parse_schedule(text: str) -> Schedule:
     ------
     ConfigurationError
     """
-    text = text.strip().lower()
+    text = text.strip().lower().replace("–", "-")
     if not text:
         return Schedule()
     night = _NIGHT.match(text)
@@ -90,7 +90,10 @@ def parse_schedule(text: str) -> Schedule:
                 Window(weekend, 0, MINUTES_A_DAY),
             )
         )
-    return Schedule(tuple(_window(part.strip(), text) for part in text.split(";") if part.strip()))
+    windows = tuple(_window(part.strip(), text) for part in text.split(";") if part.strip())
+    if not windows:  # ";" alone must not come to mean "always"
+        raise _bad(text)
+    return Schedule(windows)
 
 
 def _window(part: str, text: str) -> Window:
@@ -109,7 +112,7 @@ def _window(part: str, text: str) -> Window:
         return Window(days, 0, MINUTES_A_DAY)
     start = int(g["h1"]) * 60 + int(g["m1"] or 0)
     end = int(g["h2"]) * 60 + int(g["m2"] or 0)
-    if start > MINUTES_A_DAY or end > MINUTES_A_DAY or int(g["m1"] or 0) > 59 or int(g["m2"] or 0) > 59:
+    if start >= MINUTES_A_DAY or end > MINUTES_A_DAY or int(g["m1"] or 0) > 59 or int(g["m2"] or 0) > 59:
         raise _bad(text)
     return Window(days, start, (end - start) % MINUTES_A_DAY or MINUTES_A_DAY)
 
