@@ -27,7 +27,11 @@ def matches(study: StudyInfo, query: StudyQuery) -> bool:
 
 
 def constraints(query: StudyQuery) -> dict[str, str]:
-    """The part of a query that Orthanc's ``/tools/find`` can narrow down by its database."""
+    """The part of a query that Orthanc's ``/tools/find`` can narrow down by its database.
+
+    Never narrower than the query: the database compares names in capitals and without their accents, in which
+    "Zoë" may have three letters or two.
+    """
     found: dict[str, str] = {}
     if query.study_uids:
         found["StudyInstanceUID"] = "\\".join(query.study_uids)
@@ -38,7 +42,7 @@ def constraints(query: StudyQuery) -> dict[str, str]:
         ("StudyDescription", query.description),
     ):
         if value:
-            found[tag] = value
+            found[tag] = "".join(c if c.isascii() and c not in "?\\" else "*" for c in value)
     if query.date_from or query.date_to:
         found["StudyDate"] = f"{query.date_from}-{query.date_to}"
     return found
