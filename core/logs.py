@@ -32,7 +32,7 @@ _PATTERNS = (
         ),
         r"\1•••",
     ),
-    (re.compile(r"(?i)\b(basic|bearer)\s+[A-Za-z0-9+/._~=-]{6,}"), r"\1 •••"),
+    (re.compile(r"\b([Bb]asic|[Bb]earer)\s+(?=\S*[A-Z0-9=])[A-Za-z0-9+/._~=-]{6,}"), r"\1 •••"),
     (
         re.compile(
             r"(?i)(\b[\w-]*(?:password|passwd|secret|token|api[-_]?key|x-auth[\w-]*)[\"']?\s*[:=]\s*)"

@@ -234,10 +234,15 @@ class NodeBook:
         except ConfigurationError:
             return ""
 
-    def warnings(self, kind: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> list[str]:
+    def warnings(
+        self, kind: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str], *, name: str = ""
+    ) -> list[str]:
         """Sentences a person should read before these fields are saved."""
         checked = self.check(kind, fields, secrets)
-        return node_kinds.get(kind).warnings(checked, has_secret=any(secrets.values()))
+        given = any(secrets.values()) or any(
+            self._secrets.from_environment(name, field) for field in secret_fields(type(checked)) if name
+        )
+        return node_kinds.get(kind).warnings(checked, has_secret=given)
 
     def has_secret(self, name: str, field: str) -> bool:
         """Whether this secret is kept (or given by the environment).
@@ -292,8 +297,7 @@ class NodeBook:
             variables = " and ".join(variable_name(name, field) for field in wanted)
             raise SecretError(
                 f"{status.sentence} The secret of {name} can't be kept, so nothing was changed.",
-                f"Leave out --secret-stdin and set the environment variable {variables} whenever DICOM Ferry runs. "
-                f"{status.next_step}",
+                f"Leave out --secret-stdin, and set the environment variable {variables} whenever DICOM Ferry runs.",
                 code="no-keyring",
             )
 

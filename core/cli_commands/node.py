@@ -15,7 +15,7 @@ from rich.table import Table
 
 from core.app import App
 from core.cli_commands.fields import Given, build, gather, option, parameters
-from core.cli_commands.opening import opened
+from core.cli_commands.opening import engine_runs, opened
 from core.cli_commands.speaking import Speaker, exit_with, speaking
 from core.model.diagnosis import DiagnosisStep, StepResult
 from core.model.errors import ConfigurationError
@@ -191,6 +191,8 @@ def _edit_command(kind: NodeKind, name: str) -> Any:
                 record = app.nodes.get(name)
                 _refuse_or_warn(speaker, app, kind, name, Given({**record.fields, **given.values}), secrets)
                 changed = app.nodes.edit(name, given.values, secrets)
+                if engine_runs(app):
+                    app.jobs.nodes_changed()
                 speaker.data("edited", node=name, kind=kind.name, address=app.nodes.address(changed))
                 speaker.say(f"Changed {name} ({app.nodes.address(changed)}).")
 
@@ -217,7 +219,7 @@ def _refuse_or_warn(
 ) -> None:
     fields: dict[str, JsonValue] = given.values
     try:
-        warnings = app.nodes.warnings(kind.name, fields, secrets)
+        warnings = app.nodes.warnings(kind.name, fields, secrets, name=name)
     except ConfigurationError as error:
         raise given.explain(error, form_fields(kind.Fields)) from error
     app.nodes.need_keyring(name, secrets)

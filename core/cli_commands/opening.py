@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from filelock import FileLock, Timeout
+
 from core.app import App
 from core.cli_commands.speaking import manner
 from core.logs import start_logging
@@ -33,3 +35,14 @@ def opened() -> Iterator[App]:
     finally:
         app.close()
         logging.getLogger(__name__).debug("closed")
+
+
+def engine_runs(app: App) -> bool:
+    """Whether another process runs this home's engine right now."""
+    lock = FileLock(app.home.lock_file, mode=0o600, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
