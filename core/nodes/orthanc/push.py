@@ -42,7 +42,7 @@ class OrthancPush(OrthancBase):
     def push_status(self, job: str) -> PushStatus:
         path = f"/jobs/{quote(job, safe='')}"
         answer = self.rest.fetch("GET", path)
-        if answer.status == 404 and (self.rest.says_absent(path, answer) or self.rest.surely_absent(path)):
+        if answer.status == 404 and job not in self.rest.get_identifiers("/jobs"):
             return PushStatus(PushState.GONE, detail="The server no longer knows the job.")
         found = self.rest.parsed(path, answer)
         if not isinstance(found, dict):

@@ -203,7 +203,7 @@ class OrthancRest:
         """
         parts = path.partition("?")[0].split("/")
         if len(parts) < 3 or parts[1] not in ("patients", "studies", "series", "instances"):
-            return self._answers_as_orthanc(abort)
+            return False
         sibling = f"/{parts[1]}/{parts[2]}/metadata"
         answer = self.fetch("GET", sibling, abort=abort)
         if self.says_absent(sibling, answer):
