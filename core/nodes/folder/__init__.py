@@ -1,3 +1,6 @@
-"""The node kind "folder"; importing it registers it."""
+"""The node kind "folder": a folder on this computer, a share, or a ZIP file."""
 
-from core.nodes.folder import kind as kind
+from core.nodes.folder.kind import FolderKind
+from core.nodes.registry import register
+
+register(FolderKind())

@@ -6,7 +6,6 @@ from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
 from core.nodes.folder.fields import FolderFields, Layout
 from core.nodes.folder.node import FolderNode
-from core.nodes.registry import register
 
 
 class FolderKind(NodeKind):
@@ -33,6 +32,3 @@ class FolderKind(NodeKind):
             if fields.layout is Layout.DICOMDIR and fields.dicomdir:
                 found.append("A DICOMDIR is kept in folders only; the ZIP file gets the short names without it.")
         return found
-
-
-register(FolderKind())

@@ -30,7 +30,14 @@ class OrthancFields(NodeFields):
         advanced=True,
         group="Login",
     )
-    header_value: str = declared("", title="Extra header's value", type=FieldType.SECRET, advanced=True, group="Login")
+    header_value: str = declared(
+        "",
+        title="Extra header's value",
+        help="The key or token itself; kept in the keyring.",
+        type=FieldType.SECRET,
+        advanced=True,
+        group="Login",
+    )
     ca_file: str = declared(
         "",
         title="Certificate authority",
@@ -63,7 +70,12 @@ class OrthancFields(NodeFields):
         group="Encryption",
     )
     client_key_password: str = declared(
-        "", title="Own key's password", type=FieldType.SECRET, advanced=True, group="Encryption"
+        "",
+        title="Own key's password",
+        help="Only where the file of the own key is encrypted; kept in the keyring.",
+        type=FieldType.SECRET,
+        advanced=True,
+        group="Encryption",
     )
     connections: int = declared(
         8,
@@ -75,7 +87,14 @@ class OrthancFields(NodeFields):
         group="Limits",
     )
     connect_timeout: float = declared(
-        10.0, title="Time to connect", unit="s", ge=0.5, le=300, advanced=True, group="Limits"
+        10.0,
+        title="Time to connect",
+        help="So long a connection may take to come about before the server counts as down.",
+        unit="s",
+        ge=0.5,
+        le=300,
+        advanced=True,
+        group="Limits",
     )
     idle_timeout: float = declared(
         60.0,
