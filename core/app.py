@@ -11,16 +11,18 @@ from filelock import FileLock, Timeout
 
 from core.engine.engine import Engine
 from core.engine.follower import Follower
-from core.home import Home
+from core.home import Home, make_private_file
 from core.job_book import JobBook
 from core.jobs.base import JobKind
 from core.jobs.registry import job_kinds
 from core.ledger.ledger import Ledger
-from core.model.errors import FerryError
+from core.logs import start_logging
+from core.model.errors import FerryError, LocalError
 from core.model.events import Event
 from core.node_book import NodeBook
 from core.nodes.base import NodeKind
 from core.nodes.registry import node_kinds
+from core.reports import ReportFormat, write_report
 from core.secrets import Secrets
 from core.settings import Settings, load_settings, save_settings
 from core.wire.abort import Abort
@@ -190,6 +192,33 @@ class App:
         """
         save_settings(self.home, settings)
         self.settings = settings
+
+    def report(self, job_id: int, form: str, file: Path) -> int:
+        """Write the proof of a job as "csv", "json" or "html" to a file of the owner's alone; the images in it.
+
+        Raises
+        ------
+        LocalError
+            The file can't be written.
+        """
+        report_form = ReportFormat(form)
+        encoding = "utf-8-sig" if report_form is ReportFormat.CSV else "utf-8"  # so that Excel takes it for UTF-8
+        try:
+            make_private_file(file)
+            with file.open("w", encoding=encoding, newline="" if report_form is ReportFormat.CSV else "\n") as out:
+                return write_report(self.ledger, self.jobs.get(job_id), report_form, out)
+        except OSError as error:
+            raise LocalError(
+                f"The report can't be written to {file} ({error.strerror or error}).",
+                "Choose another place, and check that the disk is not full.",
+                detail=repr(error),
+                code="report",
+            ) from error
+
+    def log_to_file(self, program: str) -> Path:
+        """Log to ``logs/<program>.log`` of this home, as the settings say."""
+        s = self.settings
+        return start_logging(self.home, program, debug=s.debug_log, megabytes=s.log_megabytes, kept=s.log_files)
 
     def wait_for(self, job_id: int, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until `condition` holds and no transition of the job is under way; False after `timeout` seconds."""

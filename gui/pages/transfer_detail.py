@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QModelIndex, QPoint, Qt, QTimer, Signal
@@ -120,7 +121,7 @@ class TransferDetail(QFrame):
             ("As a table (CSV)…", "csv"),
             ("As JSON…", "json"),
         ):
-            menu.addAction(title, lambda f=form: self._export(f))
+            menu.addAction(title, partial(self._export, form))
         self.proof.setMenu(menu)
         self.proof.setToolTip("Every image of this job with its proof, as a file")
         self.retry.clicked.connect(lambda: self._command(self._app.jobs.retry_transfer))

@@ -38,9 +38,12 @@ class Banner(QFrame):
     ----------
     closed : Signal()
         The person put it away.
+    shown : Signal(bool)
+        It has appeared or gone.
     """
 
     closed = Signal()
+    shown = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None, *, closable: bool = True) -> None:
         super().__init__(parent)
@@ -79,6 +82,7 @@ class Banner(QFrame):
             button.clicked.connect(lambda _=False, run=action.run: run())
             self._buttons.addWidget(button)
         self.show()
+        self.shown.emit(True)
 
     def show_error(self, error: BaseException, *actions: Action) -> None:
         """Show an error as its sentence and next step; the raw detail can be copied."""
@@ -90,6 +94,7 @@ class Banner(QFrame):
     def put_away(self) -> None:
         self.lead = self.rest = ""
         self.hide()
+        self.shown.emit(False)
 
     def _put_away(self) -> None:
         self.put_away()

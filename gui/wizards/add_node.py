@@ -41,7 +41,8 @@ class KindPage(WizardPage):
         self.body.setSpacing(2 * STEP)
         self.group = QButtonGroup(self)
         self.choices: dict[str, Choice] = {}
-        for name, kind in kinds.items():
+        servers_first = sorted(kinds.items(), key=lambda k: not secret_fields(k[1].Fields))
+        for name, kind in servers_first:
             choice = Choice(kind.icon, kind.title, kind.summary)
             choice.clicked.connect(self.changed)
             self.group.addButton(choice)

@@ -1,0 +1,99 @@
+"""The window's program: opens the home, shows the window, and ends in stages."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QLocale
+from PySide6.QtWidgets import QApplication, QSystemTrayIcon
+
+from core.app import App
+from core.model.errors import FerryError
+from gui import background
+from gui.icons import application_icon
+from gui.main_window import MainWindow
+from gui.session import Session
+from gui.single_instance import SingleInstance
+from gui.theme import Appearance, theme
+from gui.tray import Tray
+from gui.trouble import TroubleWindow, UnexpectedErrors
+
+_log = logging.getLogger(__name__)
+
+
+def main(home: Path | None = None, argv: Sequence[str] | None = None) -> int:
+    """Run the window on a home folder, by default the user's own or ``DICOM_FERRY_HOME``.
+
+    Returns
+    -------
+    int
+        0; 2 when the home can't be opened and the person gave up.
+    """
+    began = time.perf_counter()
+    application = prepare(argv)
+    errors = UnexpectedErrors()
+    remove_hook = errors.install()
+    try:
+        app = _open(home)
+        if app is None:
+            return 2
+        try:
+            return _run(application, app, errors, began)
+        finally:
+            app.close()
+    finally:
+        remove_hook()
+
+
+def prepare(argv: Sequence[str] | None = None) -> QApplication:
+    """The one QApplication of this process, named and styled."""
+    existing = QApplication.instance()
+    if isinstance(existing, QApplication):
+        return existing
+    application = QApplication(list(argv) if argv is not None else sys.argv[:1])
+    application.setApplicationName("DICOM Ferry")
+    application.setDesktopFileName("dicom-ferry")
+    application.setQuitOnLastWindowClosed(False)
+    QLocale.setDefault(QLocale.system())
+    theme().install(application)
+    application.setWindowIcon(application_icon())
+    return application
+
+
+def _open(home: Path | None) -> App | None:
+    """The opened application; None when it can't be opened and the person gave up."""
+    while True:
+        try:
+            return App.open(home)
+        except FerryError as error:
+            window = TroubleWindow(error)
+            if window.exec() != TroubleWindow.DialogCode.Accepted:
+                return None
+
+
+def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: float) -> int:
+    app.log_to_file("window")
+    theme().choose(Appearance(app.settings.appearance.value))
+    single = SingleInstance(app.home.id)
+    if not single.is_first():
+        return 0
+    session = Session(app)
+    errors.happened.connect(session.failed)
+    window = MainWindow(session, str(app.home.folder / "window.ini"))
+    single.called.connect(window.bring_to_front)
+    tray = Tray(session, window) if QSystemTrayIcon.isSystemTrayAvailable() else None
+    window.ended.connect(application.quit)
+    window.show()
+    _log.info("window shown after %.2f s", time.perf_counter() - began)
+    session.start()
+    status = application.exec()
+    del tray
+    if not session.wait():
+        _log.error("the engine did not stop in time")
+    background.settle()
+    single.close()
+    return status

@@ -1,0 +1,239 @@
+"""The main window: the rail, one page at a time, the status line. Navigation only."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QByteArray, QSettings, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QKeySequence
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
+
+from core.model.views import StateFilter, TransferFilter
+from gui import words
+from gui.icons import application_icon
+from gui.pages.home import HomePage
+from gui.pages.jobs import JobsPage
+from gui.pages.log import LogPage
+from gui.pages.nodes import NodesPage
+from gui.pages.settings import SettingsPage
+from gui.pages.transfers import TransfersPage
+from gui.session import Session
+from gui.theme import STEP, Tone
+from gui.widgets.ask import ask
+from gui.widgets.banner import Banner
+from gui.widgets.page import Page
+from gui.widgets.rail import Rail
+from gui.widgets.status_line import StatusLine
+from gui.wizards.send import SendWizard
+
+BADGE_MS = 1000
+
+
+class MainWindow(QMainWindow):
+    """Shows one page at a time.
+
+    Parameters
+    ----------
+    session : Session
+        Started already or not; the window listens to it.
+    state_file : str
+        Where size and place are kept; empty keeps them nowhere.
+
+    Attributes
+    ----------
+    ended : Signal()
+        The engine has stopped and the window is closed.
+    """
+
+    ended = Signal()
+
+    def __init__(self, session: Session, state_file: str = "") -> None:
+        super().__init__()
+        self.setWindowTitle("DICOM Ferry")
+        self.setWindowIcon(application_icon())
+        self.setMinimumSize(960, 600)
+        self._session = session
+        self._kept = QSettings(state_file, QSettings.Format.IniFormat) if state_file else None
+        self._ended = False
+        self._quitting = False
+        self.wizard: SendWizard | None = None
+        self._build()
+        self._restore()
+        session.going.connect(self.go)
+        session.failed.connect(self.banner.show_error)
+        session.told.connect(lambda lead, rest: self.banner.say(lead, rest, tone=Tone.GREEN))
+        session.engine.connect(self._engine)
+        session.attached.connect(lambda _: self._engine())
+        session.transfers.connect(lambda _: self._badge_soon())
+        session.jobs_edited.connect(self._badge_soon)
+        self._badging = QTimer(self)
+        self._badging.setSingleShot(True)
+        self._badging.setInterval(BADGE_MS)
+        self._badging.timeout.connect(self._badge)
+        self._clock = QTimer(self)
+        self._clock.setInterval(20_000)
+        self._clock.timeout.connect(self._engine)
+        self._clock.start()
+        self._engine()
+        self._badge()
+        self.go("home")
+
+    def _build(self) -> None:
+        s = self._session
+        self.home, self.transfers, self.jobs = HomePage(s), TransfersPage(s), JobsPage(s)
+        self.nodes, self.log, self.settings = NodesPage(s), LogPage(s), SettingsPage(s)
+        self._pages: tuple[Page, ...] = (self.home, self.transfers, self.jobs, self.nodes, self.log, self.settings)
+        self.rail = Rail()
+        self.rail.chosen.connect(self.go)
+        self.stack = QStackedWidget()
+        self.stack.setObjectName("pages")
+        for page in self._pages:
+            self.stack.addWidget(page)
+        self.banner = Banner()
+        self.status = StatusLine()
+        top = QFrame()
+        top_layout = QVBoxLayout(top)
+        top_layout.setContentsMargins(5 * STEP, 3 * STEP, 5 * STEP, 0)
+        top_layout.addWidget(self.banner)
+        self._top = top
+        self._top.hide()
+        right = QVBoxLayout()
+        right.setContentsMargins(0, 0, 0, 0)
+        right.setSpacing(0)
+        right.addWidget(top)
+        right.addWidget(self.stack, 1)
+        right.addWidget(self.status)
+        whole = QWidget()
+        line = QHBoxLayout(whole)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.setSpacing(0)
+        line.addWidget(self.rail)
+        line.addLayout(right, 1)
+        self.setCentralWidget(whole)
+        self.banner.shown.connect(self._top.setVisible)
+        for page in (self.home, self.transfers, self.jobs):
+            page.wants_transfer.connect(lambda: self.new_transfer())
+        self.settings.compact.connect(self.transfers.set_compact)
+        self.transfers.set_compact(s.app.settings.compact_rows)
+        self._shortcuts()
+
+    def _shortcuts(self) -> None:
+        for keys, act in (
+            (QKeySequence("Ctrl+N"), lambda: self.new_transfer()),
+            (QKeySequence("F5"), self._refresh),
+            (QKeySequence(QKeySequence.StandardKey.Find), self._find),
+            (QKeySequence("Ctrl+Q"), self.quit),
+            *((QKeySequence(f"Ctrl+{n}"), lambda p=p: self.go(p.name)) for n, p in enumerate(self._pages, 1)),
+        ):
+            action = QAction(self)
+            action.setShortcut(keys)
+            action.triggered.connect(lambda _=False, run=act: run())
+            self.addAction(action)
+
+    # navigation -----------------------------------------------------------------------------------------
+
+    def go(self, name: str, wish: object = None) -> None:
+        """Show a page, and there what is wished."""
+        page = next(p for p in self._pages if p.name == name)
+        self.stack.setCurrentWidget(page)
+        self.rail.choose(name)
+        page.entered(wish)
+        self._engine()
+
+    @property
+    def page(self) -> Page:
+        found = self.stack.currentWidget()
+        assert isinstance(found, Page)
+        return found
+
+    def new_transfer(self) -> SendWizard:
+        self.wizard = SendWizard(self._session, self)
+        self.wizard.done_with.connect(lambda _: self.go("transfers"))
+        self.wizard.open()
+        return self.wizard
+
+    def _refresh(self) -> None:
+        if self.page is self.nodes:
+            self.nodes.test_chosen()
+        else:
+            self.page.refresh()
+
+    def _find(self) -> None:
+        search = getattr(self.page, "search", None)
+        if isinstance(search, QWidget):
+            search.setFocus()
+
+    # what is seen everywhere ----------------------------------------------------------------------------
+
+    def _engine(self, *_: object) -> None:
+        handle = self._session.handle
+        self.rail.show_engine(self._session.state, attached=bool(handle and handle.attached), known=handle is not None)
+        self.status.show_engine(self._session.state, self.page.status)
+
+    def _badge_soon(self) -> None:
+        if not self._badging.isActive():
+            self._badging.start()
+
+    def _badge(self) -> None:
+        ledger = self._session.app.ledger
+        self._session.read(self, lambda: ledger.state_counts(TransferFilter()), self._badged)
+
+    def _badged(self, counts: dict[StateFilter, int]) -> None:
+        self.rail.show_badge("transfers", counts.get(StateFilter.ATTENTION, 0))
+        self.status.show_counts(counts)
+
+    def bring_to_front(self) -> None:
+        """The program was started again."""
+        self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+
+    # ending ---------------------------------------------------------------------------------------------
+
+    def quit(self) -> None:
+        """Close the window, after asking when something is not yet confirmed."""
+        self.close()
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        self._keep()
+        if self._ended:
+            super().closeEvent(event)
+            self.ended.emit()
+            return
+        event.ignore()
+        state = self._session.state
+        own = self._session.handle is not None and not self._session.handle.attached
+        if own and not self._quitting and state.running and state.unconfirmed_studies and state.idle_since is None:
+            ask(
+                self,
+                f"{words.studies(state.unconfirmed_studies)} not yet confirmed",
+                "Images on their way are finished first, which takes some seconds. The rest goes on when DICOM Ferry "
+                "is started again; nothing is lost, and nothing confirmed is sent twice.",
+                "Quit",
+                self._end,
+                refuse="Stay",
+                danger=False,
+            )
+            return
+        self._end()
+
+    def _end(self) -> None:
+        if self._quitting:
+            return
+        self._quitting = True
+        self.banner.say("Finishing what is on its way…", "The window closes by itself.", tone=Tone.BLUE)
+        self._session.stop(self._finished)
+
+    def _finished(self) -> None:
+        self._ended = True
+        self.close()
+
+    def _restore(self) -> None:
+        self.resize(QSize(1280, 800))
+        if self._kept is not None:
+            kept = self._kept.value("geometry")
+            if isinstance(kept, QByteArray):
+                self.restoreGeometry(kept)
+
+    def _keep(self) -> None:
+        if self._kept is not None and not self.windowState() & Qt.WindowState.WindowMinimized:
+            self._kept.setValue("geometry", self.saveGeometry())

@@ -1,0 +1,272 @@
+"""The jobs page: what was ordered, how far it is, and the orders that can be given to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
+
+from core.model.events import JobChanged
+from core.model.job import JOB_UNFINISHED, JobRecord, JobState
+from core.model.views import StateFilter
+from gui import words
+from gui.icons import IconButton
+from gui.models.jobs import JobsModel, state_words
+from gui.pages.transfers import TransfersWish
+from gui.session import Session
+from gui.theme import STEP
+from gui.widgets.ask import ask
+from gui.widgets.basics import Elided, card, label, row
+from gui.widgets.cells import BarCell, PillCell, Plain, TwoLines
+from gui.widgets.empty import EmptyState
+from gui.widgets.page import Page
+from gui.widgets.pill import Pill
+from gui.widgets.table import Share, Table
+
+PROOF_FORMATS = (("As a report to print (HTML)…", "html"), ("As a table (CSV)…", "csv"), ("As JSON…", "json"))
+
+
+class JobsPage(Page):
+    """Attributes
+    ----------
+    wants_transfer : Signal()
+    """
+
+    name = "jobs"
+    wants_transfer = Signal()
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__("Jobs", parent)
+        self._session = session
+        self._app = session.app
+        self._wanted: int | None = None
+        self.new = self.button("New transfer…", kind="primary")
+        self.new.clicked.connect(self.wants_transfer)
+        self.model = JobsModel()
+        cells = (TwoLines(strong=True), Plain(), PillCell(), BarCell(), Plain(), Plain(soft=True))
+        shares = (Share(160, 4), Share(140, 3), Share(120, 1), Share(170, 1), Share(80, 2), Share(90, 1))
+        self.table = Table(self.model, cells, shares)
+        self.table.setAccessibleName("Jobs")
+        self.table.picked.connect(self._show)
+        self.table.doubleClicked.connect(lambda _: self._studies(StateFilter.ALL))
+        whole = QWidget()
+        layout = QVBoxLayout(whole)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3 * STEP)
+        layout.addWidget(self.table, 1)
+        layout.addWidget(self._build_detail())
+        self.empty = EmptyState(
+            "jobs",
+            "No job yet",
+            "A job clones a whole server, or forwards the studies that you choose, once or for as long as it runs.",
+            "New transfer…",
+        )
+        self.empty.acted.connect(self.wants_transfer)
+        self.stack = QStackedWidget()
+        self.stack.addWidget(QWidget())
+        self.stack.addWidget(whole)
+        self.stack.addWidget(self.empty)
+        self.body.addWidget(self.stack, 1)
+        session.jobs.connect(self._changed)
+        session.jobs_edited.connect(self.refresh)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(700)  # by then the engine has read the command
+        self._soon.timeout.connect(self.refresh)
+        self.refresh()
+
+    def _build_detail(self) -> QWidget:
+        self.panel = card()
+        layout = QVBoxLayout(self.panel)
+        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+        layout.setSpacing(2 * STEP)
+        head = row()
+        self.heading = Elided("", "heading")
+        self.pill = Pill()
+        head.addWidget(self.heading, 1)
+        head.addWidget(self.pill)
+        layout.addLayout(head)
+        self.facts = label("", "soft", wrap=True)
+        self.trouble = label("", "warning", wrap=True, selectable=True)
+        layout.addWidget(self.facts)
+        layout.addWidget(self.trouble)
+        actions = QHBoxLayout()
+        actions.setSpacing(2 * STEP)
+        self.open = IconButton("Show its studies", "transfers")
+        self.start = IconButton("Start", "play")
+        self.pause = IconButton("Pause", "pause")
+        self.retry = IconButton("Try again what failed", "retry")
+        self.proof = IconButton("Export proof", "export")
+        self.cancel = IconButton("Cancel", "cross")
+        self.remove = IconButton("Remove", "remove", kind="danger")
+        menu = QMenu(self.proof)
+        for title, form in PROOF_FORMATS:
+            menu.addAction(title, partial(self._export, form))
+        self.proof.setMenu(menu)
+        self.open.clicked.connect(lambda: self._studies(StateFilter.ALL))
+        self.start.clicked.connect(self._start)
+        self.pause.clicked.connect(lambda: self._command(self._app.jobs.pause))
+        self.retry.clicked.connect(lambda: self._command(self._app.jobs.retry))
+        self.cancel.clicked.connect(self._ask_cancel)
+        self.remove.clicked.connect(self._ask_remove)
+        for button in (self.open, self.start, self.pause, self.retry, self.proof):
+            actions.addWidget(button)
+        actions.addStretch(1)
+        actions.addWidget(self.cancel)
+        actions.addWidget(self.remove)
+        layout.addLayout(actions)
+        self.panel.hide()
+        return self.panel
+
+    # reading --------------------------------------------------------------------------------------------
+
+    def entered(self, wish: object) -> None:
+        if isinstance(wish, int):
+            self._wanted = wish
+        self.refresh()
+
+    def refresh(self) -> None:
+        self._session.read(self, self._app.jobs.all, self._take)
+
+    def _take(self, jobs: list[JobRecord]) -> None:
+        self.model.show(jobs)
+        self.stack.setCurrentIndex(1 if jobs else 2)
+        self.new.setVisible(bool(jobs))
+        if self._wanted is not None:
+            at = self.model.row_of(self._wanted)
+            if at is not None:
+                self.table.selectRow(at)
+                self._wanted = None
+        elif jobs and not self.table.selected_rows():
+            self.table.selectRow(0)
+        running = sum(1 for j in jobs if j.state is JobState.RUNNING)
+        self.status = words.plural(len(jobs), "job") + (f" · {running} running" if running else "")
+        self._show()
+
+    def _changed(self, changes: list[JobChanged]) -> None:
+        known = [self.model.apply(c) for c in changes]
+        if not all(known):
+            self._soon.start()
+        self._show()
+
+    def chosen(self) -> JobRecord | None:
+        rows = self.table.selected_rows()
+        return self.model.record(rows[0]) if rows else None
+
+    def _show(self) -> None:
+        job = self.chosen()
+        self.panel.setVisible(job is not None)
+        if job is None:
+            return
+        self.heading.setText(job.name)
+        self.pill.show_state(*state_words(job))
+        self.facts.setText(" · ".join(_facts(job)))
+        trouble = " ".join(t for t in (job.problem, job.note) if t)
+        self.trouble.setText(trouble)
+        self.trouble.setVisible(bool(trouble))
+        unfinished = job.state in JOB_UNFINISHED
+        titles = {
+            JobState.SAVED: "Start",
+            JobState.PAUSED: "Resume",
+            JobState.STOPPED: "Go on",
+            JobState.FINISHED: "Start again",
+            JobState.CANCELLED: "Start again",
+        }
+        self.start.setText(titles.get(job.state, "Start"))
+        self.start.setVisible(job.state is not JobState.RUNNING)
+        self.pause.setVisible(job.state is JobState.RUNNING)
+        self.retry.setVisible(bool(job.counts.failed))
+        self.cancel.setVisible(unfinished)
+        self.remove.setVisible(not unfinished)
+        self.proof.setEnabled(bool(job.counts.total))
+        self.open.setEnabled(bool(job.counts.total))
+
+    # acting ---------------------------------------------------------------------------------------------
+
+    def _command(self, act: Callable[[int], None]) -> None:
+        job = self.chosen()
+        if job is not None:
+            self._session.command(self, lambda: act(job.id), self._soon.start)
+
+    def _start(self) -> None:
+        job = self.chosen()
+        if job is not None:
+            self._command(self._app.jobs.resume if job.state is JobState.PAUSED else self._app.jobs.start)
+
+    def _studies(self, state: StateFilter) -> None:
+        job = self.chosen()
+        if job is not None:
+            self._session.going.emit("transfers", TransfersWish(state=state, job_id=job.id))
+
+    def _ask_cancel(self) -> None:
+        job = self.chosen()
+        if job is None:
+            return
+        left = job.counts.planned + job.counts.sending + job.counts.sent
+        ask(
+            self,
+            f"Cancel “{job.name}”?",
+            f"{words.plural(left, 'image')} will not be sent or confirmed. What has arrived stays where it is, "
+            "and nothing more is deleted at the source.",
+            "Cancel the job",
+            lambda: self._command(self._app.jobs.cancel),
+            refuse="Let it run",
+        )
+
+    def _ask_remove(self) -> None:
+        job = self.chosen()
+        if job is None:
+            return
+        ask(
+            self,
+            f"Remove “{job.name}”?",
+            f"Its studies leave the list of transfers, and the proof of {words.plural(job.counts.total, 'image')} is "
+            "deleted from this computer. Export the proof first if you may need it. No image is deleted anywhere.",
+            "Remove job and proof",
+            lambda: self._command(self._app.jobs.remove),
+            refuse="Keep it",
+        )
+
+    def _export(self, form: str) -> None:
+        job = self.chosen()
+        if job is None:
+            return
+        safe = "".join(c if c.isalnum() or c in " -_." else "-" for c in job.name)
+        file, _ = QFileDialog.getSaveFileName(
+            self, "Export proof", str(Path.home() / f"Proof {safe}.{form}"), f"*.{form}"
+        )
+        if file:
+            self._session.command(
+                self,
+                lambda: self._app.report(job.id, form, Path(file)),
+                lambda: self._session.told.emit("The proof is written.", file),
+            )
+
+
+def _facts(job: JobRecord) -> list[str]:
+    c = job.counts
+    parts = [words.studies(job.studies), words.plural(c.total, "image")]
+    for number, word in (
+        (c.verified, "confirmed"),
+        (c.committed, "committed"),
+        (c.sent, "sent"),
+        (c.skipped, "already there"),
+        (c.conflict, "different"),
+        (c.failed, "failed"),
+        (c.cancelled, "cancelled"),
+        (job.left_out, "left out by the filter"),
+    ):
+        if number:
+            parts.append(f"{words.count(number)} {word}")
+    if c.bytes_total:
+        parts.append(words.size(c.bytes_total))
+    if job.pass_number > 1:
+        parts.append(f"pass {job.pass_number}")
+    if job.started:
+        parts.append(f"begun {words.exact(job.started)}")
+    if job.finished:
+        parts.append(f"ended {words.exact(job.finished)}")
+    return parts

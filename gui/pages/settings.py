@@ -1,0 +1,117 @@
+"""The settings page: what concerns the whole program, and where it keeps what it keeps."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QTimer, QUrl, Signal
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from gui.background import Operation
+from gui.icons import IconButton
+from gui.session import Session
+from gui.theme import STEP, Appearance, Tone, theme
+from gui.widgets.basics import card, label, row, scrolled
+from gui.widgets.form import Form
+from gui.widgets.page import Page
+from gui.widgets.pill import Pill
+
+SAVE_MS = 400
+
+
+class SettingsPage(Page):
+    """Saved as they are changed.
+
+    Attributes
+    ----------
+    compact : Signal(bool)
+        Rows of one line were chosen, or of two.
+    """
+
+    name = "settings"
+    compact = Signal(bool)
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__("Settings", parent)
+        self._session = session
+        self._app = session.app
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 2 * STEP, 0)
+        layout.setSpacing(4 * STEP)
+        layout.addWidget(self._build_form())
+        layout.addWidget(self._build_keyring())
+        layout.addWidget(self._build_place())
+        layout.addStretch(1)
+        self.body.addWidget(scrolled(content), 1)
+        self._saving = QTimer(self)
+        self._saving.setSingleShot(True)
+        self._saving.setInterval(SAVE_MS)
+        self._saving.timeout.connect(self._save)
+
+    def _build_form(self) -> QWidget:
+        box = card()
+        layout = QVBoxLayout(box)
+        layout.setContentsMargins(4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP)
+        self.form = Form(type(self._app.settings))
+        self.form.setMaximumWidth(560)
+        self.form.set_values(self._app.settings.model_dump(mode="json"))
+        self.form.changed.connect(lambda: self._saving.start())
+        layout.addWidget(self.form)
+        return box
+
+    def _build_keyring(self) -> QWidget:
+        box = card()
+        layout = QVBoxLayout(box)
+        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+        layout.setSpacing(STEP)
+        head = row()
+        head.addWidget(label("Passwords", "strong"))
+        self.keyring_pill = Pill("Looking", Tone.GREY)
+        head.addWidget(self.keyring_pill)
+        head.addStretch(1)
+        layout.addLayout(head)
+        self.keyring = label("", "soft", wrap=True, selectable=True)
+        layout.addWidget(self.keyring)
+        return box
+
+    def _build_place(self) -> QWidget:
+        box = card()
+        layout = QVBoxLayout(box)
+        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+        layout.setSpacing(STEP)
+        layout.addWidget(label("Kept on this computer", "strong"))
+        folder = self._app.home.folder
+        layout.addWidget(label(str(folder), "soft", wrap=True, selectable=True))
+        layout.addWidget(
+            label("Nodes, jobs, the proof of every image and the log files. Only you can read it.", "small", wrap=True)
+        )
+        line = row()
+        show = IconButton("Open the folder", "folder")
+        show.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))))
+        line.addWidget(show)
+        line.addStretch(1)
+        layout.addLayout(line)
+        return box
+
+    def entered(self, wish: object) -> None:
+        self.refresh()
+
+    def refresh(self) -> None:
+        self._session.read(self, self._app.secrets.status, self._show_keyring)
+
+    def _show_keyring(self, status: object) -> None:
+        available = bool(getattr(status, "available", False))
+        self.keyring_pill.show_state(*(("Works", Tone.GREEN) if available else ("Not available", Tone.AMBER)))
+        texts = (getattr(status, "sentence", ""), getattr(status, "next_step", ""))
+        self.keyring.setText(" ".join(t for t in texts if t))
+
+    def _save(self) -> None:
+        if not self.form.check():
+            return
+        values = self.form.values()
+        settings = type(self._app.settings).model_validate(values)
+        theme().choose(Appearance(settings.appearance.value))
+        self.compact.emit(settings.compact_rows)
+        Operation(self, lambda: self._app.save_settings(settings)).success(lambda _: None).failure(
+            self.banner.show_error
+        ).run()

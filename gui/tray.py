@@ -1,0 +1,55 @@
+"""The tray: the state at a glance, pause, and quitting safely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject
+from PySide6.QtWidgets import QMenu, QSystemTrayIcon
+
+from core.model.events import EngineChanged
+from gui import words
+from gui.icons import application_icon
+from gui.session import Session
+
+if TYPE_CHECKING:
+    from gui.main_window import MainWindow
+
+
+class Tray(QObject):
+    """Only where the desktop has a tray; closing the window quits nevertheless."""
+
+    def __init__(self, session: Session, window: MainWindow) -> None:
+        super().__init__(window)
+        self._window = window
+        self._session = session
+        self._icon = QSystemTrayIcon(application_icon(), self)
+        self._menu = QMenu(window)
+        self._state = self._menu.addAction("DICOM Ferry")
+        self._state.setEnabled(False)
+        self._menu.addSeparator()
+        self._menu.addAction("Open", self.show_window)
+        self._menu.addAction("Pause all jobs", lambda: session.command(self, session.app.jobs.pause_all))
+        self._menu.addAction("Resume all jobs", lambda: session.command(self, session.app.jobs.resume_all))
+        self._menu.addSeparator()
+        self._menu.addAction("Quit safely", window.quit)
+        self._icon.setContextMenu(self._menu)
+        self._icon.activated.connect(self._activated)
+        session.engine.connect(self._tell)
+        self._tell(session.state)
+        self._icon.show()
+
+    def show_window(self) -> None:
+        self._window.showNormal()
+        self._window.raise_()
+        self._window.activateWindow()
+
+    def _activated(self, reason: QSystemTrayIcon.ActivationReason) -> None:
+        if reason is QSystemTrayIcon.ActivationReason.Trigger:
+            self.show_window()
+
+    def _tell(self, state: EngineChanged) -> None:
+        waiting = state.unconfirmed_studies
+        text = f"{words.studies(waiting)} not yet confirmed" if waiting else "Everything is confirmed"
+        self._state.setText(text)
+        self._icon.setToolTip(f"DICOM Ferry: {words.lower_first(text)}")

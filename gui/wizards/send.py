@@ -1,0 +1,284 @@
+""" "New transfer…": from the question to the started job, with a dry run before anything is sent."""
+
+from __future__ import annotations
+
+import html
+
+from pydantic import JsonValue
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from core.app import Abort
+from core.model.job import JobRecord, TransferFields
+from core.model.views import Preview
+from gui import words
+from gui.background import Operation
+from gui.icons import IconButton
+from gui.session import Session
+from gui.theme import STEP
+from gui.widgets.banner import Banner
+from gui.widgets.basics import card, clear, label, row
+from gui.wizards.frame import Wizard, WizardPage
+from gui.wizards.send_pages import KindPage, RoutePage, WhatPage, WhenPage, placed_fields
+
+
+class SummaryPage(WizardPage):
+    """What would move, how much, and what is there already; then the start."""
+
+    step = "Summary"
+    title = "Ready to start"
+
+    def __init__(self, wizard: SendWizard) -> None:
+        super().__init__()
+        self._wizard = wizard
+        self._run = 0
+        self._abort: Abort | None = None
+        self.preview: Preview | None = None
+        self.counting = False
+        self.refused = False
+        self.problem = Banner(closable=False)
+        self.body.addWidget(self.problem)
+        self.facts_box = card()
+        self._facts = QGridLayout(self.facts_box)
+        self._facts.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+        self._facts.setHorizontalSpacing(4 * STEP)
+        self._facts.setVerticalSpacing(STEP)
+        self._facts.setColumnStretch(1, 1)
+        self.body.addWidget(self.facts_box)
+        self.body.addWidget(self._build_counts())
+        self.understood = QCheckBox()
+        self.understood.toggled.connect(lambda _: self.changed.emit())
+        self.body.addWidget(self.understood)
+        name_box = QVBoxLayout()
+        name_box.setSpacing(STEP)
+        title = label("Name of the job", "strong")
+        self.name = QLineEdit()
+        self.name.setMaxLength(110)
+        self.name.setAccessibleName("Name of the job")
+        title.setBuddy(self.name)
+        name_box.addWidget(title)
+        name_box.addWidget(self.name)
+        self.body.addLayout(name_box)
+        self.body.addStretch(1)
+
+    def _build_counts(self) -> QWidget:
+        box = card()
+        layout = QVBoxLayout(box)
+        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+        layout.setSpacing(STEP)
+        head = row()
+        self.counts = label("Counting…", "heading", wrap=True)
+        self.stop = IconButton("Stop counting", kind="small")
+        self.stop.clicked.connect(self._stop_counting)
+        head.addWidget(self.counts, 1)
+        head.addWidget(self.stop, 0, Qt.AlignmentFlag.AlignTop)
+        layout.addLayout(head)
+        self.more = label("", "soft", wrap=True)
+        self.sample = label("", "small", wrap=True)
+        layout.addWidget(self.more)
+        layout.addWidget(self.sample)
+        return box
+
+    def entered(self) -> None:
+        clear(self._facts)
+        for at, (title, text) in enumerate(self._wizard.facts()):
+            self._facts.addWidget(label(title, "soft"), at, 0, Qt.AlignmentFlag.AlignTop)
+            value = QLabel(html.escape(text))
+            value.setWordWrap(True)
+            self._facts.addWidget(value, at, 1)
+        self.name.setPlaceholderText(self._wizard.suggested_name())
+        moves = self._wizard.what.moves
+        self.understood.setVisible(moves)
+        self.understood.setChecked(False)
+        sources = ", ".join(self._wizard.route.sources.chosen())
+        self.understood.setText(f"Delete confirmed images at {sources}".replace("&", "&&"))
+        self._count()
+
+    def leave(self) -> None:
+        self._run += 1
+        if self._abort is not None:
+            self._abort.abort()
+            self._abort = None
+        self.counting = False
+
+    def complete(self) -> bool:
+        return not self.refused and (not self._wizard.what.moves or self.understood.isChecked())
+
+    # dry run --------------------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        """Look at what there is, on a background thread; the person needn't wait for it."""
+        self.leave()
+        run = self._run
+        self._abort = abort = Abort()
+        self.counting, self.refused, self.preview = True, False, None
+        self.stop.show()
+        self.problem.put_away()
+        self.counts.setText("Counting…")
+        self.more.setText("Nothing is sent before you press Start; you need not wait for the count.")
+        self.sample.setText("")
+        kind, fields, follow = self._wizard.kind, self._wizard.fields(), self._wizard.when.follows
+        jobs = self._wizard.session.app.jobs
+
+        def work() -> Preview:
+            jobs.check(kind, fields, follow=follow)
+            return jobs.preview(kind, fields, abort=abort, progress=operation.report)
+
+        def step(value: object) -> None:
+            if run == self._run and isinstance(value, Preview):
+                self._show(value, done=False)
+
+        def done(value: Preview) -> None:
+            if run == self._run:
+                self.counting = False
+                self.stop.hide()
+                self.preview = value
+                self._show(value, done=True)
+
+        def failed(error: Exception) -> None:
+            if run != self._run:
+                return
+            self.counting = False
+            self.stop.hide()
+            # A node that can't be reached now may be reached later; what the job's fields don't allow never works.
+            self.refused = getattr(error, "exit_status", 1) == 2
+            self.problem.show_error(error)
+            self.counts.setText("Not counted")
+            self.more.setText("" if self.refused else "You can start it all the same: it goes on when this is mended.")
+            self.changed.emit()
+
+        operation = Operation(self, work).progress(step).success(done).failure(failed)
+        operation.run()
+        self.changed.emit()
+
+    def _stop_counting(self) -> None:
+        self.leave()
+        self.stop.hide()
+        self.more.setText("The count was stopped; there is more than this.")
+
+    def _show(self, p: Preview, *, done: bool) -> None:
+        amount = f"{words.studies(p.studies)} · {words.plural(p.instances, 'image')} · {words.size(p.bytes)}"
+        self.counts.setText(amount if done else f"{amount} so far…")
+        parts = []
+        if p.already_there:
+            parts.append(f"{words.count(p.already_there)} already there")
+        if p.different:
+            parts.append(f"{words.count(p.different)} different at the destination (shown, not replaced)")
+        if p.left_out:
+            parts.append(f"{words.count(p.left_out)} left out by the filter")
+        if done and p.seconds is not None and p.seconds >= 1:
+            parts.append(f"takes about {words.roughly(p.seconds)}")
+        if done and not p.studies:
+            parts.append("nothing to send now")
+        if not p.complete and p.reason:
+            parts.append(p.reason)
+        self.more.setText(" · ".join(parts))
+        names = [s for s in p.sample[:4] if s]
+        rest = p.studies - len(names)
+        self.sample.setText("\n".join((*names, f"and {words.count(rest)} more" if names and rest > 0 else "")).strip())
+
+
+class SendWizard(Wizard):
+    """Makes a job and starts it."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__("New transfer", parent)
+        self.session = session
+        self._kinds = {n: k for n, k in session.app.job_kinds().items() if issubclass(k.Fields, TransferFields)}
+        self._starting = False
+        self.last_button = "Start"
+        self.kind_page = KindPage(self._kinds)
+        self.route = RoutePage()
+        self.what = WhatPage()
+        self.when = WhenPage()
+        self.summary = SummaryPage(self)
+        self.later = IconButton("Save for later")
+        self.later.setAutoDefault(False)
+        self.later.clicked.connect(lambda: self._create(start=False))
+        self.buttons.insertWidget(self.buttons.count() - 1, self.later)
+        self.route.nothing.acted.connect(self._add_node)
+        self.set_pages([self.kind_page, self.route, self.what, self.when, self.summary])
+        self._read_nodes()
+
+    @property
+    def kind(self) -> str:
+        return self.kind_page.kind
+
+    def show_page(self, at: int) -> None:
+        if at > 0:
+            kind = self._kinds[self.kind]
+            fields = placed_fields(kind)
+            self.route.show_kind(fields, several="filter" in {f.name for f in fields})
+            self.what.show_kind(fields)
+            self.when.show_kind(kind, fields)
+            self.when.set_others(self.route.values() | self.what.values())
+        super().show_page(at)
+        self.later.setVisible(self.page is self.summary)
+
+    def _read_nodes(self) -> None:
+        nodes = self.session.app.nodes
+        self.session.read(self, lambda: [(r.name, nodes.address(r)) for r in nodes.all()], self.route.show_nodes)
+
+    def _add_node(self) -> None:
+        self.reject()
+        self.session.going.emit("nodes", "add")
+
+    # what is to be made ---------------------------------------------------------------------------------
+
+    def fields(self) -> dict[str, JsonValue]:
+        return self.when.values() | self.route.values() | self.what.values()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The choices in words."""
+        kind = self._kinds[self.kind]
+        found = [
+            ("From", ", ".join(self.route.sources.chosen())),
+            ("To", ", ".join(self.route.destinations.chosen())),
+        ]
+        fallback = self.route.values().get("fallback")
+        if fallback:
+            found.append(("Instead", f"{fallback}, when a destination is down"))
+        found.append(
+            ("What", self.what.filter_text() or "Everything" if "filter" in kind.Fields.model_fields else "Everything")
+        )
+        if "after" in kind.Fields.model_fields:
+            text = "Deleted once confirmed at every destination" if self.what.moves else "Kept"
+            found.append(("At the source", text))
+        found.append(("When", self.when.sentence()))
+        return found
+
+    def suggested_name(self) -> str:
+        title = self._kinds[self.kind].title
+        sources, destinations = self.route.sources.chosen(), self.route.destinations.chosen()
+        return f"{title} {', '.join(sources)} to {', '.join(destinations)}"[:110]
+
+    # making ---------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        self._create(start=True)
+
+    def _create(self, *, start: bool) -> None:
+        if self._starting:
+            return
+        self._starting = True
+        self.next.setEnabled(False)
+        self.later.setEnabled(False)
+        kind, fields, follow = self.kind, self.fields(), self.when.follows
+        name, jobs = self.summary.name.text().strip(), self.session.app.jobs
+        self.summary.leave()
+
+        def make() -> JobRecord:
+            return jobs.create(kind, fields, name=name, follow=follow, start=start)
+
+        Operation(self, make).success(self._made).failure(self._refused).run()
+
+    def _made(self, job: JobRecord) -> None:
+        self.session.jobs_edited.emit()
+        self.done_with.emit(job)
+        self.accept()
+
+    def _refused(self, error: Exception) -> None:
+        self._starting = False
+        self.next.setEnabled(True)
+        self.later.setEnabled(True)
+        self.banner.show_error(error)

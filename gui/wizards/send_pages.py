@@ -1,0 +1,491 @@
+"""The steps of "New transfer": kind, from and to, what, when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+from PySide6.QtCore import QDate
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QComboBox,
+    QDateEdit,
+    QHBoxLayout,
+    QLineEdit,
+    QRadioButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from core.model.errors import FerryError
+from core.model.fields import FormField, form_fields
+from core.model.rules import parse_rule
+from gui.theme import STEP, Tone
+from gui.widgets.banner import Banner
+from gui.widgets.basics import card, label, row
+from gui.widgets.empty import EmptyState
+from gui.widgets.form import Form
+from gui.wizards.frame import Choice, WizardPage
+
+if TYPE_CHECKING:
+    from core.app import JobKind
+
+# Fields that have a place of their own in these pages; all others are found under "More options".
+PLACED = ("source", "destination", "fallback", "fallback_after", "filter", "after", "trigger", "existing", "schedule")
+
+
+class KindPage(WizardPage):
+    """Which kind of job."""
+
+    step = "Kind"
+    title = "What do you want to do?"
+
+    def __init__(self, kinds: Mapping[str, JobKind]) -> None:
+        super().__init__()
+        self.body.setSpacing(2 * STEP)
+        self.group = QButtonGroup(self)
+        self.choices: dict[str, Choice] = {}
+        # Sending some studies is what is done most.
+        for name, kind in sorted(kinds.items(), key=lambda k: "filter" not in k[1].Fields.model_fields):
+            choice = Choice(kind.icon, kind.title, kind.summary)
+            choice.clicked.connect(self.changed)
+            self.group.addButton(choice)
+            self.choices[name] = choice
+            self.body.addWidget(choice)
+        self.body.addStretch(1)
+        next(iter(self.choices.values())).setChecked(True)
+
+    @property
+    def kind(self) -> str:
+        return next(n for n, c in self.choices.items() if c.isChecked())
+
+
+class _NodeList(QWidget):
+    """Nodes to tick."""
+
+    def __init__(self, title: str, help_text: str) -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(STEP)
+        layout.addWidget(label(title, "strong"))
+        self.help = label(help_text, "small", wrap=True)
+        layout.addWidget(self.help)
+        self._box = card()
+        self._inner = QVBoxLayout(self._box)
+        self._inner.setContentsMargins(3 * STEP, 2 * STEP, 3 * STEP, 2 * STEP)
+        self._inner.setSpacing(STEP)
+        layout.addWidget(self._box)
+        layout.addStretch(1)
+        self.checks: dict[str, QCheckBox] = {}
+
+    def show_nodes(self, nodes: Sequence[tuple[str, str]]) -> list[QCheckBox]:
+        """Name and address of each; returns the boxes that are new."""
+        fresh = []
+        for name, address in nodes:
+            if name not in self.checks:
+                check = QCheckBox(name.replace("&", "&&"))
+                check.setToolTip(address)
+                self.checks[name] = check
+                self._inner.addWidget(check)
+                fresh.append(check)
+        return fresh
+
+    def chosen(self) -> list[str]:
+        return [n for n, c in self.checks.items() if c.isChecked()]
+
+
+class RoutePage(WizardPage):
+    """From where, to where, and what takes over when a destination is down."""
+
+    step = "From and to"
+    title = "From where to where?"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.several = True
+        self.nothing = EmptyState("nodes", "", "", "Add node…")
+        self.nothing.hide()
+        self.body.addWidget(self.nothing)
+        self._lists = QWidget()
+        both = QHBoxLayout(self._lists)
+        both.setContentsMargins(0, 0, 0, 0)
+        both.setSpacing(5 * STEP)
+        self.sources = _NodeList("From", "Where the studies are now.")
+        self.destinations = _NodeList("To", "Where each study is sent.")
+        both.addWidget(self.sources, 1)
+        both.addWidget(self.destinations, 1)
+        self.body.addWidget(self._lists)
+        self.fallback_box = QWidget()
+        below = QVBoxLayout(self.fallback_box)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.setSpacing(STEP)
+        below.addWidget(label("Instead, when a destination is down", "strong"))
+        line = row()
+        self.fallback = QComboBox()
+        self.fallback.setAccessibleName("Instead, when a destination is down")
+        self.fallback.addItem("Nothing: wait until it is back", "")
+        self.fallback.setMinimumWidth(260)
+        self.fallback_after = QSpinBox()
+        self.fallback_after.setRange(0, 86400)
+        self.fallback_after.setValue(30)
+        self.fallback_after.setAccessibleName("Seconds before the fallback takes over")
+        self.fallback_after.setMaximumWidth(80)
+        self._after_words = (label("after", "soft"), label("s", "soft"))
+        line.addWidget(self.fallback)
+        line.addWidget(self._after_words[0])
+        line.addWidget(self.fallback_after)
+        line.addWidget(self._after_words[1])
+        line.addStretch(1)
+        below.addLayout(line)
+        below.addWidget(label("Takes over whole studies while a destination does not answer.", "small", wrap=True))
+        self.body.addWidget(self.fallback_box)
+        self.problem = label("", "error", wrap=True)
+        self.problem.hide()
+        self.body.addWidget(self.problem)
+        self.body.addStretch(1)
+        self.fallback.currentIndexChanged.connect(lambda _: self._tell())
+
+    def show_nodes(self, nodes: Sequence[tuple[str, str]]) -> None:
+        enough = len(nodes) >= 2
+        self.nothing.setVisible(not enough)
+        self._lists.setVisible(enough)
+        if not nodes:
+            self.nothing.say(
+                "Add the server your studies come from", "A transfer needs two nodes: from and to.", "Add node…"
+            )
+        elif not enough:
+            self.nothing.say("Add where the studies should go", "A transfer needs two nodes: from and to.", "Add node…")
+        for check in self.sources.show_nodes(nodes):
+            check.toggled.connect(lambda on, c=check: self._source_ticked(c, on))
+        for check in self.destinations.show_nodes(nodes):
+            check.toggled.connect(lambda _: self._tell())
+            self.fallback.addItem(check.text().replace("&&", "&"), check.text().replace("&&", "&"))
+        if len(nodes) == 2 and not self.sources.chosen():
+            first, second = nodes[0][0], nodes[1][0]
+            self.sources.checks[first].setChecked(True)
+            self.destinations.checks[second].setChecked(True)
+        self._tell()
+
+    def show_kind(self, fields: Sequence[FormField], *, several: bool) -> None:
+        names = {f.name for f in fields}
+        self.fallback_box.setVisible("fallback" in names and bool(self.sources.checks))
+        self._has_fallback = "fallback" in names
+        self.several = several
+        self.sources.help.setText("Where the studies are now." if several else "The server that is copied.")
+        self._source_ticked(None, False)
+
+    _has_fallback = False
+
+    def _source_ticked(self, ticked: QCheckBox | None, on: bool) -> None:
+        if not self.several and len(self.sources.chosen()) > 1:
+            keep = ticked or self.sources.checks[self.sources.chosen()[0]]
+            for check in self.sources.checks.values():
+                if check is not keep:
+                    check.setChecked(False)
+        self._tell()
+
+    def _tell(self) -> None:
+        both = [n for n in self.sources.chosen() if n in self.destinations.chosen()]
+        text = f"{both[0]} can't be source and destination at the same time." if both else ""
+        fallback = self.fallback.currentData()
+        if fallback and fallback in (*self.sources.chosen(), *self.destinations.chosen()):
+            text = text or f"{fallback} takes part already, so it can't stand in for another."
+        self.problem.setText(text)
+        self.problem.setVisible(bool(text))
+        for part in (self.fallback_after, *self._after_words):
+            part.setVisible(bool(fallback))
+        self.fallback_box.setVisible(self._has_fallback and len(self.sources.checks) > 2)
+        self.changed.emit()
+
+    def complete(self) -> bool:
+        return bool(self.sources.chosen() and self.destinations.chosen()) and self.problem.isHidden()
+
+    def values(self) -> dict[str, JsonValue]:
+        found: dict[str, JsonValue] = {
+            "source": list(self.sources.chosen()),
+            "destination": list(self.destinations.chosen()),
+        }
+        if self._has_fallback and self.fallback.currentData():
+            found["fallback"] = str(self.fallback.currentData())
+            found["fallback_after"] = float(self.fallback_after.value())
+        return found
+
+
+class WhatPage(WizardPage):
+    """Which studies, and what happens to them at the source."""
+
+    step = "What"
+    title = "Which studies?"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._has_filter = self._has_after = False
+        self.all_of_it = label(
+            "A clone copies everything that the source holds. It never deletes or changes anything at the source, "
+            "and nothing that the destination holds besides.",
+            wrap=True,
+        )
+        self.body.addWidget(self.all_of_it)
+        self.body.addWidget(self._build_filter())
+        self.body.addWidget(self._build_after())
+        self.body.addStretch(1)
+
+    def _build_filter(self) -> QWidget:
+        self.filter_box = QWidget()
+        layout = QVBoxLayout(self.filter_box)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2 * STEP)
+        dates = row()
+        self.by_date = QCheckBox("Only studies from")
+        today = QDate.currentDate()
+        self.date_from = _date_edit(today.addMonths(-1), "First study date")
+        self.date_to = _date_edit(today, "Last study date")
+        dates.addWidget(self.by_date)
+        dates.addWidget(self.date_from)
+        dates.addWidget(label("to"))
+        dates.addWidget(self.date_to)
+        dates.addStretch(1)
+        layout.addLayout(dates)
+        self.date_problem = label("The first date is after the last one.", "error")
+        layout.addWidget(self.date_problem)
+        rule_title = label("Only what fits this rule", "strong")
+        self.rule = QLineEdit()
+        self.rule.setPlaceholderText("Modality = CT and StudyDescription ~ *thorax*")
+        self.rule.setAccessibleName("Only what fits this rule")
+        rule_title.setBuddy(self.rule)
+        self.rule_help = label("", "small", wrap=True)
+        self.rule_problem = label("", "error", wrap=True)
+        layout.addSpacing(STEP)
+        for part in (rule_title, self.rule, self.rule_help, self.rule_problem):
+            layout.addWidget(part)
+        self.by_date.toggled.connect(lambda _: self._tell())
+        self.date_from.dateChanged.connect(lambda _: self._tell())
+        self.date_to.dateChanged.connect(lambda _: self._tell())
+        self.rule.textChanged.connect(lambda _: self._tell())
+        return self.filter_box
+
+    def _build_after(self) -> QWidget:
+        self.after_box = QWidget()
+        layout = QVBoxLayout(self.after_box)
+        layout.setContentsMargins(0, 2 * STEP, 0, 0)
+        layout.setSpacing(2 * STEP)
+        layout.addWidget(label("At the source", "strong"))
+        self.keep = QRadioButton("Keep the images")
+        self.move_them = QRadioButton("Move: delete each image at the source once it is confirmed at every destination")
+        self.keep.setChecked(True)
+        layout.addWidget(self.keep)
+        layout.addWidget(self.move_them)
+        self.warning = Banner(closable=False)
+        layout.addWidget(self.warning)
+        self.move_them.toggled.connect(self._moved)
+        return self.after_box
+
+    def _moved(self, on: bool) -> None:
+        if on:
+            self.warning.say(
+                "A move deletes at the source.",
+                "Exactly the images that the destination was asked for and has confirmed, nothing else. "
+                "What can't be confirmed stays.",
+                tone=Tone.AMBER,
+            )
+        else:
+            self.warning.put_away()
+        self.changed.emit()
+
+    def show_kind(self, fields: Sequence[FormField]) -> None:
+        names = {f.name for f in fields}
+        self._has_filter, self._has_after = "filter" in names, "after" in names
+        self.filter_box.setVisible(self._has_filter)
+        self.after_box.setVisible(self._has_after)
+        self.all_of_it.setVisible(not self._has_filter)
+        self.title = "Which studies?" if self._has_filter else "Everything"
+        self._tell()
+
+    def entered(self) -> None:
+        self._tell()
+
+    @property
+    def moves(self) -> bool:
+        return self._has_after and self.move_them.isChecked()
+
+    def _tell(self) -> None:
+        by_date = self.by_date.isChecked()
+        self.date_from.setEnabled(by_date)
+        self.date_to.setEnabled(by_date)
+        wrong_dates = by_date and self.date_from.date() > self.date_to.date()
+        self.date_problem.setVisible(wrong_dates)
+        text, problem = self.rule.text().strip(), ""
+        try:
+            rule = parse_rule(text)
+        except FerryError as error:
+            problem = f"{error.sentence} {error.next_step}"
+        else:
+            understood = f"Understood: {rule}" if rule.parts else "Empty takes everything."
+            self.rule_help.setText(understood)
+        self.rule_help.setVisible(not problem)
+        self.rule_problem.setText(problem)
+        self.rule_problem.setVisible(bool(problem))
+        self.changed.emit()
+
+    def complete(self) -> bool:
+        return not self._has_filter or (self.date_problem.isHidden() and self.rule_problem.isHidden())
+
+    def filter_text(self) -> str:
+        parts = []
+        rule = self.rule.text().strip()
+        if self.by_date.isChecked():
+            first, last = (d.date().toString("yyyyMMdd") for d in (self.date_from, self.date_to))
+            parts.append(f"StudyDate >= {first} and StudyDate <= {last}")
+            rule = f"({rule})" if rule else ""
+        return " and ".join(p for p in (rule, *parts) if p)
+
+    def values(self) -> dict[str, JsonValue]:
+        found: dict[str, JsonValue] = {}
+        if self._has_filter:
+            found["filter"] = self.filter_text()
+        if self._has_after:
+            found["after"] = "move" if self.moves else "keep"
+        return found
+
+
+class WhenPage(WizardPage):
+    """Once or following, at which times, and everything that has a good default."""
+
+    step = "When"
+    title = "When?"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fields: tuple[FormField, ...] = ()
+        self._kind = ""
+        self.options: Form | None = None
+        times = QVBoxLayout()
+        times.setSpacing(2 * STEP)
+        self.once = QRadioButton("Once, now")
+        self.follow = QRadioButton("Now, and keep following: send what arrives as long as DICOM Ferry runs")
+        self.once.setChecked(True)
+        times.addWidget(self.once)
+        times.addWidget(self.follow)
+        self.body.addLayout(times)
+        self.trigger_box = QWidget()
+        trigger = QVBoxLayout(self.trigger_box)
+        trigger.setContentsMargins(6 * STEP, 0, 0, 0)
+        trigger.setSpacing(STEP)
+        trigger.addWidget(label("Send when", "strong"))
+        self.trigger = QComboBox()
+        self.trigger.setAccessibleName("Send when")
+        self.trigger.setMaximumWidth(300)
+        self.existing = QCheckBox("Also what is there already")
+        self.existing.setChecked(True)
+        trigger.addWidget(self.trigger)
+        trigger.addWidget(self.existing)
+        self.body.addWidget(self.trigger_box)
+        hours = row()
+        self.nights = QCheckBox("Only at night and on weekends, from")
+        self.night_from, self.night_to = _hour(19, "Start hour"), _hour(6, "End hour")
+        hours.addWidget(self.nights)
+        hours.addWidget(self.night_from)
+        hours.addWidget(label("to"))
+        hours.addWidget(self.night_to)
+        hours.addWidget(label("o'clock"))
+        hours.addStretch(1)
+        self.body.addLayout(hours)
+        self.night_problem = label("The start hour is in the evening, the end hour in the morning.", "error", wrap=True)
+        self.body.addWidget(self.night_problem)
+        self._place = QVBoxLayout()
+        self.body.addLayout(self._place)
+        self.body.addStretch(1)
+        self.once.toggled.connect(lambda _: self._tell())
+        self.nights.toggled.connect(lambda _: self._tell())
+        for box in (self.night_from, self.night_to):
+            box.valueChanged.connect(lambda _: self._tell())
+
+    def show_kind(self, kind: JobKind, fields: Sequence[FormField]) -> None:
+        if kind.name != self._kind:
+            self._kind = kind.name
+            self._fields = tuple(fields)
+            if self.options is not None:
+                self._place.removeWidget(self.options)
+                self.options.deleteLater()
+            rest = [f.name for f in fields if f.name not in PLACED]
+            self.options = Form(kind.Fields, names=rest)
+            self.options.changed.connect(self.changed)
+            self._place.addWidget(self.options)
+            self.trigger.clear()
+            for value, text in next((f.choices for f in fields if f.name == "trigger"), ()):
+                self.trigger.addItem(text, value)
+            default = next((f.default for f in fields if f.name == "trigger"), None)
+            self.trigger.setCurrentIndex(max(0, self.trigger.findData(str(getattr(default, "value", default)))))
+        self.follow.setEnabled(kind.can_follow)
+        if not kind.can_follow:
+            self.once.setChecked(True)
+        self._tell()
+
+    @property
+    def follows(self) -> bool:
+        return self.follow.isChecked()
+
+    def _tell(self) -> None:
+        names = {f.name for f in self._fields}
+        self.trigger_box.setVisible(self.follows and "trigger" in names)
+        on = self.nights.isChecked()
+        self.night_from.setEnabled(on)
+        self.night_to.setEnabled(on)
+        self.night_problem.setVisible(on and self.night_to.value() >= self.night_from.value())
+        self.changed.emit()
+
+    def set_others(self, values: Mapping[str, JsonValue]) -> None:
+        if self.options is not None:
+            self.options.set_others(values)
+
+    def complete(self) -> bool:
+        return self.night_problem.isHidden()
+
+    def accept(self) -> bool:
+        return self.options is None or self.options.check()
+
+    def values(self) -> dict[str, JsonValue]:
+        found: dict[str, JsonValue] = dict(self.options.values()) if self.options is not None else {}
+        names = {f.name for f in self._fields}
+        if self.nights.isChecked() and "schedule" in names:
+            found["schedule"] = f"night-and-weekend {self.night_from.value()}-{self.night_to.value()}"
+        if self.follows and "trigger" in names:
+            found["trigger"] = str(self.trigger.currentData())
+            found["existing"] = self.existing.isChecked()
+        return found
+
+    def sentence(self) -> str:
+        """When it runs, in words, for the summary."""
+        text = "Now, and then whatever arrives" if self.follows else "Once, now"
+        if self.nights.isChecked():
+            hours = f"{self.night_from.value()} to {self.night_to.value()} o'clock"
+            text += f"; only at night ({hours}) and on weekends"
+        return text
+
+
+def placed_fields(kind: JobKind) -> tuple[FormField, ...]:
+    return form_fields(kind.Fields)
+
+
+def _date_edit(date: QDate, name: str) -> QDateEdit:
+    edit = QDateEdit(date)
+    edit.setCalendarPopup(False)
+    edit.setAccessibleName(name)
+    edit.setDisplayFormat("yyyy-MM-dd")
+    edit.setMinimumWidth(110)
+    edit.setEnabled(False)
+    return edit
+
+
+def _hour(value: int, name: str) -> QSpinBox:
+    box = QSpinBox()
+    box.setRange(0, 24)
+    box.setValue(value)
+    box.setAccessibleName(name)
+    box.setMaximumWidth(56)
+    box.setEnabled(False)
+    return box
