@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -227,7 +228,7 @@ class HttpPool:
         if headers:
             lines = self._host + header_lines(_merged(self._headers, headers).items())
         if content_type is not None:
-            lines += header_lines((("Content-Type", content_type),))
+            lines += _content_type_line(content_type)
         if body is not None or method in _WITH_BODY:
             length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
             lines += b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
@@ -287,8 +288,10 @@ class HttpPool:
                     if now >= deadline:
                         raise busy(self.where, self._limit, patience)
                     self._waiting += 1
-                    self._free.wait(min(_LOOK, deadline - now) if abort is not None else deadline - now)
-                    self._waiting -= 1
+                    try:
+                        self._free.wait(min(_LOOK, deadline - now) if abort is not None else deadline - now)
+                    finally:
+                        self._waiting -= 1
             if connection is None:
                 if abort is not None:
                     abort.check()
@@ -358,6 +361,11 @@ class HttpPool:
             self._pipelining = self._pipelining and not row.broken
             answers += row.answers
             self.release(connection, abort, keep=row.keeps and len(answers) == len(requests))
+
+
+@functools.lru_cache(64)
+def _content_type_line(value: str) -> bytes:
+    return header_lines((("Content-Type", value),))
 
 
 def _upload(head: bytes, body: bytes | ByteSource | None) -> Upload:

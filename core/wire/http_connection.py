@@ -9,6 +9,7 @@ import struct
 import sys
 import time
 
+from core.model.errors import TransportError
 from core.wire.failures import TIMED_OUT, cut, no_http, silent
 from core.wire.http_message import HEAD_LIMIT, Head, parse_head
 from core.wire.tls import tls_failure
@@ -112,7 +113,7 @@ class Connection:
             return False
         try:
             return not self.readable() or (self._tls and not self._arrived())
-        except OSError:
+        except (OSError, TransportError):  # gone, which is all that was asked
             return False
 
     # Sending

@@ -367,6 +367,35 @@ def test_bodies_travel_and_connections_are_reused(authority: Authority) -> None:
     assert server.connections == 1
 
 
+@pytest.mark.parametrize("polite", [True, False])
+def test_a_connection_that_the_server_closed_while_idle_is_not_used(authority: Authority, polite: bool) -> None:
+    closed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.answer()
+        if peer.number == 0:
+            if polite:
+                with suppress(ssl.SSLError, TimeoutError):
+                    peer.sock.settimeout(0.01)  # our half of the goodbye; nobody waits for the client's
+                    assert isinstance(peer.sock, ssl.SSLSocket)
+                    peer.sock.unwrap()
+            socket.socket.shutdown(peer.sock, socket.SHUT_RDWR)
+            closed.set()
+        else:
+            peer.gone()
+
+    settings = TlsSettings(ca_file=authority.root.cert_file)
+    with (
+        RawServer(script, tls=speaking(authority.issue())) as server,
+        closing(HttpPool(server.url, tls=settings, keep_alive=60, limit=1)) as pool,
+    ):
+        pool.fetch("POST", "/")
+        assert closed.wait(20)
+        assert pool.fetch("POST", "/").status == 200
+        assert server.connections == 2
+
+
 def test_an_end_that_tls_did_not_announce_is_a_cut(authority: Authority) -> None:
     """Without a length, only TLS itself can tell a whole answer from a cut one (RFC 8446, section 6.1)."""
 
