@@ -199,7 +199,7 @@ class OrthancRest:
 
         ``GET /studies/{id}`` and ``DELETE`` answer 404 with an empty body, as a proxy might; the sibling
         ``/metadata`` gives Orthanc's own error body. Where the server describes no errors at all
-        (``HttpDescribeErrors`` off), it has to answer as an Orthanc otherwise.
+        (``HttpDescribeErrors`` off), the same question about a resource that it lists has to be answered.
         """
         parts = path.partition("?")[0].split("/")
         if len(parts) < 3 or parts[1] not in ("patients", "studies", "series", "instances"):
@@ -208,17 +208,13 @@ class OrthancRest:
         answer = self.fetch("GET", sibling, abort=abort)
         if self.says_absent(sibling, answer):
             return True
-        if answer.status == 404 and not answer.body:
-            collection = self.fetch("GET", f"/{parts[1]}?since=0&limit=1", abort=abort)
-            return collection.status == 200 and collection.body.lstrip()[:1] == b"[" and self._answers_as_orthanc(abort)
-        return False
-
-    def _answers_as_orthanc(self, abort: Abort | None) -> bool:
-        try:
-            self.system(abort=abort)
-        except AnswerError:
+        if answer.status != 404 or answer.body:
             return False
-        return True
+        there = self.get_identifiers(f"/{parts[1]}?since=0&limit=1", abort=abort)
+        if not there:
+            return True
+        control = self.fetch("GET", f"/{parts[1]}/{there[0]}/metadata", abort=abort)
+        return control.status == 200 and control.body.lstrip()[:1] in (b"[", b"{") and there[0] != parts[2]
 
 
 def same_path(described: JsonObject, path: str) -> bool:
