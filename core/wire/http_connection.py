@@ -8,6 +8,7 @@ import ssl
 import struct
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 from core.model.errors import TransportError
 from core.wire.failures import TIMED_OUT, cut, no_http, silent
@@ -86,10 +87,11 @@ class Connection:
         self.sock = sock
         self._recv_into = sock.recv_into
         self._send = sock.send
-        self._poll: select.poll | None = None
+        self._poll: Callable[[int], Sequence[object]] | None = None
         if sys.platform != "win32":
-            self._poll = select.poll()
-            self._poll.register(sock, select.POLLIN)
+            poll = select.poll()
+            poll.register(sock, select.POLLIN)
+            self._poll = poll.poll
 
     def close(self) -> None:
         """Drop the connection; may be called twice."""
@@ -104,7 +106,7 @@ class Connection:
     def readable(self) -> bool:
         """Whether bytes, or the end, wait to be read from the socket."""
         if self._poll is not None:
-            return bool(self._poll.poll(0))
+            return bool(self._poll(0))
         return bool(select.select([self.sock], [], [], 0)[0])
 
     def alive(self) -> bool:
