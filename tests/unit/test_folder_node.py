@@ -31,6 +31,7 @@ from core.nodes.base import (
     Read,
     Write,
 )
+from core.nodes.folder.disk import is_our_part
 from core.nodes.folder.fields import FolderFields, Layout
 from core.nodes.folder.node import FolderNode
 from core.nodes.registry import node_kinds
@@ -140,7 +141,7 @@ def test_store_confirm_read_and_inventory(opened, tmp_path, layout):
                 at += count
         assert hashlib.md5(body).hexdigest() == study.digests()[instance.sop_uid]
     assert again.source_digests(found[study.study_uid]) == study.digests()
-    assert not [name for name in files_below(tmp_path) if name.endswith(".part")]
+    assert not [name for name in files_below(tmp_path / "store") if is_our_part(name)]
 
 
 @layouts

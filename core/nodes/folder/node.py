@@ -252,6 +252,7 @@ class FolderNode(Node):
         absent = [Holding(i.sop_uid, Presence.ABSENT) for i in instances]
         if not self._there():
             return absent
+        self._upkeep.resume()
         with speaking(self.name):
             self.files.settle()
         found = [self._expected(study, i, digests=digests, abort=abort) for i in instances]

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from core.model.errors import FerryError
 from core.nodes.folder import disk
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 TIDY_SECONDS = 2.0
 """Written about this long after a change, once for all that changed meanwhile."""
+STALE_MARK = ".dicomdir-stale.part"
+"""Lies in the folder from the first change until the DICOMDIR is written: what a crash leaves tells the next one."""
 SHARE_OF_TIME = 20
 """Writing costs as much as there is in the folder; no more than a twentieth of the time goes there."""
 
@@ -42,6 +45,16 @@ class Upkeep:
         self._changed = False
         self._closed = False
         self._records: DirectoryRecords | None = None
+        self._marked = False
+        self._resumed = False
+
+    def resume(self) -> None:
+        """Write what a crash kept from being written; asked once, when the node is first used for writing."""
+        if self._resumed or self._dicomdir is None:
+            return
+        self._resumed = True
+        if os.path.exists(self._mark(self._dicomdir)):  # noqa: PTH110 - the extended form
+            self.soon()
 
     def soon(self) -> None:
         """Something was stored or deleted."""
@@ -49,6 +62,10 @@ class Upkeep:
             return
         with self._lock:
             self._changed = True
+            if self._dicomdir is not None and not self._marked:
+                with contextlib.suppress(OSError):  # without it only a crash would go unnoticed
+                    Path(self._mark(self._dicomdir)).touch()
+                    self._marked = True
             if self._timer is None and not self._closed:
                 self._timer = threading.Timer(max(TIDY_SECONDS, SHARE_OF_TIME * self._took), self._write)
                 self._timer.daemon = True
@@ -103,6 +120,15 @@ class Upkeep:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)  # noqa: PTH108 - the extended form
+        with self._lock:
+            if not self._changed:  # nothing came since the files were listed
+                with contextlib.suppress(OSError):
+                    os.unlink(self._mark(files))  # noqa: PTH108
+                self._marked = False
+
+    @staticmethod
+    def _mark(files: Directory) -> str:
+        return disk.extended(files.root / STALE_MARK)
 
     def _instances(self) -> Iterator[tuple[str, int]]:
         last = ""
