@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from core.model.errors import ConfigurationError, TransportError, TransportFault
+from core.wire import http_connection
 from core.wire.http import Abort, HttpPool, Response, system_proxy
 from tests.support.raw_http import Peer, RawServer
 from tests.support.waiting import wait_for
@@ -1041,3 +1043,23 @@ def test_a_response_is_readable_as_a_source() -> None:
         assert isinstance(response, Response)
         assert response.readinto(memoryview(bytearray(0))) == 0
         assert response.read(5) == b"x"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        test_small_requests_leave_in_one_write,
+        test_large_chunks,
+        test_a_connection_that_the_server_closed_while_idle_is_not_used,
+        test_silence_ends_in_time,
+        test_a_server_that_takes_no_bytes_ends_in_time,
+        test_abort_ends_an_upload_that_is_stuck,
+        test_interim_answers_in_mid_upload_do_not_stop_it,
+        test_a_pipeline_keeps_the_order_on_one_connection,
+    ],
+)
+def test_the_same_with_the_time_outs_that_windows_uses(
+    same: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "sys", SimpleNamespace(platform="win32"))
+    same()
