@@ -14,7 +14,7 @@ from core.model.errors import AnswerError, ConfigurationError
 from core.nodes.orthanc.answers import JsonObject, number, text
 from core.nodes.orthanc.rest import OrthancRest
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MODALITY_KEYS = frozenset({"AET", "Host", "Port", "Manufacturer", "LocalAet", "Timeout", "UseDicomTls"})
 
 
@@ -194,7 +194,7 @@ def _path(folder: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"“{name}” can't be a name in an Orthanc.",
-            "Use letters, digits, “_”, “-” and “.”, at most 64 of them.",
+            "Use letters, digits, “_” and “-”, at most 64 of them.",
             code="fields",
         )
     return f"/{folder}/{quote(name, safe='')}"
