@@ -1,0 +1,60 @@
+# Everything a fresh Debian or Ubuntu machine needs is installed on the way, by root or with sudo.
+
+VENV := .venv/bin
+# Further words for the program, pytest or the benchmark:  make test ARGS="-k clone"
+ARGS ?=
+
+.PHONY: help setup demo servers test check lint format bench soak clean
+
+help:
+	@echo "make demo     install what is needed and watch studies cross, on made-up data"
+	@echo "make test     install what is needed, the real servers too, and run all checks and tests"
+	@echo "make setup    install the program into .venv (then: .venv/bin/dicom-ferry)"
+	@echo "make servers  install the real servers that the tests use"
+	@echo "make lint     style and types only        make format   put the style right"
+	@echo "make bench    measure against other ways  make soak     the long tests"
+
+setup:
+	@installer/setup/program.sh
+
+# Real Orthanc servers make the demo better; it does without where they cannot be installed.
+demo: setup
+	@orthanc=$$(installer/setup/servers.sh --for-demo) || echo "Going on without Orthanc servers."; \
+	PATH="$${orthanc:+$$orthanc:}$$PATH" $(VENV)/dicom-ferry demo $(ARGS)
+
+servers:
+	@installer/setup/servers.sh
+
+test:
+	@installer/setup/program.sh test
+	@installer/setup/servers.sh
+	@$(MAKE) --no-print-directory check
+	$(VENV)/pytest $(ARGS)
+
+lint:
+	@installer/setup/program.sh test
+	@$(MAKE) --no-print-directory check
+
+check:
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+format:
+	@installer/setup/program.sh test
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+bench:
+	@installer/setup/program.sh test bench
+	@installer/setup/servers.sh
+	$(VENV)/python -m tests.bench $(ARGS)
+
+soak:
+	@installer/setup/program.sh test
+	@installer/setup/servers.sh
+	$(VENV)/pytest -m soak --timeout 0 $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
