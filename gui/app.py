@@ -58,7 +58,9 @@ def prepare(argv: Sequence[str] | None = None) -> QApplication:
     application.setApplicationName("DICOM Ferry")
     application.setDesktopFileName("dicom-ferry")
     application.setQuitOnLastWindowClosed(False)
-    QLocale.setDefault(QLocale.system())
+    locale = QLocale.system()
+    # A session without a locale ("C") would write 1204 and 2026-11-21: fine for programs.
+    QLocale.setDefault(locale if locale.language() is not QLocale.Language.C else QLocale("en_GB"))
     theme().install(application)
     application.setWindowIcon(application_icon())
     return application

@@ -93,7 +93,9 @@ class Operation(QObject, Generic[T]):
 
     def _on_failed(self, error: Exception) -> None:
         self._release()
-        if self._failure is not None and shiboken6.isValid(self._owner):
+        if not shiboken6.isValid(self._owner):
+            _log.info("a background operation failed after its page was closed: %s", type(error).__name__)
+        elif self._failure is not None:
             self._failure(error)
         else:
             _log.error("a background operation failed: %s", type(error).__name__, exc_info=error)

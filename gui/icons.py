@@ -97,6 +97,7 @@ class IconButton(QPushButton):
         self._name, self._role, self._checked = name, role, checked
         if kind:
             self.setProperty("kind", kind)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click needs no frame around what was clicked
         self.setIconSize(QSize(16, 16))
         self._draw()
 

@@ -134,6 +134,7 @@ class MainWindow(QMainWindow):
         """Show a page, and there what is wished."""
         page = next(p for p in self._pages if p.name == name)
         self.stack.setCurrentWidget(page)
+        page.setFocus()
         self.rail.choose(name)
         page.entered(wish)
         self._engine()

@@ -133,6 +133,15 @@ def exact(moment: datetime | None) -> str:
     return f"{_date(QDate(here.year, here.month, here.day))} {here:%H:%M:%S}"
 
 
+def stamp(moment: datetime | None) -> str:
+    """To the second, with the date only where it is not today's: for tables."""
+    if moment is None:
+        return ""
+    here = local(moment)
+    today = here.date() == datetime.now().astimezone().date()
+    return f"{here:%H:%M:%S}" if today else f"{day(here)} {here:%H:%M:%S}"
+
+
 def ago(moment: datetime | None) -> str:
     """ "just now", "2 min ago", "08:41", "20 Nov 08:41"."""
     if moment is None:
@@ -214,7 +223,7 @@ def path(name: str) -> str:
 
 
 def short_uid(uid: str) -> str:
-    return uid if len(uid) <= 22 else f"{uid[:8]}…{uid[-12:]}"
+    return uid if len(uid) <= 18 else f"…{uid[-16:]}"
 
 
 def lower_first(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from PySide6.QtCore import QModelIndex, QObject
 
@@ -77,11 +78,15 @@ def _digest(row: DeliveryRow) -> str:
     return row.evidence.digest if row.evidence is not None and row.evidence.digest else ""
 
 
+def _when(row: DeliveryRow) -> datetime | None:
+    return row.evidence.at if row.evidence is not None else row.sent_at
+
+
 FIELDS: tuple[Field[DeliveryRow], ...] = (
     Field("Image", lambda r: words.short_uid(r.sop_uid), tip=lambda r: r.sop_uid),
     Field("State", state_text, tone=state_tone),
     Field("Proof", method_text, tip=lambda r: r.evidence.note if r.evidence else None),
-    Field("When", lambda r: words.exact(r.evidence.at if r.evidence else r.sent_at)),
+    Field("When", lambda r: words.stamp(_when(r)), tip=lambda r: words.exact(_when(r)) or None),
     Field("Answer", lambda r: r.answer, tip=lambda r: r.answer or None),
     Field("Digest (MD5)", _digest, tip=_digest),
     Field("Remark", remark, tip=lambda r: remark(r) or None),

@@ -47,7 +47,7 @@ def route(job: JobRecord) -> str:
 
 
 def second(job: JobRecord) -> str:
-    parts = [job.kind.capitalize()]
+    parts = [job.kind.capitalize(), route(job)]
     if job.follow:
         parts.append("keeps following")
     if job.fields.get("after") == "move":
@@ -73,8 +73,7 @@ def trouble(job: JobRecord) -> str:
 
 
 FIELDS: tuple[Field[JobRecord], ...] = (
-    Field("Job", lambda j: j.name, second=second, tip=lambda j: j.name),
-    Field("From → to", route, tip=route),
+    Field("Job", lambda j: j.name, second=second, tip=lambda j: f"{j.name}\n{route(j)}"),
     Field(
         "State",
         lambda j: state_words(j)[0],
@@ -85,7 +84,7 @@ FIELDS: tuple[Field[JobRecord], ...] = (
     Field("Problems", trouble),
     Field("Begun", lambda j: words.ago(j.started) if j.started else "–"),
 )
-STATE_COLUMN, IMAGES_COLUMN = 2, 3
+STATE_COLUMN, IMAGES_COLUMN = 1, 2
 
 
 class JobsModel(KeyedModel[JobRecord]):

@@ -35,7 +35,7 @@ def _text(entry: LogEntry) -> str:
 
 
 FIELDS: tuple[Field[LogEntry], ...] = (
-    Field("When", lambda e: words.exact(e.line.at)),
+    Field("When", lambda e: words.stamp(e.line.at), tip=lambda e: words.exact(e.line.at)),
     Field("Level", lambda e: LEVEL_WORDS[e.line.level][0], tone=lambda e: LEVEL_WORDS[e.line.level][1]),
     Field("What", _text, tip=_text),
     Field("Node", lambda e: e.line.node),

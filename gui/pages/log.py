@@ -69,7 +69,7 @@ class LogPage(Page):
         self.model = LogModel()
         self.lines = _Chosen(self.model)
         cells = (Plain(soft=True, tabular=True), PillCell(), Plain(), Plain(soft=True))
-        shares = (Share(168), Share(96), Share(200, 5), Share(90, 1))
+        shares = (Share(130), Share(96), Share(200, 5), Share(90, 1))
         self.table = Table(self.lines, cells, shares, several=True, row_px=32)
         self.table.setAccessibleName("Log")
         self.table.picked.connect(self._show)

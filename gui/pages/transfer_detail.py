@@ -31,7 +31,7 @@ from gui import words
 from gui.icons import IconButton, IconToolButton, icon
 from gui.models.deliveries import DeliveriesModel, whole_story
 from gui.session import Session
-from gui.theme import STEP, Tone
+from gui.theme import STEP, Role, Tone, theme
 from gui.widgets.ask import ask
 from gui.widgets.basics import Elided, clear, column, copy, divider, label, row, scrolled
 from gui.widgets.cells import PillCell, Plain
@@ -61,9 +61,12 @@ class TransferDetail(QFrame):
     ----------
     closed : Signal()
         The person is done with it.
+    wants_room : Signal()
+        What is shown now needs more height.
     """
 
     closed = Signal()
+    wants_room = Signal()
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -86,6 +89,7 @@ class TransferDetail(QFrame):
         self._refresh.setSingleShot(True)
         self._refresh.setInterval(REFRESH_MS)
         self._refresh.timeout.connect(self._read)
+        theme().changed.connect(self._describe)
 
     # building -------------------------------------------------------------------------------------------
 
@@ -185,10 +189,10 @@ class TransferDetail(QFrame):
             Share(140, 1),
             Share(110, 1),
             Share(90, 1),
-            Share(100, 2),
+            Share(80, 1),
             Share(84, 1),
-            Share(90, 3),
-            Share(90, 4),
+            Share(80, 2),
+            Share(120, 5),
         )
         self.images_table = Table(self.images, cells, shares, several=True, row_px=30)
         self.images_table.setAccessibleName("Images of this study with their proof")
@@ -231,6 +235,8 @@ class TransferDetail(QFrame):
 
     def _pages_show(self, number: int) -> None:
         self._pages.setCurrentIndex(number)
+        if number:
+            self.wants_room.emit()
 
     def _read(self) -> None:
         shown = self._row
@@ -275,6 +281,7 @@ class TransferDetail(QFrame):
 
     def _show_series(self, series: Sequence[SeriesRow]) -> None:
         clear(self._series)
+        sending = self._row is not None and self._row.state is StudyState.SENDING
         for at, one in enumerate(series):
             line = 2 * at
             title = " · ".join(t for t in (f"Series {one.number}" if one.number else "Series", one.description) if t)
@@ -286,7 +293,7 @@ class TransferDetail(QFrame):
             figures = label(f"{words.count(one.confirmed + one.sent)} / {words.count(one.total)}")
             figures.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self._series.addWidget(figures, line, 1)
-            text, tone = series_words(one)
+            text, tone = series_words(one, active=sending)
             self._series.addWidget(Pill(text, tone), line, 2, Qt.AlignmentFlag.AlignVCenter)
 
     # acting ---------------------------------------------------------------------------------------------
@@ -350,8 +357,10 @@ class TransferDetail(QFrame):
         copy(whole_story(self.images.record(index.row())))
 
 
-def series_words(one: SeriesRow) -> tuple[str, Tone]:
+def series_words(one: SeriesRow, *, active: bool) -> tuple[str, Tone]:
     """The state of a series; a confirmed one names the method when there is only one."""
+    if active and one.state is StudyState.WAITING and one.confirmed + one.sent:
+        return STUDY_STATE_WORDS[StudyState.SENDING], Tone.BLUE
     text, tone = STUDY_STATE_WORDS[one.state], words.STATE_TONES[one.state]
     if one.state in (StudyState.CONFIRMED, StudyState.COMMITTED) and len(one.methods) == 1:
         method = Method(one.methods[0])
@@ -406,7 +415,8 @@ def _facts(r: TransferRow, job: JobRecord | None) -> list[str]:
 
 
 def _fact(title: str, text: str, more: str = "") -> str:
-    return f"{title}: <b style='font-weight:500'>{html.escape(text)}</b>{html.escape(more)}"
+    soft = theme().hex(Role.SOFT)
+    return f"<span style='color:{soft}'>{title}:</span> {html.escape(text + more)}"
 
 
 def _stories(rows: Sequence[DeliveryRow]) -> str:

@@ -144,6 +144,7 @@ class TransfersPage(Page):
         self.stack.addWidget(self.empty)
         self.detail = TransferDetail(self._session)
         self.detail.closed.connect(self._close_detail)
+        self.detail.wants_room.connect(self._give_room)
         self.detail.hide()
         self.splitter = QSplitter(Qt.Orientation.Vertical)
         self.splitter.setHandleWidth(3 * STEP)
@@ -301,6 +302,13 @@ class TransfersPage(Page):
             below = min(260, max(190, whole * 2 // 5))
             self.splitter.setSizes([whole - below, below])
         QTimer.singleShot(0, self, self._keep_in_sight)  # once the table has its new height
+
+    def _give_room(self) -> None:
+        """The images are a table: half of the height, unless the person made it larger already."""
+        whole = self.splitter.height()
+        if self.detail.height() < whole * 45 // 100:
+            self.splitter.setSizes([whole - whole // 2, whole // 2])
+            QTimer.singleShot(0, self, self._keep_in_sight)
 
     def _keep_in_sight(self) -> None:
         for index in self.table.selectionModel().selectedRows()[:1]:

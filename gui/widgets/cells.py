@@ -95,7 +95,7 @@ class PillCell(Cell):
         second = str(index.data(ModelRole.SECOND) or "")
         if not text:
             return
-        tone = tone if isinstance(tone, Tone) else Tone.GREY
+        tone = Tone(tone) if tone else Tone.GREY  # Qt hands a StrEnum back as plain text
         if self.compact or not second:
             paint_pill(painter, cell, text, tone, font, selected=selected)
             return

@@ -40,7 +40,7 @@ class StepLine(QWidget):
             texts.addWidget(label(step.next_step, role_name, wrap=True, selectable=True))
         line.addLayout(texts, 1)
         self.copy: CopyButton | None = None
-        if step.result in (StepResult.FAILED, StepResult.WARNING) and (step.next_step or step.detail):
+        if step.result is StepResult.FAILED:
             self.copy = CopyButton("What to tell the administrator", advice(step, subject))
             line.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignVCenter)
         self.setAccessibleName(f"{step.name}: {spoken}. {step.finding} {step.next_step}")

@@ -119,9 +119,13 @@ class FieldsPage(WizardPage):
         self.form.set_values(record.fields)
 
     def entered(self) -> None:
+        self._warn()
+
+    def take_focus(self) -> None:
         if self.name.isEnabled() and not self.name.text():
             self.name.setFocus()
-        self._warn()
+        elif self.form is not None:
+            next(iter(self.form.editors.values())).main.setFocus()
 
     def complete(self) -> bool:
         return bool(self.name.text().strip())

@@ -37,6 +37,10 @@ class WizardPage(QWidget):
     def entered(self) -> None:
         """The page is shown."""
 
+    def take_focus(self) -> None:
+        """Give the keyboard to what is filled in first."""
+        self.setFocus()
+
     def complete(self) -> bool:
         """Whether "Next" may be pressed."""
         return True
@@ -140,6 +144,7 @@ class Wizard(QDialog):
         self.banner.put_away()
         self._stack.setCurrentIndex(at)
         page.entered()
+        page.take_focus()
         for place, (mark, name) in enumerate(self._marks):
             done, now = place < at, place == at
             mark.set_icon_name("check" if done else "right", Role.GREEN if done else Role.ACCENT)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
-
 from pydantic import JsonValue
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QCheckBox, QGridLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from core.app import Abort
 from core.model.job import JobRecord, TransferFields
@@ -83,9 +81,7 @@ class SummaryPage(WizardPage):
         clear(self._facts)
         for at, (title, text) in enumerate(self._wizard.facts()):
             self._facts.addWidget(label(title, "soft"), at, 0, Qt.AlignmentFlag.AlignTop)
-            value = QLabel(html.escape(text))
-            value.setWordWrap(True)
-            self._facts.addWidget(value, at, 1)
+            self._facts.addWidget(label(text, wrap=True), at, 1)
         self.name.setPlaceholderText(self._wizard.suggested_name())
         moves = self._wizard.what.moves
         self.understood.setVisible(moves)

@@ -134,6 +134,7 @@ class RoutePage(WizardPage):
         self.fallback_after.setValue(30)
         self.fallback_after.setAccessibleName("Seconds before the fallback takes over")
         self.fallback_after.setMaximumWidth(80)
+        self.fallback_after.lineEdit().setTextMargins(6, 0, 0, 0)
         self._after_words = (label("after", "soft"), label("s", "soft"))
         line.addWidget(self.fallback)
         line.addWidget(self._after_words[0])
@@ -476,7 +477,8 @@ def _date_edit(date: QDate, name: str) -> QDateEdit:
     edit.setCalendarPopup(False)
     edit.setAccessibleName(name)
     edit.setDisplayFormat("yyyy-MM-dd")
-    edit.setMinimumWidth(110)
+    edit.setMinimumWidth(118)
+    edit.lineEdit().setTextMargins(6, 0, 0, 0)
     edit.setEnabled(False)
     return edit
 
@@ -487,5 +489,6 @@ def _hour(value: int, name: str) -> QSpinBox:
     box.setValue(value)
     box.setAccessibleName(name)
     box.setMaximumWidth(56)
+    box.lineEdit().setTextMargins(6, 0, 0, 0)
     box.setEnabled(False)
     return box
