@@ -25,6 +25,18 @@ from core.model.study import (
 from core.wire.http import Abort
 
 
+class _Capability(type(Protocol)):  # type: ignore[misc]  # Protocol's own metaclass has no public name
+    """Asks the class, not the node: Python 3.11 would run the properties of a node for ``isinstance``.
+
+    That would mean requests to a server that is perhaps not there, only to learn whether it could be asked.
+    """
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        own = getattr(instance, "__dict__", {})
+        names = (name for name in vars(cls) if not name.startswith("_"))
+        return all(hasattr(type(instance), name) or name in own for name in names)
+
+
 class ByteStream(Protocol):
     """Bytes of one instance on their way. `length` is None where the source doesn't say in advance."""
 
@@ -96,7 +108,7 @@ class Node(ABC):
 
 
 @runtime_checkable
-class Diagnose(Protocol):
+class Diagnose(Protocol, metaclass=_Capability):
     def diagnose(self) -> Iterator[DiagnosisStep]:
         """Named steps, each given as it ends. Never raises for what it diagnoses."""
 
@@ -114,7 +126,7 @@ class StudyListing(Protocol):
 
 
 @runtime_checkable
-class Inventory(Protocol):
+class Inventory(Protocol, metaclass=_Capability):
     def studies(self, query: StudyQuery, *, abort: Abort | None = None) -> StudyListing:
         """All studies that match. Deleting studies while iterating must not make it skip any."""
 
@@ -135,7 +147,7 @@ class Inventory(Protocol):
 
 
 @runtime_checkable
-class Read(Protocol):
+class Read(Protocol, metaclass=_Capability):
     def open(self, instance: InstanceRef, *, abort: Abort | None = None) -> AbstractContextManager[ByteStream]:
         """The DICOM file (PS3.10) as the node holds it, byte for byte."""
 
@@ -148,7 +160,7 @@ class Read(Protocol):
 
 
 @runtime_checkable
-class Write(Protocol):
+class Write(Protocol, metaclass=_Capability):
     def store(
         self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
     ) -> Acknowledgement:
@@ -159,7 +171,7 @@ class Write(Protocol):
 
 
 @runtime_checkable
-class Confirm(Protocol):
+class Confirm(Protocol, metaclass=_Capability):
     def confirm(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
     ) -> list[Holding]:
@@ -178,7 +190,7 @@ class Confirm(Protocol):
 
 
 @runtime_checkable
-class Commit(Protocol):
+class Commit(Protocol, metaclass=_Capability):
     """Storage commitment (PS3.4 Annex J)."""
 
     def commit(
@@ -188,7 +200,7 @@ class Commit(Protocol):
 
 
 @runtime_checkable
-class Compare(Protocol):
+class Compare(Protocol, metaclass=_Capability):
     """Attributes of a stored instance, to tell "the same, re-encoded" from "different"."""
 
     def attributes(self, study: StudyInfo, instance: InstanceRef) -> Mapping[str, str] | None:
@@ -196,7 +208,7 @@ class Compare(Protocol):
 
 
 @runtime_checkable
-class Delete(Protocol):
+class Delete(Protocol, metaclass=_Capability):
     def delete(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, abort: Abort | None = None
     ) -> Iterator[DeleteOutcome]:
@@ -204,7 +216,7 @@ class Delete(Protocol):
 
 
 @runtime_checkable
-class Follow(Protocol):
+class Follow(Protocol, metaclass=_Capability):
     def cursor(self) -> int:
         """The present end of the change log."""
 
@@ -236,7 +248,7 @@ class PushStatus:
 
 
 @runtime_checkable
-class Push(Protocol):
+class Push(Protocol, metaclass=_Capability):
     def push_target(self, destination: Node) -> str:
         """The name under which this server knows `destination` (an Orthanc peer); empty when it doesn't."""
 
@@ -251,7 +263,7 @@ class Push(Protocol):
 
 
 @runtime_checkable
-class Label(Protocol):
+class Label(Protocol, metaclass=_Capability):
     def label(self, study: StudyInfo, label: str) -> None:
         """Put a label on a study."""
 
@@ -260,7 +272,7 @@ class Label(Protocol):
 
 
 @runtime_checkable
-class Identity(Protocol):
+class Identity(Protocol, metaclass=_Capability):
     def same_storage(self, other: Node, study: StudyInfo) -> bool:
         """Whether `other` is this very server or folder under another name or address.
 
