@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.markup import escape
@@ -22,8 +22,6 @@ from core.cli_commands.node import show_steps
 from core.cli_commands.opening import opened
 from core.cli_commands.screen import has_display
 from core.cli_commands.speaking import Speaker, exit_with, speaking
-from core.demo import Demo
-from core.demo_studies import STUDIES
 from core.home import HOME_VARIABLE, make_private_file
 from core.model.errors import FerryError, LocalError
 from core.model.events import EngineChanged, Event, LogLevel, LogLine, NodeChanged, NodeHealth, TransferRow
@@ -33,6 +31,9 @@ from core.reports import ReportFormat, write_report
 from core.reports_page import METHOD_WORDS
 from core.self_test import self_test
 from core.support import write_support_bundle
+
+if TYPE_CHECKING:
+    from core.demo import Demo
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON objects, one a line.")]
 
@@ -123,6 +124,8 @@ def demo(
     Makes studies of several modalities (one compressed, names in many scripts), registers nodes of its own (real
     Orthanc servers where installed), carries everything and shows the proof. Nothing of yours is touched.
     """
+    from core.demo import Demo  # here, for it alone brings pydicom and numpy
+
     status = 0
     with speaking(json=json) as speaker:
         window = None if headless or json or save_to else _window_of_demo()
@@ -167,7 +170,7 @@ def _demo_in_window(made: Demo, window: object) -> int:
 
 def _demo_on_terminal(made: Demo, speaker: Speaker, save_to: Path | None) -> int:
     where = "two real Orthanc servers" if made.servers else "two folders"
-    speaker.say(f"{len(STUDIES)} synthetic studies, {made.files} images, between {where}.")
+    speaker.say(f"Synthetic studies of several modalities, {made.files} images, between {where}.")
     with opened() as app:
         for node in app.nodes.all():
             speaker.data("node", name=node.name, kind=node.kind, address=app.nodes.address(node))
