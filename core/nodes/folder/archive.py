@@ -54,10 +54,11 @@ class Archive:
         with self._lock:
             if self._writer is not None and os.path.exists(disk.extended(self._path)):  # noqa: PTH110
                 return True  # being added to; looking closer would have to write its list first
+        seen = self._seen  # before the look: another thread may make it between the two
         try:
             os.stat(disk.extended(self._path))  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError) as error:
-            if create and not self._seen and os.path.isdir(disk.extended(self.stages_in)):  # noqa: PTH112
+            if create and not seen and os.path.isdir(disk.extended(self.stages_in)):  # noqa: PTH112
                 return False
             raise told("folder-missing", self._node, detail="the ZIP file is not there") from error
         except OSError as error:

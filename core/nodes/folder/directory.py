@@ -38,6 +38,7 @@ class Directory:
 
     def check(self, *, create: bool = False) -> bool:
         path = disk.extended(self.root)
+        seen = self._device is not None  # before the look: another thread may make it between the two
         try:
             status = os.stat(path)  # noqa: PTH116 - the extended form
             if not os.path.isdir(path):  # noqa: PTH112
@@ -45,7 +46,7 @@ class Directory:
             empty = self._looks_empty(path)
         except FileNotFoundError as error:
             # Once seen and now gone is a lost disk or share: making it anew would write beside it.
-            if create and self._device is None and os.path.isdir(disk.extended(self.root.parent)):  # noqa: PTH112
+            if create and not seen and os.path.isdir(disk.extended(self.root.parent)):  # noqa: PTH112
                 return False
             raise told("folder-missing", self._node) from error
         except NotADirectoryError as error:
