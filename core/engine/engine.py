@@ -343,6 +343,10 @@ class Engine:
             values["problem"] = progress.problem
         if progress.finished:
             values |= self._finished(job_id, run, progress)
+        elif progress.broken:
+            run.stop()
+            self._runs.pop(job_id, None)
+            values |= {"state": JobState.STOPPED.value, "note": ""}
         if values:
             self.ledger.update_job(job_id, **values)
             run.job = replace(

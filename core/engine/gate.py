@@ -9,7 +9,7 @@ from collections.abc import Callable
 from core.engine.retry import delay_after
 from core.model.errors import FerryError
 from core.model.events import NodeHealth
-from core.model.outcome import Failure
+from core.model.outcome import Failure, FailureClass
 from core.nodes.base import Node
 
 PROBE_SECONDS = 30.0
@@ -17,6 +17,8 @@ PROBE_SECONDS = 30.0
 
 class Gate:
     """Open while the node works. Closed, nothing but a probe goes to it: one connection every 30 s at most.
+
+    Where a person must act (login refused), the probes follow the job's growing delays instead.
 
     Attributes
     ----------
@@ -90,5 +92,7 @@ class Gate:
 
     def _schedule(self, failure: Failure) -> None:
         self._probes += 1
-        wait = min(PROBE_SECONDS, delay_after(self._probes, self._delays))
+        wait = delay_after(self._probes, self._delays)
+        if failure.cls is not FailureClass.PERSON:  # a wrong password asked over and over locks an account
+            wait = min(PROBE_SECONDS, wait)
         self._next_probe = time.monotonic() + max(wait, min(failure.retry_after or 0.0, 600.0), 0.05)

@@ -36,6 +36,7 @@ class Progress:
 
     planning: bool
     finished: bool
+    broken: bool
     problem: str
     note: str
 
@@ -142,7 +143,7 @@ class JobRun:
     # what lanes ask -------------------------------------------------------------------------------------
 
     def may_run(self) -> bool:
-        return not self._stopping and self._window_open
+        return not self._stopping and self._window_open and self._error is None
 
     def is_planning(self, study_id: int) -> bool:
         return any(p.is_planning(study_id) for p in self._planners)
@@ -219,7 +220,8 @@ class JobRun:
         problem = next((p.problem for p in self._planners if p.problem), "")
         if not problem and self._error is not None:
             problem = str(self._error)
-        return Progress(planning, self._is_finished(), problem, self._note())
+        broken = self._error is not None and not any(lane.working for lane in self._lanes.values())
+        return Progress(planning, not broken and self._is_finished(), broken, problem, self._note())
 
     def _check_window(self) -> None:
         now = time.monotonic()
@@ -273,8 +275,6 @@ class JobRun:
                 return False
         if not all(lane.idle for lane in self._lanes.values()):
             return False
-        if self._error is not None:
-            return True
         left = self.ledger.unsettled_studies(self.job.id, self.job.pass_number, sent=self._wants_proof)
         for study_id in left:
             source = self.ledger.source_of(study_id)

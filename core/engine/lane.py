@@ -333,15 +333,16 @@ class Lane:
         if not claimed:
             self._leave(transfer_id, more=False)
             return
-        if not task.path:
-            task = self._choose_path(task)
-        chunk = Chunk(task, deliveries, Path(task.path))
+        chunk = Chunk(task, deliveries, Path(task.path or Path.RELAY))
         with self._cond:
             self._cursors[transfer_id] = claimed[-1].id
             self._in_flight[transfer_id] = self._in_flight.get(transfer_id, 0) + 1
             self._in_hand.update(d.id for d in deliveries)
         self._leave(transfer_id, more=True)
         try:
+            if not task.path:
+                task = chunk.task = self._choose_path(task)
+                chunk.path = Path(task.path)
             to_send = self.pipe.check(chunk, overwrite=task.overwrite or self.pipe.options.overwrite)
         except FerryError as error:
             self._check_failed(chunk, error)
