@@ -9,7 +9,7 @@ import zlib
 
 import pydicom.uid as uids
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.nodes.folder.header import BrokenDicomError, NotDicomError, read_attributes, read_header, read_tags
@@ -136,7 +136,7 @@ def test_a_head_without_end_is_given_up():
         head(make_study(instances=1)[0][:200] + b"\x00" * (8 << 20))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_flipped_bytes_end_in_an_answer_or_a_clear_no(data):
@@ -148,7 +148,7 @@ def test_flipped_bytes_end_in_an_answer_or_a_clear_no(data):
         head(bytes(file[:cut]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=600), st.booleans())
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_noise_ends_in_a_clear_no(noise, marked):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.folder.dicomdir import is_file_id
 from core.nodes.folder.fields import Layout
 from core.nodes.folder.layout import component, destination
+
+#: A busy machine is no failure.
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
 hostile = st.one_of(
@@ -25,6 +28,7 @@ def study(**values: str) -> StudyInfo:
     return StudyInfo(**{"study_uid": "1.2.3", "patient_id": "P1", "patient_name": "Doe^Jane", **values})
 
 
+@calm
 @given(
     layout=st.sampled_from(list(Layout)),
     patient_id=hostile,
@@ -50,6 +54,7 @@ def test_any_text_gives_a_path_that_every_system_takes(layout, patient_id, name,
         assert 0 < len(part.encode()) <= 255
 
 
+@calm
 @given(st.text(max_size=200), st.integers(1, 64))
 def test_a_component_is_never_longer_than_asked_but_for_its_guard(text, limit):
     assert len(component(text, limit)) <= limit + 1
@@ -86,6 +91,7 @@ def test_patients_whose_names_differ_in_case_or_forbidden_letters_only_stay_apar
     assert len({folder(i) for i in ids}) == len(ids)
 
 
+@calm
 @given(st.text("0123456789.", min_size=1, max_size=64))
 def test_short_names_are_file_ids_of_the_standard(uid):
     for attempt in range(3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.model.outcome import (
@@ -17,6 +17,9 @@ from core.model.outcome import (
     StudyState,
     study_state,
 )
+
+#: A busy machine is no failure.
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 V, S, C = EvidenceLevel.VERIFIED, EvidenceLevel.SENT, EvidenceLevel.COMMITTED
 GREEN = {StudyState.CONFIRMED, StudyState.COMMITTED, StudyState.ALREADY_THERE}
@@ -63,6 +66,7 @@ counted = st.builds(
 )  # fmt: skip
 
 
+@calm
 @given(counted, st.booleans(), st.sampled_from(EvidenceLevel), st.booleans())
 def test_green_only_when_every_instance_has_evidence(counts, active, evidence, needs_person):
     state = study_state(counts, active=active, evidence=evidence, needs_person=needs_person)
@@ -77,6 +81,7 @@ def test_green_only_when_every_instance_has_evidence(counts, active, evidence, n
         assert state not in (StudyState.SENDING, StudyState.CONFIRMING)
 
 
+@calm
 @given(counted, counted)
 def test_sums(one, two):
     both = one.plus(two)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.model.errors import ConfigurationError
 from core.model.rules import Condition, Operator, Rule, parse_rule
+
+#: A busy machine is no failure.
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 CT = {"Modality": "CT", "StudyDate": "20200315", "StudyTime": "093000", "PatientName": "Müller^Jörg", "Rows": "512"}
 
@@ -139,6 +142,7 @@ tag_values = st.dictionaries(
 )
 
 
+@calm
 @given(rules, tag_values)
 def test_a_rule_written_and_read_again_means_the_same(rule, tags):
     again = parse_rule(str(rule))
@@ -146,12 +150,14 @@ def test_a_rule_written_and_read_again_means_the_same(rule, tags):
     assert str(parse_rule(str(again))) == str(again)
 
 
+@calm
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_in_words(text):
     with contextlib.suppress(ConfigurationError):
         parse_rule(text).matches(CT)
 
 
+@calm
 @given(conditions.filter(lambda c: c.operator is not Operator.MATCHES), tag_values)
 def test_unequal_is_the_opposite_of_equal(condition, tags):
     equal = Condition(condition.tag, Operator.EQUAL, condition.value)
