@@ -52,9 +52,11 @@ def main(home: Path | None = None, argv: Sequence[str] | None = None) -> int:
 def prepare(argv: Sequence[str] | None = None) -> QApplication:
     """The one QApplication of this process, named and styled."""
     existing = QApplication.instance()
-    if isinstance(existing, QApplication):
-        return existing
-    application = QApplication(list(argv) if argv is not None else sys.argv[:1])
+    application = (
+        existing
+        if isinstance(existing, QApplication)
+        else QApplication(list(argv) if argv is not None else sys.argv[:1])
+    )
     application.setApplicationName("DICOM Ferry")
     application.setDesktopFileName("dicom-ferry")
     application.setQuitOnLastWindowClosed(False)

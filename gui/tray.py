@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QMenu, QSystemTrayIcon
 
-from core.model.events import EngineChanged
+from core.model.events import EngineChanged, JobChanged
+from core.model.job import JobState
 from gui import words
 from gui.icons import application_icon
 from gui.session import Session
@@ -36,6 +37,8 @@ class Tray(QObject):
         self._icon.setContextMenu(self._menu)
         self._icon.activated.connect(self._activated)
         session.engine.connect(self._tell)
+        session.jobs.connect(self._jobs)
+        self._seen: dict[int, JobState] = {}
         self._tell(session.state)
         self._icon.show()
 
@@ -47,6 +50,24 @@ class Tray(QObject):
     def _activated(self, reason: QSystemTrayIcon.ActivationReason) -> None:
         if reason is QSystemTrayIcon.ActivationReason.Trigger:
             self.show_window()
+
+    def _jobs(self, changes: list[JobChanged]) -> None:
+        """Tell when a job ends; a notification never names a patient."""
+        for job in changes:
+            before = self._seen.get(job.job_id)
+            self._seen[job.job_id] = job.state
+            if (
+                before is JobState.RUNNING
+                and job.state is JobState.FINISHED
+                and self._session.app.settings.notifications
+            ):
+                c = job.counts
+                trouble = c.failed + c.conflict
+                text = f"{words.plural(c.confirmed + c.sent, 'image')} arrived" + (
+                    f", {words.count(trouble)} need attention" if trouble else ""
+                )
+                kind = QSystemTrayIcon.MessageIcon
+                self._icon.showMessage(f"“{job.name}” has ended", text, kind.Warning if trouble else kind.Information)
 
     def _tell(self, state: EngineChanged) -> None:
         waiting = state.unconfirmed_studies

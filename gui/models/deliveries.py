@@ -88,7 +88,7 @@ FIELDS: tuple[Field[DeliveryRow], ...] = (
     Field("Proof", method_text, tip=lambda r: r.evidence.note if r.evidence else None),
     Field("When", lambda r: words.stamp(_when(r)), tip=lambda r: words.exact(_when(r)) or None),
     Field("Answer", lambda r: r.answer, tip=lambda r: r.answer or None),
-    Field("Digest (MD5)", _digest, tip=_digest),
+    Field("Digest", _digest, tip=_digest),
     Field("Remark", remark, tip=lambda r: remark(r) or None),
 )
 STATE_COLUMN, DIGEST_COLUMN = 1, 5

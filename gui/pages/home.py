@@ -196,7 +196,7 @@ class HomePage(Page):
         layout.setSpacing(2 * STEP)
         running = [j for j in seen.jobs if j.state is JobState.RUNNING]
         others = [j for j in seen.jobs if j.state is not JobState.RUNNING]
-        layout.addWidget(label("Running" if running else "Last jobs", "strong"))
+        layout.addWidget(label("Jobs", "strong"))
         for job in (running + others)[:SHOWN_JOBS]:
             layout.addWidget(divider())
             line = row(spacing=4 * STEP)

@@ -15,10 +15,9 @@ from PySide6.QtWidgets import (
     QFrame,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QMenu,
-    QSizePolicy,
     QStackedWidget,
+    QTextEdit,
     QVBoxLayout,
     QWidget,
 )
@@ -33,7 +32,7 @@ from gui.models.deliveries import DeliveriesModel, whole_story
 from gui.session import Session
 from gui.theme import STEP, Role, Tone, theme
 from gui.widgets.ask import ask
-from gui.widgets.basics import Elided, clear, column, copy, divider, label, row, scrolled
+from gui.widgets.basics import Elided, clear, copy, divider, label, row, scrolled
 from gui.widgets.cells import PillCell, Plain
 from gui.widgets.pill import Pill
 from gui.widgets.table import Share, Table
@@ -146,17 +145,14 @@ class TransferDetail(QFrame):
         both = QHBoxLayout(page)
         both.setContentsMargins(0, 0, 0, 0)
         both.setSpacing(4 * STEP)
-        self.facts = QLabel()
-        self.facts.setTextFormat(Qt.TextFormat.RichText)
-        self.facts.setWordWrap(True)
-        self.facts.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.facts.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.MinimumExpanding)
-        left = QWidget()
-        left_layout = column()
-        left.setLayout(left_layout)
-        left_layout.addWidget(self.facts)
-        left_layout.addStretch(1)
+        self.facts = QTextEdit()
+        self.facts.setReadOnly(True)
+        self.facts.setProperty("plain", "true")
+        self.facts.setFrameShape(QFrame.Shape.NoFrame)
+        self.facts.setTabChangesFocus(True)
+        self.facts.setAccessibleName("About this study")
+        self.facts.document().setDocumentMargin(0)
+        self._told = ""
         self._series_box = QWidget()
         self._series = QGridLayout(self._series_box)
         self._series.setContentsMargins(0, 0, 0, 0)
@@ -164,7 +160,7 @@ class TransferDetail(QFrame):
         self._series.setVerticalSpacing(0)
         self._series.setColumnStretch(0, 1)
         self._series.setAlignment(Qt.AlignmentFlag.AlignTop)
-        both.addWidget(scrolled(left), 6)
+        both.addWidget(self.facts, 5)
         both.addWidget(divider(vertical=True))
         both.addWidget(scrolled(self._series_box), 5)
         return page
@@ -266,7 +262,10 @@ class TransferDetail(QFrame):
         size = words.size(r.counts.bytes_total) if r.counts.bytes_total else ""
         self.about.setText(" · ".join(t for t in (what, words.study_when(r.study), size) if t))
         self.images_tab.setText(f"Images {words.count(r.counts.total)}")
-        self.facts.setText("<br>".join(_facts(r, self._job)))
+        told = "<br>".join(_facts(r, self._job))
+        if told != self._told:  # else the scroll position and what was marked would be lost
+            self._told = told
+            self.facts.setHtml(f"<div style='line-height:125%'>{told}</div>")
         unfinished = r.state in UNFINISHED
         troubled = bool(r.counts.failed or r.counts.cancelled)
         self.retry.setVisible(troubled and not r.counts.sending)

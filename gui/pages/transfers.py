@@ -109,7 +109,9 @@ class TransfersPage(Page):
         self.new.clicked.connect(self.wants_transfer)
 
     def _build_filters(self) -> None:
-        line = QHBoxLayout()
+        self.filters = QWidget()
+        line = QHBoxLayout(self.filters)
+        line.setContentsMargins(0, 0, 0, 0)
         line.setSpacing(2 * STEP)
         self.chips = ChipBar(CHIPS)
         self.chips.chosen.connect(lambda value: self._show(state=StateFilter(value)))
@@ -118,7 +120,7 @@ class TransfersPage(Page):
         line.addWidget(self.chips, 1)
         line.addWidget(self.node_filter, 0, Qt.AlignmentFlag.AlignTop)
         line.addWidget(self.job_filter, 0, Qt.AlignmentFlag.AlignTop)
-        self.body.insertLayout(1, line)
+        self.body.insertWidget(1, self.filters)
 
     def _build_table(self) -> None:
         self.model = TransfersModel(
@@ -128,7 +130,7 @@ class TransfersPage(Page):
         self.model.on_loaded(self._loaded)
         self.sorted = SortedTransfers(self.model, self)
         cells = (TwoLines(strong=True), TwoLines(), TwoLines(), PillCell(), BarCell(), Figure(), Figure())
-        shares = (Share(150, 3), Share(140, 3), Share(150, 4), Share(146, 2), Share(130, 1), Share(76), Share(62))
+        shares = (Share(116, 4), Share(116, 4), Share(116, 5), Share(150, 2), Share(96, 4), Share(82), Share(62))
         self.table = Table(self.sorted, cells, shares, several=True)
         self.table.setAccessibleName("Transfers")
         self.table.setSortingEnabled(True)
@@ -366,6 +368,10 @@ class TransfersPage(Page):
     def _loaded(self) -> None:
         nothing = self.model.rowCount() == 0 and self.model.complete
         self.stack.setCurrentWidget(self.empty if nothing else self.table)
+        # A page without a single study has one button: the one that says what to do first.
+        newcomer = nothing and self._filter == TransferFilter()
+        for part in (self.filters, self.search, self.pause_all, self.new):
+            part.setVisible(not newcomer)
         if nothing:
             self._tell_empty()
 

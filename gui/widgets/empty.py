@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from gui.icons import IconButton, IconLabel
 from gui.theme import STEP, Role
 from gui.widgets.basics import label
+
+WIDTH = 440
 
 
 class EmptyState(QWidget):
@@ -33,8 +36,7 @@ class EmptyState(QWidget):
         self.text = label(text, "soft", wrap=True)
         for part in (self.title, self.text):
             part.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-            part.setMaximumWidth(460)
-            part.setMinimumWidth(300)
+            part.setFixedWidth(WIDTH)
             layout.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
         layout.addSpacing(2 * STEP)
         self.button = IconButton(action, kind="primary")
@@ -42,9 +44,20 @@ class EmptyState(QWidget):
         self.button.clicked.connect(self.acted)
         layout.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
         layout.addStretch(3)
+        self._fit()
+
+    def _fit(self) -> None:
+        """A label that wraps doesn't tell a centring layout how high it is."""
+        for part in (self.title, self.text):
+            part.setMinimumHeight(part.heightForWidth(WIDTH))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._fit()
 
     def say(self, title: str, text: str, action: str = "") -> None:
         self.title.setText(title)
         self.text.setText(text)
         self.button.setText(action)
         self.button.setVisible(bool(action))
+        self._fit()
