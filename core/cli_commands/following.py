@@ -118,8 +118,13 @@ def follow(app: App, speaker: Speaker, job_id: int, *, began: float | None = Non
     return Ending(app.jobs.get(job_id), app.ledger.job_counts(job_id), time.monotonic() - began, interrupted)
 
 
-def settle_command(app: App, job_id: int) -> bool:
+def settle_command(app: App, job_id: int, until: frozenset[JobState]) -> bool:
     """Have a command that was written for a job obeyed, by the engine that runs or by one just for that.
+
+    Parameters
+    ----------
+    until : frozenset[JobState]
+        States in which the command has had its effect (or could have none).
 
     Returns
     -------
@@ -128,14 +133,18 @@ def settle_command(app: App, job_id: int) -> bool:
     """
     handle = app.engine(lambda _event: None, only=frozenset())
     try:
-        return app.wait_for(job_id, lambda: not _has_command(app, job_id), _COMMAND_SECONDS)
+        return app.wait_for(
+            job_id, lambda: not _has_command(app, job_id) and app.jobs.get(job_id).state in until, _COMMAND_SECONDS
+        )
     finally:
         handle.stop(_SETTLE_SECONDS)
 
 
 def _ended(app: App, handle: EngineHandle, job_id: int) -> bool:
     """Whether the job has its end, and no command waits that would begin it anew."""
-    if app.jobs.get(job_id).state not in _ENDED:
+    job = app.jobs.get(job_id)
+    broken = job.state is JobState.STOPPED and job.problem  # by something of ours; it goes on when started again
+    if job.state not in _ENDED and not broken:
         return False
     return not handle.is_moving(job_id) and not _has_command(app, job_id)
 

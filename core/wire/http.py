@@ -172,7 +172,7 @@ class HttpPool:
             idle_timeout=idle_timeout,
         )
         try:
-            return Answer(response.status, response.headers, response.read_all(limit), response.reason)
+            return Answer(response.status, response.headers, response.read_all(limit), response.reason, response.early)
         finally:
             response.close()
 

@@ -26,12 +26,16 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. The body is not part of its repr: it may hold patient data."""
+    """A whole answer. The body is not part of its repr: it may hold patient data.
+
+    `early` as in `Response`: an early "stored" is none.
+    """
 
     status: int
     headers: Headers
     body: bytes = field(repr=False)
     reason: str = ""
+    early: bool = False
 
 
 class Response:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from core.model.errors import AnswerError, TransportError
+from core.model.errors import AnswerError, TransportError, TransportFault
 from core.model.study import InstanceRef, Presence, StudyInfo
 from core.nodes.base import Acknowledgement, ByteStream, DeleteOutcome, DeleteState
 from core.nodes.orthanc.base import OrthancBase
@@ -25,7 +25,7 @@ class OrthancTransfer(OrthancBase):
 
     def open(self, instance: InstanceRef, *, abort: Abort | None = None) -> AbstractContextManager[ByteStream]:
         """``GET /instances/{id}/file``: the file as it was received."""
-        return DicomFile(self.rest, f"/instances/{instance.ref}/file", abort)
+        return DicomFile(self.rest, f"/instances/{instance.ref}/file", instance.size, abort)
 
     def source_digests(self, instances: Sequence[InstanceRef], *, abort: Abort | None = None) -> dict[str, str]:
         """The server's own MD5 of each file as it gives it out."""
@@ -61,6 +61,12 @@ class OrthancTransfer(OrthancBase):
             raise
         if answer.status != 200:
             self.rest.refuse("/instances", answer.status, answer.headers, answer.body)
+        if answer.early:
+            raise TransportError(
+                TransportFault.CUT,
+                f"{self.name} answered before it had the whole image, so it can't have stored it.",
+                "It is tried again; if it stays so, look for a proxy in front of the server.",
+            )
         try:
             found = json.loads(answer.body)
             status = found["Status"]
@@ -128,9 +134,10 @@ class DicomFile:
 
     length: int | None
 
-    def __init__(self, rest: OrthancRest, path: str, abort: Abort | None) -> None:
+    def __init__(self, rest: OrthancRest, path: str, size: int | None, abort: Abort | None) -> None:
         self._rest = rest
         self._path = path
+        self._size = size
         self._abort = abort
         self._response: Response | None = None
 
@@ -146,7 +153,8 @@ class DicomFile:
             if response.status != 200:
                 body = response.read_all(65536)
                 self._rest.refuse(self._path, response.status, response.headers, body)
-            stream = DicomStream(response)
+            framed = response.framed or self._size is None
+            stream = DicomStream(response) if framed else CountedStream(response, self._size or 0, self._rest.node)
             kind = response.headers.get("content-type", "")
             if not kind.startswith(("application/dicom", "application/octet-stream")) or not stream.is_dicom:
                 raise answer_error(
@@ -198,4 +206,21 @@ class DicomStream:
         self._given += count
         if count < len(view) and self._given == len(self.start):
             return count + self._response.readinto(view[count:])
+        return count
+
+
+class CountedStream(DicomStream):
+    """A body that only the end of the connection ends: it has to be as long as the server listed it."""
+
+    def __init__(self, response: Response, size: int, node: str) -> None:
+        super().__init__(response)
+        self._missing = size
+        self._node = node
+
+    def readinto(self, view: memoryview, /) -> int:
+        count = super().readinto(view)
+        self._missing -= count
+        if not count and self._missing and view:
+            detail = f"{self._missing} bytes are missing"
+            raise answer_error("truncated", node=self._node, status=200, detail=detail)
         return count
