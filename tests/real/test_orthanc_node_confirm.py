@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from core.model.errors import AnswerError, TransportError
 from core.model.study import InstanceRef, Presence, StudyInfo
 from tests.support.orthanc import OrthancServer
-from tests.support.orthanc_nodes import all_instances, orthanc_node, the_study
+from tests.support.orthanc_nodes import all_instances, all_studies, orthanc_node, the_study
 from tests.support.proxy import FaultProxy
 from tests.support.servers import ORTHANC_VERSIONS
 from tests.support.studies import Study, make_study
@@ -119,8 +120,15 @@ def test_the_same_uids_under_another_patient_are_found(orthanc: OrthancServer, c
 
 
 def test_patient_ids_of_all_kinds(orthanc: OrthancServer) -> None:
-    for patient_id in ("A B", "Müller-7", "0012 ", "%_*?"):
-        study = make_study(instances=25, patient_id=patient_id, size_bytes=1_000)
+    for patient_id, characters in (
+        ("A B", "ISO_IR 192"),
+        ("Müller-7", "ISO_IR 192"),
+        ("Müller-8", "ISO_IR 100"),
+        ("0012 ", "ISO_IR 192"),
+        (" 7", "ISO_IR 192"),
+        ("%_*?", "ISO_IR 192"),
+    ):
+        study = make_study(instances=25, patient_id=patient_id, size_bytes=1_000, character_set=characters)
         orthanc.upload(study)
         with orthanc_node(orthanc) as node:
             found = all_instances(node, the_study(node, study.study_uid))
@@ -269,3 +277,35 @@ def test_another_version_after_a_restart_is_noticed(start_orthanc: Start) -> Non
         assert node.rest.capabilities().version.startswith("1.12")
         assert node.has_labels
     assert {h.sop_uid: h.digest for h in held} == study.digests()
+
+
+def make_old(proxy: FaultProxy) -> None:
+    """Let a server behind a proxy look like an Orthanc of 2019: what came later is unknown there."""
+    system = {"ApiVersion": 4, "DatabaseVersion": 6, "DicomAet": "OLD", "Name": "Old", "Version": "1.5.7"}
+    proxy.answer(200, r"GET /system$", body=json.dumps(system), content_type="application/json")
+    for method, what, uri in (("POST", r"POST /tools/bulk-content", "/tools/bulk-content"), ("GET", r"/info$", "")):
+        unknown = {"HttpStatus": 404, "OrthancStatus": 17, "Message": "Unknown resource", "Method": method, "Uri": uri}
+        proxy.answer(404, what, body=json.dumps(unknown))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_orthanc_of_1_5_is_asked_in_its_own_way(start_orthanc: Start, fault_proxy: Before, keeps: bool) -> None:
+    server = start_orthanc("1.10", config={"StoreMD5ForAttachments": keeps})
+    study = make_study(series=2, instances=30, size_bytes=1_000)
+    server.upload(study[:50])
+    proxy = fault_proxy(server)
+    make_old(proxy)
+    info, refs = describe(study)
+    with orthanc_node(proxy) as node:
+        assert node.rest.capabilities().version == "1.5.7"
+        (listed,) = all_studies(node)
+        assert (listed.instance_count, listed.modalities) == (50, ("CT",))
+        found = all_instances(node, listed)
+        held = node.confirm(info, refs)
+        digests = node.source_digests(found)
+    assert sorted(one.sop_uid for one in found) == sorted(study.sop_uids[:50])
+    assert [h.presence for h in held] == [Presence.PRESENT] * 50 + [Presence.ABSENT] * 10
+    expected = dict(list(study.digests().items())[:50])
+    assert digests == (expected if keeps else {})
+    assert {h.sop_uid: h.digest for h in held[:50]} == (expected if keeps else dict.fromkeys(expected))
+    assert proxy.count(r"/info$|bulk-content") == 0

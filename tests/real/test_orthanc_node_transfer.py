@@ -17,6 +17,7 @@ from core.nodes.orthanc.node import OrthancNode
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, orthanc_node, read_file, the_study
 from tests.support.proxy import FaultProxy
+from tests.support.raw_http import Peer, RawServer
 from tests.support.servers import ORTHANC_VERSIONS
 from tests.support.studies import COMPRESSED_SYNTAXES, Study, ct_study, make_study, write_large_instance
 
@@ -162,6 +163,27 @@ def test_a_cut_while_reading_is_a_cut(orthanc: OrthancServer, fault_proxy: Befor
         with pytest.raises(TransportError) as raised:
             read_file(node, one)
     assert raised.value.fault is TransportFault.CUT
+
+
+@pytest.mark.parametrize("given", [1.0, 0.5])
+def test_an_answer_without_a_length_is_measured(orthanc_112: OrthancServer, given: float) -> None:
+    study = make_study(instances=1, size_bytes=200_000)
+    orthanc_112.upload(study)
+    with orthanc_node(orthanc_112) as node:
+        (one,) = all_instances(node, the_study(node, study.study_uid))
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.0 200 OK\r\nContent-Type: application/dicom\r\n\r\n")
+        peer.send(study[0][: int(len(study[0]) * given)])
+
+    with RawServer(script) as front, orthanc_node(front.url) as node:
+        if given == 1.0:
+            assert read_file(node, one) == study[0]
+            return
+        with pytest.raises(AnswerError) as raised:
+            read_file(node, one)
+    assert raised.value.code == "truncated"
 
 
 def test_a_file_missing_on_the_servers_disk(start_orthanc: Start) -> None:
