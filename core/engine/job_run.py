@@ -123,8 +123,9 @@ class JobRun:
         for lane in self._lanes.values():
             lane.end()
         until = time.monotonic() + PAUSE_SECONDS
-        ended = all([lane.join(max(0.1, until - time.monotonic())) for lane in self._lanes.values()])
-        if not ended or not all(p.done for p in self._planners):
+        for lane in self._lanes.values():
+            lane.join(max(0.1, until - time.monotonic()))
+        if any(lane.working for lane in self._lanes.values()) or not all(p.done for p in self._planners):
             self.abort.abort()
         for lane in self._lanes.values():
             lane.join(5.0)

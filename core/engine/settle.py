@@ -98,7 +98,7 @@ class Settling:
                     self.refused += 1
                     self.ledger.add_log(
                         LogLevel.WARNING,
-                        f"An image was not deleted at {self.source.name}: {KEPT_STATES[outcome.state]}. It stays there.",
+                        f"An image was not deleted at {self.source.name}: {KEPT_STATES[outcome.state]}.",
                         job_id=self.job_id,
                         node=self.source.name,
                         detail=outcome.answer,

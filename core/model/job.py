@@ -76,7 +76,7 @@ class TransferFields(JobFields):
     overwrite: bool = declared(
         False,
         title="Replace what is different",
-        help="Where the destination holds another image under the same UID, replace it. Off: it is shown, never changed.",
+        help="Where the destination holds another image under the same UID, replace it. Off: it is shown, not touched.",
         advanced=True,
         group="How",
     )
@@ -100,7 +100,7 @@ class TransferFields(JobFields):
     schedule: str = declared(
         "",
         title="Only at these times",
-        help='Empty is always. "night-and-weekend", "night-and-weekend 19-6", or windows like "mon-fri 19:00-06:00; sat-sun".',
+        help='Empty: always. "night-and-weekend", "night-and-weekend 19-6", or times like "mon-fri 19:00-06:00; sat-sun".',
         advanced=True,
         group="When",
     )
