@@ -77,6 +77,8 @@ def test_an_empty_question_has_an_empty_answer(orthanc: OrthancServer) -> None:
     info, _ = describe(make_study(instances=1))
     with orthanc_node(orthanc) as node:
         assert node.confirm(info, []) == []
+        assert node.keeps_digests
+        assert node.gives_digests
 
 
 def test_the_cost_does_not_depend_on_the_size_of_the_study(orthanc: OrthancServer, fault_proxy: Before) -> None:
@@ -153,8 +155,11 @@ def test_a_server_without_digests_still_lists(version: str, start_orthanc: Start
     study = make_study(instances=30)
     server.upload(study[:20])
     with orthanc_node(server) as node:
+        assert not node.keeps_digests
+    with orthanc_node(server) as node:
         held = node.confirm(*describe(study))
         assert not node.gives_digests
+        assert not node.keeps_digests
         assert node.source_digests(all_instances(node, the_study(node, study.study_uid))) == {}
     assert [h.presence for h in held] == [Presence.PRESENT] * 20 + [Presence.ABSENT] * 10
     assert {h.digest for h in held} == {None}

@@ -29,22 +29,16 @@ _ENCODING = frozenset(
 class OrthancConfirm(OrthancBase):
     """`Confirm` and `Compare` of an Orthanc."""
 
-    _keeps_no_digests = False
-
     def confirm(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
     ) -> list[Holding]:
         """Each `Holding.digest` is of the file as the server gives it out, compressed on its disk or not."""
-        held = holdings(self.rest, study, instances, abort=abort)
-        present = [h for h in held if h.presence is Presence.PRESENT]
-        if present:
-            self._keeps_no_digests = all(h.digest is None for h in present)
-        return held
+        return holdings(self.rest, study, instances, abort=abort)
 
     @property
     def gives_digests(self) -> bool:
         """False once the server was seen to keep none (``StoreMD5ForAttachments`` off)."""
-        return not self._keeps_no_digests
+        return self.rest.keeps_digests is not False
 
     @property
     def digests_in_bulk(self) -> bool:

@@ -14,7 +14,7 @@ from core.model.errors import AnswerError, FerryError, TransportError, Transport
 from core.nodes.orthanc.answers import number
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.capabilities import Capabilities, read_capabilities
-from core.nodes.orthanc.describe import digest_and_size
+from core.nodes.orthanc.holdings import keeps_digests
 from core.wire.dial import dial
 from core.wire.tls import CertificateFacts, fetch_certificate
 
@@ -246,15 +246,8 @@ class OrthancDiagnosis(OrthancBase):
     def _digests_in_bulk(self, seen: _Seen) -> DiagnosisStep:
         name = "Digests in bulk"
         can = seen.capabilities
-        for ref in self.rest.get_identifiers("/instances?since=0&limit=1"):
-            if can is not None and can.attachment_info:
-                path = f"/instances/{ref}/attachments/dicom/info"
-                answer = self.rest.fetch("GET", path)
-                entry = self.rest.parsed(path, answer) if answer.status == 200 else None
-                if isinstance(entry, dict):
-                    seen.keeps_digests = digest_and_size(entry)[0] is not None
-            else:
-                seen.keeps_digests = self.rest.fetch("GET", f"/instances/{ref}/attachments/dicom/md5").status == 200
+        keeps_digests(self.rest)
+        seen.keeps_digests = self.rest.keeps_digests
         if seen.keeps_digests is False:
             return DiagnosisStep(
                 name,

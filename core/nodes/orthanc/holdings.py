@@ -41,7 +41,21 @@ def holdings(
     else:
         for chunk in _chunks(asked, PIPELINE_CHUNK):
             _by_identifier(rest, study, chunk, found, own, abort)
+    if found:
+        rest.keeps_digests = any(holding.digest is not None for holding in found.values())
     return [found.get(ref) or Holding(one.sop_uid, Presence.ABSENT) for ref, one in asked]
+
+
+def keeps_digests(rest: OrthancRest) -> bool:
+    """Whether the server keeps MD5s (``StoreMD5ForAttachments``): as seen last, else told by any one instance."""
+    if rest.keeps_digests is None:
+        for ref in rest.get_identifiers("/instances?since=0&limit=1"):
+            one = InstanceRef(sop_uid="?", series_uid="", study_uid="", ref=ref, digest="")
+            found: dict[str, Holding] = {}
+            _ask_each(rest, [(ref, one)], found, None)
+            if found:
+                rest.keeps_digests = found[ref].digest is not None
+    return rest.keeps_digests is not False
 
 
 def expected_id(study: StudyInfo, one: InstanceRef) -> str:

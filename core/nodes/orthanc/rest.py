@@ -38,6 +38,8 @@ class OrthancRest:
 
     Attributes
     ----------
+    keeps_digests : bool | None
+        Whether the server keeps MD5s of its files, as seen last; None while nothing was seen.
     large_series : set[str]
         Series that were seen to hold much more than was asked for: a hint for cheaper questions, never a fact.
     """
@@ -47,6 +49,7 @@ class OrthancRest:
         self.node = node
         self._lock = threading.Lock()
         self._capabilities: Capabilities | None = None
+        self.keeps_digests: bool | None = None
         self.large_series: set[str] = set()
 
     def close(self) -> None:
@@ -67,6 +70,7 @@ class OrthancRest:
     def forget(self) -> None:
         """It was out of reach: what comes back may be another version."""
         self._capabilities = None
+        self.keeps_digests = None
 
     def system(self, *, abort: Abort | None = None) -> JsonObject:
         """``GET /system``, surely of an Orthanc; raises `AnswerError` ``not-the-server`` for anything else."""

@@ -11,7 +11,7 @@ from core.model.errors import AnswerError, TransportError, TransportFault
 from core.model.study import InstanceRef, Presence, StudyInfo
 from core.nodes.base import Acknowledgement, ByteStream, DeleteOutcome, DeleteState
 from core.nodes.orthanc.base import OrthancBase
-from core.nodes.orthanc.holdings import expected_id, holdings
+from core.nodes.orthanc.holdings import expected_id, holdings, keeps_digests
 from core.nodes.orthanc.rest import OrthancRest, shown
 from core.wire.http import Abort, Response
 from core.wire.status import answer_error
@@ -37,7 +37,8 @@ class OrthancTransfer(OrthancBase):
 
     @property
     def keeps_digests(self) -> bool:
-        return True
+        """Asked once: of the instances seen last, or of any one that it holds."""
+        return keeps_digests(self.rest)
 
     def store(
         self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
