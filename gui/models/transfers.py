@@ -113,6 +113,7 @@ class TransfersModel(QAbstractTableModel):
         self._loading = False
         self._all = False
         self._wants_all = False
+        self._newest = 0
         self._failure: Callable[[Exception], object] | None = None
         self._loaded: Callable[[], object] | None = None
 
@@ -148,6 +149,43 @@ class TransfersModel(QAbstractTableModel):
         """Load every batch: needed once a column other than time is sorted by."""
         self._wants_all = True
         self._load(len(self._rows))
+
+    def reload(self) -> None:
+        """Read again what is loaded: rows of a pass that was begun anew, or of a removed job, are gone."""
+        self._generation += 1
+        self._loading = True
+        generation, wanted, limit = self._generation, self._filter, max(BATCH, len(self._rows))
+
+        def take(rows: list[TransferRow]) -> None:
+            if generation != self._generation:
+                return
+            self._loading = False
+            self._all = len(rows) < limit
+            there = {r.id for r in rows}
+            oldest = rows[-1].id if rows and not self._all else 0
+            # What is newer than this answer came by an event while it was read.
+            newest = rows[0].id if rows else self._newest
+            gone = [i for i, r in enumerate(self._rows) if r.id not in there and oldest <= r.id <= newest]
+            self._drop(gone)
+            known = {r.id for r in self._rows}
+            self._insert(rows)
+            self.apply([r for r in rows if r.id in known and not self._moves(r.id)])
+            if self._loaded is not None:
+                self._loaded()
+
+        def fail(error: Exception) -> None:
+            if generation == self._generation:
+                self._loading = False
+            if self._failure is not None:
+                self._failure(error)
+
+        self._newest = -self._keys[0] if self._keys else 0
+        Operation(self, lambda: self._fetch(wanted, 0, limit)).success(take).failure(fail).run()
+
+    def _moves(self, transfer_id: int) -> bool:
+        """Speed comes by events alone: a row that moves is newer than the ledger's answer."""
+        at = self.row_of(transfer_id)
+        return at is not None and self._rows[at].speed > 0
 
     def row_of(self, transfer_id: int) -> int | None:
         at = bisect_left(self._keys, -transfer_id)

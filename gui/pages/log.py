@@ -41,7 +41,7 @@ class _Chosen(QSortFilterProxyModel):
 
     def choose(self, levels: frozenset[LogLevel], text: str) -> None:
         self._levels, self._text = levels, text.casefold()
-        self.invalidateFilter()
+        self.invalidate()
 
     def filterAcceptsRow(self, row: int, parent: QModelIndex | QPersistentModelIndex) -> bool:
         line = self._model.record(row).line

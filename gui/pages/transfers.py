@@ -10,7 +10,7 @@ from PySide6.QtCore import QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QMenu, QSplitter, QStackedWidget, QWidget
 
-from core.model.events import TransferRow
+from core.model.events import JobChanged, TransferRow
 from core.model.job import JobRecord
 from core.model.node import NodeRecord
 from core.model.outcome import StudyState
@@ -39,6 +39,7 @@ CHIPS = (
     (StateFilter.ALREADY_THERE.value, "Already there", Tone.GREY, False),
     (StateFilter.CANCELLED.value, "Cancelled", Tone.GREY, False),
 )
+RELOAD_MS = 300
 COUNTS_MS = 400  # how often counts are read while rows change
 UNFINISHED = frozenset({StudyState.WAITING, StudyState.SENDING, StudyState.CONFIRMING, StudyState.SENT})
 RETRYABLE = frozenset({StudyState.ATTENTION, StudyState.FAILED, StudyState.CANCELLED, StudyState.DIFFERENT})
@@ -81,8 +82,14 @@ class TransfersPage(Page):
         self._counting.setInterval(COUNTS_MS)
         self._counting.timeout.connect(self._count)
         session.transfers.connect(self._changed)
-        session.jobs.connect(lambda _: self._count_soon())
+        self._reloading = QTimer(self)
+        self._reloading.setSingleShot(True)
+        self._reloading.setInterval(RELOAD_MS)
+        self._reloading.timeout.connect(self.model.reload)
+        self._studies: dict[int, int] = {}
+        session.jobs.connect(self._jobs_changed)
         session.jobs_edited.connect(self._read_choices)
+        session.jobs_edited.connect(self._reloading.start)
         session.nodes_edited.connect(self._read_choices)
         self._read_choices()
         self.model.show(self._filter)
@@ -167,7 +174,7 @@ class TransfersPage(Page):
             self._show(state=wish.state, job_id=wish.job_id, node=wish.node, text="")
 
     def refresh(self) -> None:
-        self.model.show(self._filter)
+        self.model.reload()
         self._count()
 
     def set_compact(self, compact: bool) -> None:
@@ -215,6 +222,14 @@ class TransfersPage(Page):
         self.detail.update_from(rows)
         self._count_soon()
         self._loaded()
+
+    def _jobs_changed(self, changes: list[JobChanged]) -> None:
+        """A job with fewer studies than before has begun a new pass: the rows of the old one are gone."""
+        for change in changes:
+            if change.studies < self._studies.get(change.job_id, 0):
+                self._reloading.start()
+            self._studies[change.job_id] = change.studies
+        self._count_soon()
 
     def _count_soon(self) -> None:
         if not self._counting.isActive():

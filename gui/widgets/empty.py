@@ -49,7 +49,7 @@ class EmptyState(QWidget):
     def _fit(self) -> None:
         """A label that wraps doesn't tell a centring layout how high it is."""
         for part in (self.title, self.text):
-            part.setMinimumHeight(part.heightForWidth(WIDTH))
+            part.setMinimumHeight(max(0, part.heightForWidth(WIDTH)))
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

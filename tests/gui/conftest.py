@@ -1,0 +1,75 @@
+"""A window on a home of its own, driven as a person drives it."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from core.app import App
+from gui import background
+from gui.app import prepare
+from gui.main_window import MainWindow
+from gui.session import Session
+from tests.gui.hands import Hands
+from tests.gui.hospital import open_hospital
+from tests.support.keyrings import no_keyring
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _styled(qapp: QApplication) -> None:
+    prepare()
+
+
+@pytest.fixture(autouse=True)
+def _no_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets stay in this process: nothing is asked of the keyring of whoever runs the tests."""
+    for name, value in no_keyring(tmp_path / "keyring").items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def open_window(qtbot: QtBot) -> Iterator[Callable[..., Hands]]:
+    """Opens windows: ``open_window(app, engine=True)``; they are closed, and their engines stopped, at the end."""
+    opened: list[Hands] = []
+
+    def open_(app: App, *, engine: bool = False) -> Hands:
+        session = Session(app)
+        window = MainWindow(session)
+        hands = Hands(qtbot, session, window)
+        opened.append(hands)
+        window.show()
+        qtbot.waitExposed(window)
+        if engine:
+            session.start()
+            qtbot.waitUntil(lambda: session.handle is not None, timeout=10_000)
+        return hands
+
+    yield open_
+    for hands in opened:
+        hands.close()
+    assert background.settle()
+
+
+@pytest.fixture
+def hospital(tmp_path: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
+    """A window on a hospital's day; no engine."""
+    app = open_hospital(tmp_path / "hospital")
+    yield open_window(app)
+    background.settle()
+    app.close()
+
+
+@pytest.fixture
+def empty(tmp_path: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
+    """A newcomer's window, with its engine."""
+    app = App.open(tmp_path / "home")
+    yield open_window(app, engine=True)
+    app.close()
