@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, moment, now
@@ -23,6 +23,21 @@ from core.model.node import NodeRecord
 from core.model.outcome import COUNT_NAMES, Counts
 
 _PROFILE: TypeAdapter[Profile] = TypeAdapter(Profile)
+_C = t.transfers.c
+# Made once: building a statement costs more than running it, and these run several times a second.
+_SUMS = select(func.count(), *(func.coalesce(func.sum(_C[n]), 0) for n in COUNT_NAMES)).where(
+    _C.job_id == bindparam("job"), _C.pass_number == bindparam("pass")
+)
+_LEFT_OUT = select(func.sum(t.cursors.c.left_out)).where(
+    t.cursors.c.job_id == bindparam("job"), t.cursors.c.left_out_pass == bindparam("pass")
+)
+_JOB_BY_ID = select(t.jobs).where(t.jobs.c.id == bindparam("key"))
+_JOB_BY_NAME = select(t.jobs).where(t.jobs.c.name == bindparam("key"))
+_OPEN_COMMANDS = (
+    select(t.commands.c.id, t.commands.c.verb, t.commands.c.job_id, t.commands.c.transfer_id)
+    .where(t.commands.c.handled.is_(None))
+    .order_by(t.commands.c.id)
+)
 _CLOSED = (JobState.FINISHED.value, JobState.CANCELLED.value, JobState.SAVED.value)
 
 
@@ -110,9 +125,9 @@ class Book(LedgerPart):
 
     def job(self, key: int | str) -> JobRecord | None:
         """A job by its number or name."""
-        column = t.jobs.c.id if isinstance(key, int) else t.jobs.c.name
+        query = _JOB_BY_ID if isinstance(key, int) else _JOB_BY_NAME
         with self.reading() as connection:
-            row = connection.execute(select(t.jobs).where(column == key)).first()
+            row = connection.execute(query, {"key": key}).first()
             return None if row is None else self._job(connection, row)
 
     def job_by_fingerprint(self, fingerprint: str) -> JobRecord | None:
@@ -124,16 +139,9 @@ class Book(LedgerPart):
             return None if row is None else self._job(connection, row)
 
     def _job(self, connection: Connection, row: Any) -> JobRecord:
-        c = t.transfers.c
-        sums = connection.execute(
-            select(func.count(), *(func.coalesce(func.sum(c[n]), 0) for n in COUNT_NAMES)).where(
-                c.job_id == row.id, c.pass_number == row.pass_number
-            )
-        ).one()
-        o = t.cursors.c
-        left_out = connection.execute(
-            select(func.sum(o.left_out)).where(o.job_id == row.id, o.left_out_pass == row.pass_number)
-        ).scalar()
+        keys = {"job": row.id, "pass": row.pass_number}
+        sums = connection.execute(_SUMS, keys).one()
+        left_out = connection.execute(_LEFT_OUT, keys).scalar()
         return JobRecord(
             id=row.id,
             name=row.name,
@@ -280,11 +288,8 @@ class Book(LedgerPart):
 
     def open_commands(self) -> list[Command]:
         """Commands that no engine has handled yet, in their order."""
-        c = t.commands.c
         with self.reading() as connection:
-            rows = connection.execute(
-                select(c.id, c.verb, c.job_id, c.transfer_id).where(c.handled.is_(None)).order_by(c.id)
-            ).all()
+            rows = connection.execute(_OPEN_COMMANDS).all()
         return [Command(r.id, Verb(r.verb), r.job_id, r.transfer_id) for r in rows]
 
     def handled(self, command_ids: Sequence[int]) -> None:

@@ -69,7 +69,7 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
         app.engine(lambda _event: None)
         pause = threading.Event()
         while (record := app.jobs.get(job.id)).state is not JobState.FINISHED:
-            pause.wait(0.02)
+            pause.wait(0.05)
         seconds = time.perf_counter() - began
         counts = app.ledger.job_counts(job.id)
         if record.problem or counts.verified != counts.total:

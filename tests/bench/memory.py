@@ -25,7 +25,9 @@ def main() -> None:
             source.wipe()
             source.upload(small_study(count).plan.encoded())
             found = contend("ferry", source, destination)
-            print(f"  {count:6} images of 1.4 kB   {found['peak_mb']:4.0f} MB   {count / found['seconds']:5.0f} images/s")
+            print(
+                f"  {count:6} images of 1.4 kB   {found['peak_mb']:4.0f} MB   {count / found['seconds']:5.0f} images/s"
+            )
         source.wipe()
         with tempfile.TemporaryDirectory() as folder:
             large = write_large_instance(Path(folder) / "large.dcm", 600_000_000)
