@@ -9,6 +9,7 @@ import pytest
 from core.model.errors import AnswerError, TransportError
 from core.model.study import StudyQuery
 from core.nodes.orthanc import inventory
+from core.nodes.orthanc import studies as studies_module
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, all_studies, orthanc_node, the_study
 from tests.support.proxy import FaultProxy
@@ -103,7 +104,7 @@ def test_limits_of_the_server_hide_nothing(version: str, start_orthanc: Start) -
 def test_studies_deleted_while_iterating_make_it_skip_none(
     orthanc: OrthancServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inventory, "STUDY_PAGE", 4)
+    monkeypatch.setattr(studies_module, "STUDY_PAGE", 4)
     studies = make_studies(20, instances=1, size_bytes=1_400)
     upload(orthanc, *studies)
     seen = []
@@ -117,7 +118,7 @@ def test_studies_deleted_while_iterating_make_it_skip_none(
 
 
 def test_a_study_deleted_before_its_page_is_left_out(orthanc: OrthancServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "STUDY_PAGE", 2)
+    monkeypatch.setattr(studies_module, "STUDY_PAGE", 2)
     studies = make_studies(6, instances=1, size_bytes=1_400)
     upload(orthanc, *studies)
     with orthanc_node(orthanc) as node:
@@ -189,8 +190,9 @@ def test_one_series_of_a_study(orthanc: OrthancServer) -> None:
     assert {one.series_uid for one in found} == {chosen.series_uid}
 
 
-def test_a_long_series_comes_in_pages(orthanc: OrthancServer) -> None:
-    study = make_study(instances=1_300, size_bytes=1_000)
+@pytest.mark.parametrize(("series", "instances"), [(1, 1_300), (2, 510)])
+def test_a_long_series_comes_in_pages(orthanc: OrthancServer, series: int, instances: int) -> None:
+    study = make_study(series=series, instances=instances, size_bytes=1_000)
     upload(orthanc, study)
     with orthanc_node(orthanc) as node:
         pages = list(node.instances(the_study(node, study.study_uid)))

@@ -9,7 +9,8 @@ from core.model.study import Change, ChangeKind, ChangePage, InstanceRef, StudyI
 from core.nodes.orthanc.answers import JsonObject, UnexpectedShapeError, identifier, number, text
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.describe import children, series_info, study_info
-from core.nodes.orthanc.inventory import below_series, studies_by_id
+from core.nodes.orthanc.inventory import below_series
+from core.nodes.orthanc.studies import studies_by_id
 from core.wire.http import Abort
 
 CHANGES_PAGE = 500
@@ -32,9 +33,7 @@ class OrthancFollow(OrthancBase):
         path = f"/changes?since={since}&limit={CHANGES_PAGE}"
         found = self.rest.get_object(path, abort=abort)
         last = self._last(path, found)
-        listed = found.get("Changes")
-        if not isinstance(listed, list):
-            self.rest.unexpected(path, "no list of changes")
+        listed = self.rest.resources(path, found.get("Changes"))
         if last < since:
             return ChangePage((), last, True, True)
         changes = []
@@ -100,7 +99,7 @@ class OrthancFollow(OrthancBase):
         if answer.status == 404 and (self.rest.says_absent(path, answer) or self.rest.surely_absent(path)):
             return None
         item = self.rest.parsed(path, answer)
-        if not isinstance(item, dict):
+        if not isinstance(item, dict) or not isinstance(item.get("ID"), str):
             self.rest.unexpected(path, "not a resource")
         return item
 

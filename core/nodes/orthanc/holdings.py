@@ -290,9 +290,7 @@ def lookup(rest: OrthancRest, value: str, level: str, abort: Abort | None = None
     ``POST /tools/lookup``; no limit of the server cuts it off.
     """
     answer = rest.fetch("POST", "/tools/lookup", body=value.encode(), abort=abort, idempotent=True)
-    items = rest.parsed("/tools/lookup", answer)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        rest.unexpected("/tools/lookup", "not a list of resources")
+    items = rest.resources("/tools/lookup", rest.parsed("/tools/lookup", answer))
     return [identifier(item) for item in items if item.get("Type") == level]
 
 

@@ -141,7 +141,13 @@ class OrthancRest:
     def post_list(self, path: str, payload: object, *, abort: Abort | None = None) -> list[JsonObject]:
         """The objects that answer a question put by POST (``/tools/find``, ``/tools/bulk-content``)."""
         found = self.json("POST", path, payload=payload, abort=abort, idempotent=True)
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        return self.resources(path, found)
+
+    def resources(self, path: str, found: object) -> list[JsonObject]:
+        """A list of resources, each with its ``ID``; raises `AnswerError` ``unexpected`` for anything else."""
+        if not isinstance(found, list) or not all(
+            isinstance(item, dict) and isinstance(item.get("ID"), str) for item in found
+        ):
             self.unexpected(path, "not a list of resources")
         return found
 
