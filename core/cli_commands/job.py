@@ -27,6 +27,7 @@ app.add_typer(save, name="save")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON objects, one a line.")]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Number or name of a job (dicom-ferry job list).")]
+_CLOSED = frozenset({JobState.FINISHED, JobState.CANCELLED, JobState.SAVED})
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Don't carry it out here: leave it to the DICOM Ferry that runs (next).")
 ]
@@ -98,7 +99,9 @@ def pause(job: Job, json: Json = False) -> None:
     with speaking(json=json) as speaker, opened() as app:
         record = app.jobs.get(job)
         app.jobs.pause(record.id)
-        _settled(speaker, settle_command(app, record.id), app.jobs.get(record.id), "Paused")
+        _settled(
+            speaker, settle_command(app, record.id, _CLOSED | {JobState.PAUSED}), app.jobs.get(record.id), "Paused"
+        )
 
 
 @app.command()
@@ -107,7 +110,7 @@ def cancel(job: Job, json: Json = False) -> None:
     with speaking(json=json) as speaker, opened() as app:
         record = app.jobs.get(job)
         app.jobs.cancel(record.id)
-        _settled(speaker, settle_command(app, record.id), app.jobs.get(record.id), "Cancelled")
+        _settled(speaker, settle_command(app, record.id, _CLOSED), app.jobs.get(record.id), "Cancelled")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,13 @@ def add(ferry: Ferry, name: str, server: OrthancServer, **env: str) -> None:
     user = next(iter(server.users), "")
     login = ("--username", user) if user else ()
     ferry.run("node", "add", "orthanc", name, "--url", server.url, *login).expect()
+
+
+@pytest.fixture
+def orthanc_pair(request: pytest.FixtureRequest, _orthanc_pool: Any) -> OrthancPair:
+    """From the older Orthanc to the newer one, unless a test asks for others: each run of the program takes time."""
+    source, destination = getattr(request, "param", "1.10>1.12").split(">")
+    return OrthancPair(_orthanc_pool.empty(source, "SOURCE"), _orthanc_pool.empty(destination, "DESTINATION"))
 
 
 @pytest.fixture
@@ -45,6 +53,7 @@ def check_sums(finished: dict[str, int]) -> None:
     assert finished["planned"] == sum(finished[k] for k in outcomes)
 
 
+@pytest.mark.parametrize("orthanc_pair", ["1.10>1.10", "1.12>1.12", "1.12>1.10"], indirect=True)
 def test_clone_twice(ferry: Ferry, filled: OrthancPair, studies: list[Study]) -> None:
     total = sum(len(s) for s in studies)
     first = ferry.run("run", "clone", "--source", "mri", "--destination", "archive", "--json").expect()
@@ -73,6 +82,7 @@ def test_plain_words(ferry: Ferry, filled: OrthancPair, studies: list[Study]) ->
     assert "finished" in listed.stdout
 
 
+@pytest.mark.parametrize("orthanc_pair", ["1.10>1.12", "1.12>1.10"], indirect=True)
 def test_move_deletes_at_the_source_what_was_verified(ferry: Ferry, filled: OrthancPair, studies: list[Study]) -> None:
     run = ferry.run("run", "forward", "--source", "mri", "--destination", "archive", "--after", "move", "--json")
     assert run.expect().finished["verified"] == 30
@@ -148,7 +158,6 @@ def locked(start_orthanc: Callable[..., OrthancServer]) -> OrthancServer:
     return start_orthanc(users={"tech": "right one"}, count_received=False)
 
 
-@pytest.mark.parametrize("orthanc_pair", ["1.12"], indirect=True)
 def test_wrong_and_right_password(ferry: Ferry, filled: OrthancPair, locked: OrthancServer) -> None:
     add(ferry, "vault", locked)
     run = ("run", "clone", "--source", "mri", "--destination", "vault", "--json")
@@ -182,7 +191,6 @@ def test_node_test_says_what_is_wrong(ferry: Ferry, filled: OrthancPair, locked:
     assert "has a problem" in listed
 
 
-@pytest.mark.parametrize("orthanc_pair", ["1.12"], indirect=True)
 def test_nobody_at_that_port(ferry: Ferry, filled: OrthancPair) -> None:
     ferry.run("node", "add", "orthanc", "gone", "--url", f"http://127.0.0.1:{free_port()}").expect()
     bad = ferry.run("node", "test", "gone").expect(1)
@@ -226,7 +234,7 @@ def test_unknown_names(ferry: Ferry, filled: OrthancPair) -> None:
 
 
 def test_an_interrupted_job_is_continued_by_the_same_command(ferry: Ferry, orthanc_pair: OrthancPair) -> None:
-    study = small_study(400)
+    study = small_study(250)
     orthanc_pair.source.upload(list(study))
     add(ferry, "mri", orthanc_pair.source)
     add(ferry, "archive", orthanc_pair.destination)
@@ -235,8 +243,8 @@ def test_an_interrupted_job_is_continued_by_the_same_command(ferry: Ferry, ortha
     running.wait_event(lambda e: e["event"] in ("job", "study") and e.get("verified", 0) + e.get("sent", 0) > 0)
     running.interrupt()
     stopped = running.result().expect(130)
-    assert 0 < stopped.finished["verified"] < 400
-    assert stopped.finished["planned"] == 400 or stopped.finished["state"] == "stopped"
+    assert 0 < stopped.finished["verified"] < 250
+    assert stopped.finished["planned"] == 250 or stopped.finished["state"] == "stopped"
     assert "The same command continues" in stopped.stderr
 
     job = ferry.run("job", "list", "--json").expect().events[0]
@@ -244,7 +252,7 @@ def test_an_interrupted_job_is_continued_by_the_same_command(ferry: Ferry, ortha
     ferry.run("job", "pause", str(job["job"])).expect()
     resumed = ferry.run(*command, timeout=120).expect()
     assert resumed.finished["job"] == job["job"]
-    assert resumed.finished["planned"] == resumed.finished["verified"] == 400
+    assert resumed.finished["planned"] == resumed.finished["verified"] == 250
     assert orthanc_pair.destination.digests() == study.digests()
     assert max(orthanc_pair.destination.received().values()) == 1
 
@@ -308,13 +316,13 @@ def test_jobs_are_saved_started_and_removed(ferry: Ferry, filled: OrthancPair) -
 
 
 def test_a_cancelled_job_is_told_and_can_be_retried(ferry: Ferry, orthanc_pair: OrthancPair) -> None:
-    study = small_study(300)
+    study = small_study(200)
     orthanc_pair.source.upload(list(study))
     add(ferry, "mri", orthanc_pair.source)
     add(ferry, "archive", orthanc_pair.destination)
-    command = ("run", "clone", "--source", "mri", "--destination", "archive", "--bandwidth", "0.05", "--json")
+    command = ("run", "clone", "--source", "mri", "--destination", "archive", "--bandwidth", "0.04", "--json")
     running = ferry.start(*command)
-    running.wait_event(lambda e: e["event"] in ("job", "study") and e.get("verified", 0) > 0)
+    running.wait_event(lambda e: e["event"] in ("job", "study") and e.get("sent", 0) > 0)
     in_use = ferry.run("node", "remove", "mri").expect(2)
     assert "Clone mri to archive" in in_use.stderr
     cancelled = ferry.run("job", "cancel", "1").expect()
@@ -322,9 +330,9 @@ def test_a_cancelled_job_is_told_and_can_be_retried(ferry: Ferry, orthanc_pair: 
     ended = running.result().expect(1)
     assert ended.finished["cancelled"] > 0
     check_sums(ended.finished)
-    verified = ended.finished["verified"]
     retried = ferry.run("job", "retry", "1", "--json", timeout=120).expect()
-    assert retried.finished["verified"] == 300 > verified
+    # What had been sent when it was cancelled is found there already.
+    assert retried.finished["verified"] + retried.finished["skipped"] == 200 == retried.finished["planned"]
     assert orthanc_pair.destination.digests() == study.digests()
 
 
