@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QLocale
+from PySide6.QtCore import QLocale, QTimer
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 
 from core.app import App
 from core.model.errors import FerryError
 from gui import background
+from gui.collector import Collector
 from gui.icons import application_icon
 from gui.main_window import MainWindow
 from gui.session import Session
@@ -93,11 +94,14 @@ def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: f
     window.ended.connect(application.quit)
     window.show()
     _log.info("window shown after %.2f s", time.perf_counter() - began)
+    collector = Collector()
+    QTimer.singleShot(0, collector.start)
     session.start()
     status = application.exec()
     del tray
     if not session.wait():
         _log.error("the engine did not stop in time")
     background.settle()
+    collector.stop()
     single.close()
     return status

@@ -47,6 +47,7 @@ class MainWindow(QMainWindow):
 
     def __init__(self, session: Session, state_file: str = "") -> None:
         super().__init__()
+        self.setObjectName("main")
         self.setWindowTitle("DICOM Ferry")
         self.setWindowIcon(application_icon())
         self.setMinimumSize(960, 600)
