@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core.engine.gate import Gate
@@ -173,7 +173,8 @@ class Pipeline:
 
     def _ask(self, chunk: Chunk) -> list[Holding]:
         assert self._confirm is not None
-        return self._confirm.confirm(chunk.task.study, [d.instance for d in chunk.deliveries], abort=self.abort)
+        asked = [replace(d.instance, digest=d.known_digest) for d in chunk.deliveries]
+        return self._confirm.confirm(chunk.task.study, asked, abort=self.abort)
 
     def _learn_digests(self, deliveries: Sequence[Delivery]) -> None:
         if not deliveries:
@@ -184,11 +185,17 @@ class Pipeline:
 
     def _judge(self, chunk: Chunk, delivery: Delivery, holding: Holding) -> Judgement:
         at = datetime.now().astimezone()
-        found = judge(delivery.instance, delivery.known_digest, holding, at, newly_stored=delivery.newly_stored)
-        if found.verdict is not Verdict.COMPARE:
-            return found
         ours, theirs = self.source.node, self.destination.node
         study = chunk.task.study
+        instance = delivery.instance
+        unlike = holding.digest and delivery.known_digest and holding.digest != delivery.known_digest
+        if unlike and instance.transfer_syntax is None and isinstance(ours, Confirm):
+            # Only now does it matter how the source encodes it: re-encoded there, or other content?
+            mine = ours.confirm(study, [replace(instance, digest=None)], abort=self.abort)[0]
+            instance = replace(instance, transfer_syntax=mine.transfer_syntax)
+        found = judge(instance, delivery.known_digest, holding, at, newly_stored=delivery.newly_stored)
+        if found.verdict is not Verdict.COMPARE:
+            return found
         return judge_attributes(
             delivery.known_digest,
             holding,
@@ -205,7 +212,7 @@ class Pipeline:
         try:
             with self._read.open(delivery.instance, abort=self.abort) as stream:
                 if stream.length is not None and stream.length <= INLINE_BYTES:
-                    body: bytes | Carried = self._read_whole(delivery, stream, stream.length)
+                    body: memoryview | Carried = self._read_whole(delivery, stream, stream.length)
                     streamed = False
                 else:
                     hasher = None if delivery.known_digest or self._read.keeps_digests else _md5()
@@ -226,9 +233,9 @@ class Pipeline:
             self.source.worked()
             self.destination.worked()
 
-    def _read_whole(self, delivery: Delivery, stream: ByteStream, length: int) -> bytes:
-        body = bytearray(length)
-        view = memoryview(body)
+    def _read_whole(self, delivery: Delivery, stream: ByteStream, length: int) -> memoryview:
+        """Read into this thread's own buffer: allocating half a megabyte for each image costs more than hashing it."""
+        view = _buffer()[:length]
         at = 0
         while at < length:
             count = stream.readinto(view[at:])
@@ -238,11 +245,11 @@ class Pipeline:
                 )
             at += count
         if delivery.known_digest is None and (length < HASH_HERE_BYTES or not self._read.keeps_digests):
-            delivery.known_digest = _md5(body).hexdigest()
+            delivery.known_digest = _md5(view).hexdigest()
         self._pace(length)
-        return body  # type: ignore[return-value]  # a bytearray is sent like bytes
+        return view
 
-    def _store(self, chunk: Chunk, delivery: Delivery, body: bytes | Carried) -> None:
+    def _store(self, chunk: Chunk, delivery: Delivery, body: memoryview | Carried) -> None:
         if delivery.id in chunk.replace:
             self._write.replace(chunk.task.study, delivery.instance)
         answer = self._write.store(chunk.task.study, delivery.instance, body, abort=self.abort)
@@ -371,7 +378,16 @@ class Pipeline:
         return self.options.after is After.MOVE
 
 
-def _md5(data: bytes | bytearray = b"") -> hashlib._Hash:
+_OWN = threading.local()
+
+
+def _buffer() -> memoryview:
+    if not hasattr(_OWN, "buffer"):
+        _OWN.buffer = memoryview(bytearray(INLINE_BYTES))
+    return _OWN.buffer  # type: ignore[no-any-return]
+
+
+def _md5(data: bytes | memoryview = b"") -> hashlib._Hash:
     return hashlib.md5(data, usedforsecurity=False)  # Orthanc's digest; it guards against accidents, not attackers
 
 

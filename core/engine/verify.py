@@ -53,7 +53,7 @@ def judge(
         )
         if recoded and newly_stored:
             return Judgement(Verdict.SAME, Evidence(Method.UID, at, note=_recoded_note(holding)))
-        if recoded or instance.transfer_syntax is None or holding.transfer_syntax is None:
+        if recoded:
             return Judgement(Verdict.COMPARE)
         return Judgement(Verdict.DIFFERENT, _difference(known_digest, holding, at))
     note = (

@@ -100,7 +100,7 @@ class TransferFields(JobFields):
     schedule: str = declared(
         "",
         title="Only at these times",
-        help='Empty: always. "night-and-weekend", "night-and-weekend 19-6", or times like "mon-fri 19:00-06:00; sat-sun".',
+        help='Empty: always. "night-and-weekend", "night-and-weekend 19-6", or "mon-fri 19:00-06:00; sat-sun".',
         advanced=True,
         group="When",
     )

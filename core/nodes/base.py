@@ -46,6 +46,10 @@ class ByteStream(Protocol):
         """Fill `view` from its start; number of bytes, 0 at the end. Truncation raises `TransportError`."""
 
 
+Body = bytes | memoryview | ByteStream
+"""An instance on its way to a destination: whole in memory, or to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """What the destination answered to a store.
@@ -162,9 +166,12 @@ class Read(Protocol, metaclass=_Capability):
 @runtime_checkable
 class Write(Protocol, metaclass=_Capability):
     def store(
-        self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
+        self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
     ) -> Acknowledgement:
-        """Store one instance. No acknowledgement, no return: it raises."""
+        """Store one instance. No acknowledgement, no return: it raises.
+
+        A `memoryview` is valid until the return only.
+        """
 
     def replace(self, study: StudyInfo, instance: InstanceRef) -> None:
         """Remove what is stored under this SOP Instance UID, because the person asked to replace it."""

@@ -99,7 +99,7 @@ class HttpPool:
         method: str,
         path: str,
         *,
-        body: bytes | ByteSource | None = None,
+        body: bytes | memoryview | ByteSource | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
         abort: Abort | None = None,
@@ -152,7 +152,7 @@ class HttpPool:
         method: str,
         path: str,
         *,
-        body: bytes | ByteSource | None = None,
+        body: bytes | memoryview | ByteSource | None = None,
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
         abort: Abort | None = None,
@@ -220,7 +220,7 @@ class HttpPool:
         self,
         method: str,
         path: str,
-        body: bytes | ByteSource | None,
+        body: bytes | memoryview | ByteSource | None,
         content_type: str | None,
         headers: Mapping[str, str] | None,
     ) -> bytes:
@@ -230,7 +230,7 @@ class HttpPool:
         if content_type is not None:
             lines += _content_type_line(content_type)
         if body is not None or method in _WITH_BODY:
-            length = 0 if body is None else len(body) if isinstance(body, bytes) else body.length
+            length = 0 if body is None else len(body) if isinstance(body, (bytes, memoryview)) else body.length
             lines += b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
         if not (method.isascii() and method.isalpha()):
             raise ValueError(f"{method!r} is no HTTP method")
@@ -368,10 +368,10 @@ def _content_type_line(value: str) -> bytes:
     return header_lines((("Content-Type", value),))
 
 
-def _upload(head: bytes, body: bytes | ByteSource | None) -> Upload:
+def _upload(head: bytes, body: bytes | memoryview | ByteSource | None) -> Upload:
     if body is None:
         return BytesUpload(head)
-    return BytesUpload(head, body) if isinstance(body, bytes) else SourceUpload(head, body)
+    return BytesUpload(head, body) if isinstance(body, (bytes, memoryview)) else SourceUpload(head, body)
 
 
 def _merged(base: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:

@@ -40,8 +40,8 @@ class BytesUpload:
 
     __slots__ = ("_body", "_head", "complete", "repeatable")
 
-    def __init__(self, head: bytes, body: bytes = b"") -> None:
-        self._head = head + body if len(body) <= _TOGETHER else head + body[:_TOGETHER]
+    def __init__(self, head: bytes, body: bytes | memoryview = b"") -> None:
+        self._head = b"".join((head, body[:_TOGETHER]))
         self._body = memoryview(body)[_TOGETHER:]
         self.repeatable = True
         self.complete = False

@@ -24,7 +24,7 @@ from core.model.study import (
     StudyInfo,
     StudyQuery,
 )
-from core.nodes.base import Acknowledgement, ByteStream, DeleteOutcome, DeleteState, Node
+from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, DeleteState, Node
 from core.wire.http import Abort
 
 
@@ -165,9 +165,9 @@ class MemoryNode(Node):
 
     # Write
     def store(
-        self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
+        self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
     ) -> Acknowledgement:
-        if isinstance(body, bytes | bytearray):
+        if isinstance(body, bytes | memoryview):
             data = bytes(body)
         else:
             parts, buffer = [], memoryview(bytearray(4096))

@@ -14,7 +14,7 @@ from core.model.diagnosis import DiagnosisStep
 from core.model.errors import FerryError, LocalError, TransportError, TransportFault
 from core.model.outcome import Failure, FailureClass
 from core.model.study import Holding, InstanceRef, Listing, Presence, StudyInfo, StudyQuery
-from core.nodes.base import Acknowledgement, ByteStream, DeleteOutcome, DeleteState, Node
+from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, DeleteState, Node
 from core.nodes.folder import disk
 from core.nodes.folder.archive import Archive
 from core.nodes.folder.diagnose import diagnose
@@ -150,7 +150,7 @@ class FolderNode(Node):
     # Write ----------------------------------------------------------------------------------------------
 
     def store(
-        self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
+        self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
     ) -> Acknowledgement:
         self._writes = True
         if not self._there():
@@ -168,8 +168,8 @@ class FolderNode(Node):
             with contextlib.suppress(OSError):  # its name was given to it, or it is litter that is swept later
                 os.unlink(part)  # noqa: PTH108 - the extended form
 
-    def _receive(self, file: BinaryIO, body: bytes | ByteStream, abort: Abort | None) -> str:
-        if isinstance(body, (bytes, bytearray, memoryview)):
+    def _receive(self, file: BinaryIO, body: Body, abort: Abort | None) -> str:
+        if isinstance(body, (bytes, memoryview)):
             with speaking(self.name):
                 file.write(body)
             return hashlib.md5(body, usedforsecurity=False).hexdigest()

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from core.model.errors import AnswerError, TransportError, TransportFault
 from core.model.study import InstanceRef, Presence, StudyInfo
-from core.nodes.base import Acknowledgement, ByteStream, DeleteOutcome, DeleteState
+from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, DeleteState
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.holdings import expected_id, holdings, keeps_digests
 from core.nodes.orthanc.rest import OrthancRest, shown
@@ -41,7 +41,7 @@ class OrthancTransfer(OrthancBase):
         return keeps_digests(self.rest)
 
     def store(
-        self, study: StudyInfo, instance: InstanceRef, body: bytes | ByteStream, *, abort: Abort | None = None
+        self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
     ) -> Acknowledgement:
         """``POST /instances``.
 
@@ -51,8 +51,6 @@ class OrthancTransfer(OrthancBase):
             ``filtered-out`` when a filter of the server leaves it out, ``no-room``, ``bad-dicom``, … and
             ``not-the-server`` when something in front of the server answered.
         """
-        if isinstance(body, bytearray):
-            body = bytes(body)
         try:
             answer = self.rest.pool.fetch(
                 "POST", "/instances", body=body, content_type="application/dicom", abort=abort
