@@ -165,7 +165,7 @@ def _demo_in_window(made: Demo, window: object) -> int:
             app.jobs.create(job.kind, job.fields, name=job.name, follow=number > 0)
     finally:
         app.close()
-    return int(window.main() or 0)  # type: ignore[attr-defined]
+    return int(window.main(made.home) or 0)  # type: ignore[attr-defined]
 
 
 def _demo_on_terminal(made: Demo, speaker: Speaker, save_to: Path | None) -> int:
