@@ -313,14 +313,15 @@ class Pipeline:
         assert self._confirm is not None, "refused before the start"
         part = Chunk(chunk.task, sent, chunk.path)
         try:
+            if self._confirm.gives_digests:
+                self._learn_digests([d for d in sent if not d.known_digest])
+        except FerryError as error:
+            self._all_failed(sent, self.source, error)
+            return
+        try:
             holdings = self._ask(part)
         except FerryError as error:
             self._all_failed(sent, self.destination, error)
-            return
-        try:
-            self._learn_digests([d for d, h in zip(sent, holdings, strict=True) if h.digest and not d.known_digest])
-        except FerryError as error:
-            self._all_failed(sent, self.source, error)
             return
         proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
         missing: list[tuple[Delivery, Failure]] = []
