@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ class Demo:
         (folder / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
         with (folder / "log.txt").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - the program that was found on this computer
-                [str(program), str(folder / "orthanc.json")],
+                [*_ends_with_us(), str(program), str(folder / "orthanc.json")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -180,6 +181,14 @@ def orthanc_program() -> Path | None:
     else:
         candidates += [Path("/usr/sbin/Orthanc"), Path("/usr/local/sbin/Orthanc"), Path("/opt/orthanc/Orthanc")]
     return next((c for c in candidates if c.is_file()), None)
+
+
+def _ends_with_us() -> list[str]:
+    """Words before a command that make Linux end it when this process is killed."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or threading.current_thread() is not threading.main_thread():
+        return []  # the signal would come when the starting thread ends
+    return [setpriv, "--pdeathsig", "TERM"]
 
 
 def _job(kind: str, source: str, destination: str) -> DemoJob:

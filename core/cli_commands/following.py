@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -57,9 +57,15 @@ class Interruption:
     """SIGINT and SIGTERM as a flag, while it is entered. A second one ends the process at once.
 
     That loses nothing: what was not settled is taken up again by the next run.
+
+    Parameters
+    ----------
+    then : Callable[[], object] | None
+        Called at the first one, in the main thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], object] | None = None) -> None:
+        self._then = then
         self.asked = threading.Event()
         self._before: dict[int, Any] = {}
 
@@ -79,6 +85,8 @@ class Interruption:
         if self.asked.is_set():
             os._exit(INTERRUPTED)
         self.asked.set()
+        if self._then is not None:
+            self._then()
 
 
 def follow(app: App, speaker: Speaker, job_id: int, *, began: float | None = None) -> Ending:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -21,7 +22,7 @@ from core.cli_commands.following import Interruption, follow, rows_of, tell
 from core.cli_commands.node import show_steps
 from core.cli_commands.opening import opened
 from core.cli_commands.screen import has_display
-from core.cli_commands.speaking import Speaker, exit_with, speaking
+from core.cli_commands.speaking import INTERRUPTED, Speaker, exit_with, speaking
 from core.home import HOME_VARIABLE, make_private_file
 from core.model.errors import FerryError, LocalError
 from core.model.events import EngineChanged, Event, LogLevel, LogLine, NodeChanged, NodeHealth, TransferRow
@@ -128,19 +129,20 @@ def demo(
 
     status = 0
     with speaking(json=json) as speaker:
-        window = None if headless or json or save_to else _window_of_demo()
-        with Demo(with_servers=servers) as made, _home_of(made.home):
-            status = _demo_on_terminal(made, speaker, save_to) if window is None else _demo_in_window(made, window)
+        in_window = not (headless or json or save_to) and _can_show_windows()
+        # Whatever ends the demo, its servers end with it: SIGTERM too has to come through here.
+        with Interruption(_give_up), Demo(with_servers=servers) as made, _home_of(made.home):
+            status = _demo_in_window(made) if in_window else _demo_on_terminal(made, speaker, save_to)
     exit_with(status)
 
 
-def _window_of_demo() -> object | None:
-    """The window's module where a window can be shown, else None: the demo then goes to the terminal."""
-    if not has_display():
-        return None
-    with contextlib.suppress(ImportError):
-        return import_module("gui.app")
-    return None
+def _give_up() -> None:
+    raise KeyboardInterrupt
+
+
+def _can_show_windows() -> bool:
+    """Whether there are a screen and Qt; without them the demo goes to the terminal."""
+    return has_display() and importlib.util.find_spec("PySide6") is not None
 
 
 @contextlib.contextmanager
@@ -157,7 +159,7 @@ def _home_of(folder: Path) -> Iterator[None]:
             os.environ[HOME_VARIABLE] = before
 
 
-def _demo_in_window(made: Demo, window: object) -> int:
+def _demo_in_window(made: Demo) -> int:
     app = App.open()
     try:
         for number, job in enumerate(made.jobs):
@@ -165,7 +167,14 @@ def _demo_in_window(made: Demo, window: object) -> int:
             app.jobs.create(job.kind, job.fields, name=job.name, follow=number > 0)
     finally:
         app.close()
-    return int(window.main(made.home) or 0)  # type: ignore[attr-defined]
+    # A process of its own: when it has ended, nothing of it writes into the home that is removed then.
+    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "core"]
+    window = subprocess.Popen(  # noqa: S603 - this very program
+        program, env={**os.environ, HOME_VARIABLE: str(made.home)}, start_new_session=os.name == "posix"
+    )
+    with Interruption(window.terminate) as interruption:
+        status = window.wait()
+        return INTERRUPTED if interruption.asked.is_set() else status
 
 
 def _demo_on_terminal(made: Demo, speaker: Speaker, save_to: Path | None) -> int:
