@@ -43,7 +43,7 @@ def pytest_runtest_makereport(
         for child in children_of_this_test():
             report.sections.append((f"child process {child.pid}", child.describe()))
         for server in running_servers():
-            report.sections.append((f"log of {server.name} {server.version} at {server.url}", server.log()))
+            report.sections.append((f"{server.name} {server.version} at {server.url}", server.complaints()))
     return report
 
 

@@ -201,6 +201,11 @@ class OrthancServer:
             return ""
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
+    def complaints(self, lines: int = 20) -> str:
+        """What it has logged since its last start."""
+        _, _, since = self.log(10_000).rpartition("Orthanc has started")
+        return "\n".join(since.splitlines()[-lines:]).strip()
+
     # --- what it holds
 
     def upload(self, instances: bytes | Path | Iterable[bytes | Path], *, connections: int = 4) -> list[str]:
