@@ -111,6 +111,7 @@ class DeliveriesModel(KeyedModel[DeliveryRow]):
         self._loading = False
         self._all = True
         self._stale = False
+        self._more = False
 
     def show_transfer(self, transfer_id: int | None) -> None:
         if transfer_id == self._transfer:
@@ -118,7 +119,7 @@ class DeliveriesModel(KeyedModel[DeliveryRow]):
         self._transfer = transfer_id
         self._generation += 1
         self._loading = False
-        self._stale = False
+        self._stale = self._more = False
         self._all = transfer_id is None
         if self._rows:
             self.remove(0, len(self._rows))
@@ -132,11 +133,16 @@ class DeliveriesModel(KeyedModel[DeliveryRow]):
         self._load(0, max(BATCH, len(self._rows)), more=False)
 
     def canFetchMore(self, parent: Index = _NO_PARENT) -> bool:
-        return not parent.isValid() and not self._all and not self._loading
+        return not parent.isValid() and not self._all
 
     def fetchMore(self, parent: Index = _NO_PARENT) -> None:
-        if self.canFetchMore():
-            self._load(len(self._rows), BATCH, more=True)
+        if self._all:
+            return
+        if self._loading:
+            self._more = True  # the view asks once for each scroll: it must not have asked in vain
+            return
+        self._more = False
+        self._load(len(self._rows), BATCH, more=True)
 
     def _load(self, offset: int, limit: int, *, more: bool) -> None:
         transfer, generation = self._transfer, self._generation
@@ -154,7 +160,9 @@ class DeliveriesModel(KeyedModel[DeliveryRow]):
                 self.append([r for r in rows if r.id not in known])
             else:
                 self.show(rows)
-            if self._stale:
+            if self._more:
+                self.fetchMore()
+            elif self._stale:
                 self._stale = False
                 self.refresh()
 

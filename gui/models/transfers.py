@@ -113,6 +113,7 @@ class TransfersModel(QAbstractTableModel):
         self._loading = False
         self._all = False
         self._wants_all = False
+        self._more = False
         self._newest = 0
         self._failure: Callable[[Exception], object] | None = None
         self._loaded: Callable[[], object] | None = None
@@ -140,7 +141,7 @@ class TransfersModel(QAbstractTableModel):
         """Show other rows; those that match both filters stay where they are, with their selection."""
         self._filter = wanted
         self._generation += 1
-        self._loading = False
+        self._loading = self._more = False
         self._all = False
         self._drop([i for i, row in enumerate(self._rows) if not matches(row, wanted)])
         self._load(0)
@@ -170,6 +171,9 @@ class TransfersModel(QAbstractTableModel):
             known = {r.id for r in self._rows}
             self._insert(rows)
             self.apply([r for r in rows if r.id in known and not self._moves(r.id)])
+            if self._more or self._wants_all:
+                self._more = False
+                self._load(len(self._rows))
             if self._loaded is not None:
                 self._loaded()
 
@@ -247,13 +251,16 @@ class TransfersModel(QAbstractTableModel):
     # batches --------------------------------------------------------------------------------------------
 
     def canFetchMore(self, parent: Index = _NO_PARENT) -> bool:
-        return not parent.isValid() and not self._all and not self._loading
+        return not parent.isValid() and not self._all
 
     def fetchMore(self, parent: Index = _NO_PARENT) -> None:
         self._load(len(self._rows))
 
     def _load(self, offset: int) -> None:
-        if self._loading or self._all:
+        if self._all:
+            return
+        if self._loading:
+            self._more = True  # the view asks once for each scroll: it must not have asked in vain
             return
         self._loading = True
         generation, wanted = self._generation, self._filter
@@ -268,7 +275,8 @@ class TransfersModel(QAbstractTableModel):
             self._all = len(rows) < BATCH
             if self._loaded is not None:
                 self._loaded()
-            if self._wants_all and not self._all:
+            if (self._wants_all or self._more) and not self._all:
+                self._more = False
                 self._load(offset + len(rows))
 
         def fail(error: Exception) -> None:

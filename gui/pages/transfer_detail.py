@@ -194,6 +194,7 @@ class TransferDetail(QFrame):
         self.images_table.setAccessibleName("Images of this study with their proof")
         self.images_table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.images_table.customContextMenuRequested.connect(self._images_menu)
+        self.images_table.copied = lambda: _stories([self.images.record(i) for i in self.images_table.selected_rows()])
         self.images_table.doubleClicked.connect(self._copy_one)
         return self.images_table
 

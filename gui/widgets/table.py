@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QAbstractItemModel, QItemSelection, Qt, Signal
-from PySide6.QtGui import QAction, QKeySequence, QResizeEvent
+from PySide6.QtGui import QKeyEvent, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from gui.theme import COMPACT_ROW_PX, ROW_PX
@@ -78,11 +78,7 @@ class Table(QTableView):
         horizontal.setSectionsMovable(False)
         horizontal.sectionResized.connect(self._dragged)
         self.selectionModel().selectionChanged.connect(self._selected)
-        take = QAction("Copy", self)
-        take.setShortcut(QKeySequence.StandardKey.Copy)
-        take.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
-        take.triggered.connect(self.copy_rows)
-        self.addAction(take)
+        self.copied: Callable[[], str] | None = None
 
     def set_compact(self, compact: bool) -> None:
         for cell in self._cells:
@@ -94,12 +90,22 @@ class Table(QTableView):
         return sorted(i.row() for i in self.selectionModel().selectedRows())
 
     def copy_rows(self) -> None:
+        """Copy the rows that are selected: as they are read, or what `copied` makes of them."""
+        if self.copied is not None:
+            copy(self.copied())
+            return
         columns = range(self.model().columnCount())
         lines = []
         for row in self.selected_rows():
             texts = [str(self.model().index(row, c).data() or "") for c in columns]
             lines.append("\t".join(texts))
         copy("\n".join(lines))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy_rows()
+            return
+        super().keyPressEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

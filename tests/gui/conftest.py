@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -58,10 +59,18 @@ def open_window(qtbot: QtBot) -> Iterator[Callable[..., Hands]]:
     assert background.settle()
 
 
+@pytest.fixture(scope="session")
+def _hospital_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Filled once, copied for each test."""
+    folder = tmp_path_factory.mktemp("hospital") / "home"
+    open_hospital(folder).close()
+    return folder
+
+
 @pytest.fixture
-def hospital(tmp_path: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
+def hospital(tmp_path: Path, _hospital_home: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
     """A window on a hospital's day; no engine."""
-    app = open_hospital(tmp_path / "hospital")
+    app = App.open(Path(shutil.copytree(_hospital_home, tmp_path / "hospital")))
     yield open_window(app)
     background.settle()
     app.close()

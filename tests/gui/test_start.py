@@ -1,0 +1,188 @@
+"""Starting and ending: a home that can't be opened, a second start, unexpected errors, quitting safely."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from core.app import App
+from core.model.errors import FerryError
+from core.model.events import EngineChanged
+from gui.app import main
+from gui.single_instance import SingleInstance
+from gui.trouble import TroubleWindow, UnexpectedErrors
+from tests.gui.hands import Hands
+from tests.gui.hospital import open_hospital
+
+
+def _trouble() -> TroubleWindow | None:
+    return next((w for w in QApplication.topLevelWidgets() if isinstance(w, TroubleWindow) and w.isVisible()), None)
+
+
+def test_a_damaged_ledger_is_a_sentence_with_a_next_step(tmp_path: Path, qtbot: QtBot) -> None:
+    app = App.open(tmp_path / "home")
+    ledger = app.home.ledger_file
+    app.close()
+    ledger.write_bytes(b"this is no ledger" * 4096)
+    for extra in ledger.parent.glob(ledger.name + "-*"):
+        extra.unlink()
+    seen: list[str] = []
+
+    def look() -> None:
+        window = _trouble()
+        if window is None:
+            QTimer.singleShot(50, look)
+            return
+        seen.append(window.sentence.text())
+        seen.append(window.next_step.text())
+        window.quit.click()
+
+    QTimer.singleShot(0, look)
+    assert main(tmp_path / "home") == 2
+    assert all(seen)
+    assert "Traceback" not in " ".join(seen)
+
+
+def test_try_again_opens_what_was_mended(tmp_path: Path, qtbot: QtBot) -> None:
+    if os.getuid() == 0:
+        home = tmp_path / "file" / "home"
+        (tmp_path / "file").write_text("in the way")
+    else:
+        home = tmp_path / "locked" / "home"
+        (tmp_path / "locked").mkdir(mode=0o500)
+    texts: list[str] = []
+
+    def look() -> None:
+        window = _trouble()
+        main_window = next(
+            (w for w in QApplication.topLevelWidgets() if w.objectName() == "main" and w.isVisible()), None
+        )
+        if main_window is not None:
+            main_window.close()
+            return
+        if window is not None and not texts:
+            texts.append(window.sentence.text())
+            if os.getuid() == 0:
+                (tmp_path / "file").unlink()
+                (tmp_path / "file").mkdir()
+            else:
+                (tmp_path / "locked").chmod(0o700)
+            window.retry.click()
+        QTimer.singleShot(50, look)
+
+    QTimer.singleShot(0, look)
+    assert main(home) == 0
+    assert texts
+
+
+def test_unexpected_errors_reach_the_banner_and_no_traceback_does(
+    hospital: Hands, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = UnexpectedErrors()
+    errors.happened.connect(hospital.session.failed)
+    remove = errors.install()
+    try:
+        sys.excepthook(KeyError, KeyError("study"), None)
+        hospital.wait(lambda: hospital.window.banner.isVisible())
+        assert hospital.window.banner.lead == "Something unexpected went wrong in the program."
+        hospital.window.banner.put_away()
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join()
+        hospital.wait(lambda: hospital.window.banner.isVisible())
+        assert "Traceback" not in hospital.read(hospital.window.banner)
+    finally:
+        remove()
+    assert sys.excepthook is not None
+
+
+def test_a_second_start_calls_the_first(qtbot: QtBot) -> None:
+    first, second = SingleInstance("home-of-this-test"), SingleInstance("home-of-this-test")
+    assert first.is_first()
+    try:
+        with qtbot.waitSignal(first.called, timeout=5000):
+            assert not second.is_first()
+    finally:
+        first.close()
+    third = SingleInstance("home-of-this-test")
+    assert third.is_first()
+    third.close()
+
+
+def test_quitting_asks_while_something_is_on_its_way(empty: Hands) -> None:
+    window = empty.window
+    empty.session._sort([EngineChanged(True, 1e6, 3, 0)])
+    window.close()
+    empty.wait(lambda: empty.question() is not None)
+    question = empty.question()
+    assert question is not None
+    assert "3 studies not yet confirmed" in empty.read(question)
+    empty.answer("Stay")
+    empty.wait(lambda: empty.question() is None)
+    assert window.isVisible()
+    window.close()
+    with empty.qtbot.waitSignal(window.ended, timeout=20_000):
+        empty.answer("Quit")
+    assert not window.isVisible()
+
+
+def test_a_failing_command_is_a_sentence(hospital: Hands) -> None:
+    def refuse() -> None:
+        raise FerryError("The ledger is busy.", "Try again.", detail="locked")
+
+    hospital.session.command(hospital.window, refuse)
+    hospital.wait(lambda: hospital.window.banner.isVisible())
+    assert (hospital.window.banner.lead, hospital.window.banner.rest) == ("The ledger is busy.", "Try again.")
+    assert hospital.button(hospital.window.banner, "Copy details")
+
+
+def test_the_window_attaches_to_another_engine(tmp_path: Path, open_window: Callable[..., Hands]) -> None:
+    first = open_hospital(tmp_path / "home", filled=False)
+    handle = first.engine(lambda _event: None)
+    second = App.open(tmp_path / "home")
+    hands = open_window(second, engine=True)
+    hands.wait(lambda: "another process" in hands.window.rail.engine.text())
+    handle.stop()
+    hands.wait(lambda: "another process" not in hands.window.rail.engine.text(), timeout=30_000)
+    hands.close()
+    second.close()
+    first.close()
+
+
+def test_the_program_runs_by_itself(tmp_path: Path) -> None:
+    """`python -m gui` in its own process: the window is shown, and closing it ends the program in order."""
+    code = (
+        "import sys\n"
+        "from PySide6.QtCore import QTimer\n"
+        "from gui.app import main, prepare\n"
+        "application = prepare()\n"
+        "def end():\n"
+        "    windows = [w for w in application.topLevelWidgets() if w.objectName() == 'main' and w.isVisible()]\n"
+        "    if windows and windows[0]._session.handle is not None:\n"
+        "        windows[0].close()\n"
+        "    else:\n"
+        "        QTimer.singleShot(50, end)\n"
+        "QTimer.singleShot(0, end)\n"
+        "sys.exit(main())\n"
+    )
+    variables = {**os.environ, "DICOM_FERRY_HOME": str(tmp_path / "home"), "QT_QPA_PLATFORM": "offscreen"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=variables,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
