@@ -13,6 +13,8 @@ from core.model.outcome import Failure, FailureClass
 from core.nodes.base import Node
 
 PROBE_SECONDS = 30.0
+LONGEST_ASKED = 600.0  # seconds that a node may ask for at a time
+LONGEST_EXCUSED = 3600.0
 
 
 class Gate:
@@ -26,12 +28,15 @@ class Gate:
         Why it is closed.
     down_since : float | None
         Monotonic seconds.
+    excused : float
+        Seconds of being down for which the node itself asked (``Retry-After``): nobody's patience runs out in them.
     """
 
     def __init__(self, node: Node, on_change: Callable[[Gate], None]) -> None:
         self.node = node
         self.failure: Failure | None = None
         self.down_since: float | None = None
+        self.excused = 0.0
         self.health = NodeHealth.UNKNOWN
         self._on_change = on_change
         self._lock = threading.Lock()
@@ -61,6 +66,7 @@ class Gate:
             self.failure = failure
             self.health = NodeHealth.DOWN
             self.down_since = time.monotonic()
+            self.excused = 0.0
             self._probes = 0
             self._delays = delays
             self._schedule(failure)
@@ -95,4 +101,6 @@ class Gate:
         wait = delay_after(self._probes, self._delays)
         if failure.cls is not FailureClass.PERSON:  # a wrong password asked over and over locks an account
             wait = min(PROBE_SECONDS, wait)
-        self._next_probe = time.monotonic() + max(wait, min(failure.retry_after or 0.0, 600.0), 0.05)
+        asked = min(failure.retry_after or 0.0, LONGEST_ASKED)
+        self.excused = min(self.excused + asked, LONGEST_EXCUSED)
+        self._next_probe = time.monotonic() + max(wait, asked, 0.05)

@@ -178,7 +178,7 @@ class Lane:
             since, failure = gate.down_since, gate.failure
             if since is None or failure is None:
                 continue
-            if time.monotonic() - since >= patience(o.max_attempts, o.retry_delays):
+            if time.monotonic() - since >= patience(o.max_attempts, o.retry_delays) + gate.excused:
                 self._fail_all(failure)
                 return True
         return False

@@ -148,7 +148,7 @@ class Planner:
         limit = None if self.options.follow else patience(self.options.max_attempts, self.options.retry_delays)
         began = self.source.down_since or time.monotonic()
         while not self.source.is_open:
-            if limit is not None and time.monotonic() - began >= limit:
+            if limit is not None and time.monotonic() - began >= limit + self.source.excused:
                 return self._give_up(_words(self.source.failure or failure), failure.detail)
             if self._stop.wait(0.1) or self._abort.aborted:
                 return False
