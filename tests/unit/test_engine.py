@@ -3,82 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from core.engine.engine import Engine
 from core.ledger.book import Verb
-from core.ledger.ledger import Ledger
 from core.model.errors import AnswerError, TransportError, TransportFault
-from core.model.events import Event, StudyChanged
-from core.model.job import JobRecord, JobState
+from core.model.events import StudyChanged
+from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method, SourceState
-from tests.support.memory_node import MemoryNode
+from tests.support.engine_bench import Bench
 
 
-class Bench:
-    """An engine on its own ledger with nodes in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "ledger.sqlite"
-        self.ledger = Ledger.open(self.path)
-        self.nodes: dict[str, MemoryNode] = {}
-        self.events: list[Event] = []
-        self.engine: Engine | None = None
-        self._thread: threading.Thread | None = None
-
-    def node(self, name: str, **options: bool) -> MemoryNode:
-        self.nodes[name] = MemoryNode(name, **options)
-        return self.nodes[name]
-
-    def job(self, kind: str = "clone", *, follow: bool = False, **fields: object) -> int:
-        values = {"source": ["A"], "destination": ["B"], "retry_delays": [0.05], **fields}
-        return self.ledger.add_job(kind, "test", values, follow=follow, state=JobState.RUNNING)  # type: ignore[arg-type]
-
-    def start(self) -> None:
-        self.engine = Engine(self.ledger, lambda name: self.nodes[name], self.events.append)
-        self._thread = threading.Thread(target=self.engine.run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self.engine:
-            self.engine.stop()
-            assert self._thread
-            self._thread.join(60)
-            assert not self._thread.is_alive()
-            self.engine = None
-
-    def command(self, verb: Verb, **keys: int) -> None:
-        self.ledger.command(verb, **keys)
-        assert self.engine
-        self.engine.nudge()
-
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-        until = time.monotonic() + seconds
-        pause = threading.Event()
-        while not condition():
-            if time.monotonic() > until:
-                pytest.fail(
-                    f"waited {seconds} s in vain for {what}; jobs: {self.ledger.jobs()}; log: {self.ledger.log()}"
-                )
-            pause.wait(0.02)
-
-    def record(self, job_id: int) -> JobRecord:
-        found = self.ledger.job(job_id)
-        assert found
-        return found
-
-    def finish(self, job_id: int) -> JobRecord:
-        self.wait(lambda: self.record(job_id).state is JobState.FINISHED, "the job's end")
-        job = self.record(job_id)
-        assert job.counts == self.ledger.job_counts(job_id), "kept totals and deliveries differ"
-        return job
-
-
-@pytest.fixture()
+@pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
