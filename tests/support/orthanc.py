@@ -121,6 +121,11 @@ class OrthancServer:
                 self.wait_ready()
             except OrthancDiedError:
                 # Another process may have taken the port between its choice and our start.
+                if self.disk_bytes is not None and "unshare:" in self.log():
+                    raise OrthancDiedError(
+                        "A small disk for a server needs a mount name space of its own, which this machine "
+                        f"refuses ({self.log(1)}). In a container, run the tests with CAP_SYS_ADMIN."
+                    ) from None
                 if not (first and attempt < 4 and "port" in self.log().lower()):
                     raise
                 self.http_port, self.dicom_port = free_port(), free_port()
