@@ -19,6 +19,8 @@ from core.nodes.base import Inventory
 
 _SERIES_TAGS = frozenset({"Modality", "SeriesDescription", "SeriesNumber"})
 _TABLE_ROWS = 500
+_WIDE = 150  # columns of a terminal beside which a UID has its place
+_MIN_WIDTHS = {"Date": 8, "Patient": 16, "ID": 8, "Description": 12}
 
 
 def find(
@@ -80,6 +82,7 @@ class _Answer:
     def __init__(self, speaker: Speaker, level: Level) -> None:
         self.speaker, self.level = speaker, level
         self.studies = self.rows = 0
+        self.without_uids = level is not Level.INSTANCE and speaker.out.width < _WIDE
         self._table = self._empty()
 
     def add(self, node: Inventory, study: StudyInfo) -> None:
@@ -101,6 +104,8 @@ class _Answer:
             Level.INSTANCE: ("image", "images"),
         }[self.level]
         self.speaker.say(f"{self.rows:,} {one if self.rows == 1 else many}.")
+        if self.without_uids and self.rows:
+            self.speaker.say("For their UIDs use --json, a wider terminal, or a file.", "dim")
 
     def _study(self, s: StudyInfo) -> None:
         self.speaker.data(
@@ -141,7 +146,7 @@ class _Answer:
         self.rows += 1
         if self.speaker.json:
             return
-        self._table.add_row(*(escape(c) for c in cells))
+        self._table.add_row(*(escape(c) for c in cells[: len(self._table.columns)]))
         if self._table.row_count >= _TABLE_ROWS:
             self._flush()
 
@@ -156,10 +161,16 @@ class _Answer:
             Level.SERIES: ("Date", "Patient", "ID", "Series", "Modality", "Description", "Images", "Series UID"),
             Level.INSTANCE: ("Date", "ID", "Series UID", "SOP Instance UID"),
         }[self.level]
-        table = Table(*heads, box=None, header_style="bold", pad_edge=False)
-        for column in table.columns:
-            column.no_wrap = True
-            column.overflow = "ignore" if "UID" in str(column.header) else "ellipsis"
+        if self.without_uids:
+            heads = heads[:-1]
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for head in heads:
+            table.add_column(
+                head,
+                no_wrap=True,
+                min_width=_MIN_WIDTHS.get(head, len(head)),
+                justify="right" if head == "Images" else "left",
+            )
         return table
 
 

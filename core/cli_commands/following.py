@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from core.app import App, EngineHandle
 from core.cli_commands.speaking import INTERRUPTED, Speaker
@@ -388,12 +389,12 @@ def _shown(speaker: Speaker, app: App, job_id: int) -> Iterator[_Shown]:
     else:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[amount]}"),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=28, complete_style="cyan", finished_style="green"),
+            TextColumn("{task.fields[amount]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[speed]}", table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         )
         with Progress(*columns, console=speaker.err, transient=True) as progress:
             yield _Terminal(speaker, app, job_id, progress)
