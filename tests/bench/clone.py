@@ -43,7 +43,7 @@ def main() -> None:
 
 def _case(version: str, size: str, contenders: list[str], rounds: int, scale: float) -> None:
     make, per_study = SIZES[size]
-    studies = 6 if size == "525 kB" else 40
+    studies = 10 if size == "525 kB" else 40
     with (
         OrthancServer(version, count_received=False, config={"MaximumStorageSize": 0}) as source,
         OrthancServer(version, count_received=False) as destination,
