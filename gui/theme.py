@@ -148,6 +148,7 @@ class Theme(QObject):
         self._qcolours: dict[Role, QColor] = {}
         self._dark = False
         self._pictures = QTemporaryDir()
+        self._installed = False
         self._rebuild()
 
     @property
@@ -166,6 +167,9 @@ class Theme(QObject):
 
     def install(self, application: QApplication) -> None:
         """Give the application style, font and palette, and follow the system from now on."""
+        if self._installed:
+            return
+        self._installed = True
         application.setStyle("Fusion")
         font = QFont(application.font())
         font.setPixelSize(BODY_PX)

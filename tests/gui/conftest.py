@@ -71,7 +71,9 @@ def _hospital_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hospital(tmp_path: Path, _hospital_home: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
     """A window on a hospital's day; no engine."""
     app = App.open(Path(shutil.copytree(_hospital_home, tmp_path / "hospital")))
-    yield open_window(app)
+    hands = open_window(app)
+    yield hands
+    hands.close()
     background.settle()
     app.close()
 
@@ -80,5 +82,8 @@ def hospital(tmp_path: Path, _hospital_home: Path, open_window: Callable[..., Ha
 def empty(tmp_path: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
     """A newcomer's window, with its engine."""
     app = App.open(tmp_path / "home")
-    yield open_window(app, engine=True)
+    hands = open_window(app, engine=True)
+    yield hands
+    hands.close()
+    background.settle()
     app.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, Qt
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -27,6 +27,7 @@ class Hands:
         self.qtbot = qtbot
         self.session = session
         self.window = window
+        self._closed = False
 
     @property
     def app(self) -> App:
@@ -140,9 +141,15 @@ class Hands:
 
     def close(self) -> None:
         """Close without the question, and wait for the engine."""
+        if self._closed:
+            return
+        self._closed = True
         self.window._ended = True
         self.window.close()
         assert self.session.wait()
+        # A window that is only hidden would be styled anew with each change of the theme.
+        self.window.deleteLater()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def _says(button: QAbstractButton, words: str) -> bool:

@@ -59,7 +59,7 @@ def test_a_wrong_password_names_the_step_and_what_to_do(empty: Hands, start_orth
     wizard = empty.add_orthanc("CT", server.url, user="ferry", password="wrong", expect="Login accepted", save=False)
     line = next(x for x in wizard.test_page.list.lines if x.step.name == "Login accepted")
     assert line.step.next_step
-    assert line.step.next_step in empty.read(line)
+    empty.wait(lambda: line.step.next_step in empty.read(line))
     assert line.copy is not None
     assert "Login accepted" in line.copy.copied_text
     assert "wrong" not in line.copy.copied_text.replace("wrong user", "").replace("is wrong", "")
