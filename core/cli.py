@@ -33,7 +33,7 @@ _HELP = "\n\n".join(
 def build_app() -> typer.Typer:
     """All commands, those of the registered kinds included."""
     # Imported here: the window's start needs none of it.
-    from core.cli_commands import find, job, node, run, upkeep
+    from core.cli_commands import demo, find, job, node, report, run, upkeep
 
     app = typer.Typer(
         name="dicom-ferry",
@@ -52,6 +52,8 @@ def build_app() -> typer.Typer:
     app.command()(find.find)
     app.add_typer(run.app, name="run")
     app.add_typer(job.app, name="job")
+    app.command()(report.report)
+    app.command()(demo.demo)
     upkeep.add_to(app)
     return app
 

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.cli_commands.fields import build, gather
-from core.cli_commands.following import megabytes, settle_command
+from core.cli_commands.figures import megabytes
+from core.cli_commands.following import settle_command
 from core.cli_commands.opening import opened
 from core.cli_commands.run import EPILOG, carry, check_before_start, job_options
 from core.cli_commands.speaking import Speaker, exit_with, speaking

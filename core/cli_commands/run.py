@@ -16,7 +16,9 @@ from pydantic import JsonValue
 
 from core.app import App
 from core.cli_commands.fields import Given, build, gather, option, parameters
-from core.cli_commands.following import Interruption, duration, follow, megabytes, tell
+from core.cli_commands.figures import duration, megabytes
+from core.cli_commands.following import follow, tell
+from core.cli_commands.interruption import Interruption
 from core.cli_commands.opening import opened
 from core.cli_commands.speaking import INTERRUPTED, Speaker, exit_with, speaking
 from core.jobs.base import JobKind

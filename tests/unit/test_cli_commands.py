@@ -16,8 +16,8 @@ import pytest
 from core import cli
 from core.app import App
 from core.cli_commands import screen
+from core.cli_commands.figures import duration, megabytes
 from core.cli_commands.find import _dates
-from core.cli_commands.following import duration, megabytes
 from core.cli_commands.speaking import manner
 from core.demo import orthanc_program
 from core.logs import stop_logging

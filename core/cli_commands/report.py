@@ -1,0 +1,70 @@
+"""`dicom-ferry report`: the proof of a job, to a file or to standard output."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from core.app import App
+from core.cli_commands.opening import opened
+from core.cli_commands.speaking import speaking
+from core.home import make_private_file
+from core.model.errors import LocalError
+from core.model.job import JobRecord
+from core.reports import ReportFormat, write_report
+
+
+def report(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Number or name of a job (dicom-ferry job list).")],
+    form: Annotated[ReportFormat, typer.Option("--format", help="For a spreadsheet, a program, or to print.")] = (
+        ReportFormat.CSV
+    ),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; standard output when left out.")
+    ] = None,
+) -> None:
+    """Export the proof of a job: for each image when, how, what the destination answered, how it was verified.
+
+    A report holds patient data: a file is written so that only you can read it.
+    """
+    with speaking() as speaker, opened() as app:
+        record = app.jobs.get(job)
+        if output is None:
+            _to_standard_output(app, record, form)
+            return
+        count = save_report(app, record, form, output)
+        speaker.say(f"Wrote {count:,} images of “{record.name}” to {output}.")
+
+
+def save_report(app: App, job: JobRecord, form: ReportFormat, path: Path) -> int:
+    """Write a report to a file of the owner's alone; the number of images in it.
+
+    Raises
+    ------
+    LocalError
+        The file can't be written.
+    """
+    encoding = "utf-8-sig" if form is ReportFormat.CSV else "utf-8"  # so that Excel takes it for UTF-8
+    try:
+        make_private_file(path)
+        with path.open("w", encoding=encoding, newline="" if form is ReportFormat.CSV else "\n") as out:
+            return write_report(app.ledger, job, form, out)
+    except OSError as error:
+        raise LocalError(
+            f"The report can't be written to {path} ({error.strerror or error}).",
+            "Choose another file with --output, and check that the disk is not full.",
+            detail=repr(error),
+            code="report",
+        ) from error
+
+
+def _to_standard_output(app: App, job: JobRecord, form: ReportFormat) -> None:
+    out: TextIO = sys.stdout
+    reconfigure = getattr(out, "reconfigure", None)
+    if reconfigure is not None and not out.isatty():
+        reconfigure(encoding="utf-8", newline="" if form is ReportFormat.CSV else "\n")
+    write_report(app.ledger, job, form, out)
+    out.flush()
