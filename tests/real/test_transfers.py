@@ -17,7 +17,7 @@ from tests.support.studies import ct_study, make_study, small_study, write_large
 Start = Callable[..., OrthancServer]
 
 
-@pytest.fixture()
+@pytest.fixture
 def running(tmp_path: Path) -> Iterator[RunningApp]:
     made = RunningApp(tmp_path / "home")
     yield made
@@ -29,7 +29,7 @@ def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture()
+@pytest.fixture
 def pair(version: str, start_orthanc: Start, running: RunningApp) -> tuple[OrthancServer, OrthancServer]:
     source, destination = start_orthanc(version, name="A", config={"StableAge": 1}), start_orthanc(version, name="B")
     running.orthanc("A", source)
