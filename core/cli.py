@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
@@ -155,7 +156,10 @@ def _window() -> int:
 
 
 def _make_speakable() -> None:
-    """A sign that this terminal can't show must not end a command."""
+    """A sign that this terminal can't show must not end a command, nor that there is no terminal at all."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the program of the window on Windows, which has no console
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

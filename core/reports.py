@@ -60,10 +60,13 @@ def write_report(ledger: Evidence, job: JobRecord, form: ReportFormat, out: Text
 
 def studies(ledger: Evidence, job: JobRecord) -> Iterator[tuple[TransferRow, Iterator[DeliveryRow]]]:
     """Each study on its way to each destination, and its images; the images may be left unread."""
-    offset = 0
+    offset, last = 0, 0
     while page := ledger.transfers(TransferFilter(job_id=job.id), offset=offset, limit=_ROWS):
         for row in page:
-            yield row, _images(ledger, row.id)
+            # Newest first: what a running job adds meanwhile pushes rows that were given onto the next page.
+            if not last or row.id < last:
+                last = row.id
+                yield row, _images(ledger, row.id)
         offset += len(page)
 
 

@@ -233,7 +233,15 @@ def _system_backend() -> tuple[Backend, str]:
         With the code "no-keyring".
     """
     keyring = importlib.import_module("keyring")
-    chosen = keyring.get_keyring()
+    try:
+        chosen = keyring.get_keyring()
+    except Exception as error:  # whatever the backend that somebody named in keyring's settings raises
+        raise SecretError(
+            "The keyring that is set up on this computer can't be used.",
+            _no_keyring_step(),
+            detail=f"{type(error).__name__}: {error}",
+            code="no-keyring",
+        ) from error
     candidates = [chosen, *getattr(chosen, "backends", ())]  # the chainer holds several, best first
     for backend in candidates:
         if type(backend).__module__ in _TRUSTED:

@@ -102,6 +102,8 @@ def gather(
     given = Given()
     if file is not None:
         _read_file(given, file, kind)
+    if environment.get(PREFIX + "FOLLOW", "").strip():
+        given.follow = environment[PREFIX + "FOLLOW"].strip().lower() in ("1", "true", "yes", "on")
     for f in fields:
         if f.type is FieldType.SECRET:
             given.values.pop(f.name, None)

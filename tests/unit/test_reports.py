@@ -41,7 +41,7 @@ class Proofs:
 
     def transfers(self, filter: TransferFilter, *, offset: int = 0, limit: int = 500) -> list[TransferRow]:
         assert filter.job_id == 4
-        return [self._row(n) for n in range(offset, min(offset + limit, self.studies))]
+        return [self._row(self.studies - n) for n in range(offset, min(offset + limit, self.studies))]
 
     def deliveries(self, *, transfer_id: int | None = None, offset: int = 0, limit: int = 200) -> list[DeliveryRow]:
         assert transfer_id is not None
@@ -107,7 +107,7 @@ def test_csv_has_a_line_for_each_image() -> None:
 
 def test_csv_starts_no_formula_in_a_spreadsheet() -> None:
     rows = list(csv.DictReader(io.StringIO(written(ReportFormat.CSV, Proofs(1, 1, name="@SUM(A1)")), newline="")))
-    assert rows[0]["patient_id"] == "'=HYPERLINK(0)"
+    assert rows[0]["patient_id"] == "'=HYPERLINK(1)"
     assert rows[0]["patient_name"] == "'@SUM(A1)"
 
 
@@ -125,7 +125,7 @@ def test_json_is_one_object() -> None:
             "next_step": "Free space there.",
         }
     ]
-    assert [s["study_uid"] for s in report["studies"]] == ["1.2.0", "1.2.1", "1.2.2"]
+    assert [s["study_uid"] for s in report["studies"]] == ["1.2.3", "1.2.2", "1.2.1"]
     assert report["studies"][0]["patient_name"] == "Wang^XiaoDong=王^小東"
     assert len(report["studies"][2]["images"]) == 4
     assert "study_uid" not in report["studies"][0]["images"][0]
