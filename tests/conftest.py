@@ -24,7 +24,11 @@ from tests.support.orthanc import OrthancServer, running_servers  # noqa: E402
 from tests.support.processes import children_of_this_test, forget_children  # noqa: E402
 from tests.support.proxy import FaultProxy  # noqa: E402
 from tests.support.screen import Screen  # noqa: E402
-from tests.support.servers import ORTHANC_VERSIONS  # noqa: E402
+from tests.support.servers import ORTHANC_VERSIONS, orthanc_launcher_folder  # noqa: E402
+
+# The demo takes the Orthanc that it finds on the PATH.
+if (_launcher := orthanc_launcher_folder()) is not None:
+    os.environ["PATH"] = f"{_launcher}{os.pathsep}{os.environ['PATH']}"
 
 # --- what is shown when a test fails
 

@@ -152,7 +152,9 @@ fi
 # shellcheck disable=SC2086  # lists of words
 install_packages $TEST_PACKAGES $QT_PACKAGES || fail "The servers for the tests could not be installed (see above)."
 
-if has_orthanc 1.10 && has_orthanc 1.12; then exit 0; fi
-prepare_cache
-has_orthanc 1.10 || add_orthanc 1.10 bookworm
-has_orthanc 1.12 || add_orthanc 1.12 trixie
+if ! has_orthanc 1.10 || ! has_orthanc 1.12; then
+    prepare_cache
+    has_orthanc 1.10 || add_orthanc 1.10 bookworm
+    has_orthanc 1.12 || add_orthanc 1.12 trixie
+fi
+if found=$(unpacked_orthanc 1.12); then add_launcher "$found"; fi

@@ -71,6 +71,12 @@ def orthanc_program(version: str) -> OrthancProgram:
     raise ServerMissingError(f"Orthanc {version}")
 
 
+def orthanc_launcher_folder() -> Path | None:
+    """The folder with a start program ``Orthanc``, for a PATH; None where the system's own is the only one."""
+    launchers = (folder / "orthanc-1.12/launcher" for folder in server_folders())
+    return next((launcher for launcher in launchers if (launcher / "Orthanc").exists()), None)
+
+
 def required_program(name: str) -> str:
     """The full path of an installed program such as ``Xvfb`` or ``gnome-keyring-daemon``."""
     found = shutil.which(name)
