@@ -57,6 +57,7 @@ lists_are_known() {
 install_packages() {
     local missing
     missing=$(missing_packages "$@")
+    missing=${missing% }
     if [ -z "$missing" ]; then return 0; fi
     if ! can_install; then
         say "Missing system packages: $missing"
