@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from typing import Annotated, cast
@@ -14,6 +17,7 @@ import typer
 
 from core.cli_commands.screen import has_display
 from core.cli_commands.speaking import manner, speaking
+from core.logs import without_credentials
 from core.model.errors import ConfigurationError
 from core.model.fields import secret_fields
 
@@ -62,6 +66,7 @@ def build_app() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (or the window) and return the exit status."""
     _make_speakable()
+    threading.excepthook = _thread_failed
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments:
         return _window()
@@ -153,6 +158,16 @@ def _window() -> int:
             return int(window() or 0)
     except typer.Exit as end:
         return int(end.exit_code)
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """What went wrong in a thread belongs into the log; whoever waits for the thread tells the person."""
+    if failed.exc_value is not None:
+        logging.getLogger(__name__).error(
+            "thread %s", failed.thread.name if failed.thread else "", exc_info=failed.exc_value
+        )
+        if manner.debug:
+            sys.stderr.write(without_credentials("".join(traceback.format_exception(failed.exc_value))))
 
 
 def _make_speakable() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("DICOM_FERRY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(manner, "debug", False)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # the program sets its own
     root = logging.getLogger()
     level, raising = root.level, logging.raiseExceptions
 
