@@ -27,7 +27,8 @@ class Gate:
     failure : Failure | None
         Why it is closed.
     down_since : float | None
-        Monotonic seconds.
+        Monotonic seconds. A node that answers a probe and then fails again, with nothing done in between, is
+        down since the first time.
     excused : float
         Seconds of being down for which the node itself asked (``Retry-After``): nobody's patience runs out in them.
     """
@@ -43,6 +44,8 @@ class Gate:
         self._next_probe = 0.0
         self._probes = 0
         self._probing = False
+        self._failing_since: float | None = None
+        self._opened = 0.0
 
     @property
     def name(self) -> str:
@@ -54,6 +57,7 @@ class Gate:
 
     def worked(self) -> None:
         """Something succeeded there."""
+        self._failing_since = None
         if self.health is not NodeHealth.WORKS and self.is_open:
             self.health = NodeHealth.WORKS
             self._on_change(self)
@@ -65,9 +69,13 @@ class Gate:
                 return
             self.failure = failure
             self.health = NodeHealth.DOWN
-            self.down_since = time.monotonic()
-            self.excused = 0.0
-            self._probes = 0
+            now = time.monotonic()
+            steady = now - self._opened > PROBE_SECONDS + 2 * delays[0]
+            if self._failing_since is None or steady:
+                self._failing_since = now
+                self.excused = 0.0
+                self._probes = 0
+            self.down_since = self._failing_since
             self._delays = delays
             self._schedule(failure)
         self._on_change(self)
@@ -91,6 +99,7 @@ class Gate:
             return
         with self._lock:
             self._probing = False
+            self._opened = time.monotonic()
             self.down_since = None
             self.failure = None
             self.health = NodeHealth.WORKS

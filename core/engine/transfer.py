@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core.engine.gate import Gate
-from core.engine.retry import NEVER_AGAIN, WHOLE_NODE, next_attempt
+from core.engine.retry import WHOLE_NODE, next_attempt
 from core.engine.throttle import Throttle
 from core.engine.verify import Judgement, Verdict, cannot_tell, judge, judge_attributes, not_listed, proved_state
 from core.jobs.base import TransferOptions
@@ -369,8 +369,10 @@ class Pipeline:
 
     def _next(self, delivery: Delivery, failure: Failure, now: float) -> float | None:
         o = self.options
-        if failure.cls in WHOLE_NODE and failure.cls not in NEVER_AGAIN and (o.max_attempts > 1 or o.follow):
-            # The gate decides when the node is tried again; giving up is the lane's.
+        down = failure.cls is FailureClass.DOWN and o.follow
+        if failure.cls in WHOLE_NODE and (delivery.attempt < o.max_attempts or down):
+            # The gate decides when the node is tried again, and the lane when it is given up. The attempts count all
+            # the same: one image that is refused again and again must not hold up the others for ever.
             return next_attempt(failure, 1, 2, o.retry_delays, now, follow=o.follow)
         return next_attempt(failure, delivery.attempt, o.max_attempts, o.retry_delays, now, follow=o.follow)
 
