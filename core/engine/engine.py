@@ -361,10 +361,11 @@ class Engine:
         run.stop()
         self._runs.pop(job_id, None)
         problem = progress.problem
-        if not problem and run.refused_deletions:
-            problem = (
-                f"{run.refused_deletions} images were confirmed but could not be deleted at the source; see the log."
-            )
+        if not problem:
+            problem = run.settling_problem
+        if count := run.refused_deletions:
+            images = "1 image was" if count == 1 else f"{count:,} images were"
+            problem = f"{images} confirmed but could not be deleted at the source. {problem or 'See the log.'}"
         return {
             "state": JobState.FINISHED.value,
             "finished": time.time(),

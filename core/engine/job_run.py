@@ -309,3 +309,8 @@ class JobRun:
     @property
     def refused_deletions(self) -> int:
         return sum(s.refused for s in self._settlings.values())
+
+    @property
+    def settling_problem(self) -> str:
+        """Why deletions or labels were given up, with the next step."""
+        return next((s.problem for s in self._settlings.values() if s.problem), "")

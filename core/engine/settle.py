@@ -25,6 +25,13 @@ class Settling:
     ----------
     destinations : dict[str, Gate]
         All destinations, fallback included.
+
+    Attributes
+    ----------
+    refused : int
+        Images that were confirmed and are still at the source.
+    problem : str
+        Why a study could not be settled, with the next step; empty when all is well.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Settling:
         self.destinations = destinations
         self.abort = abort
         self.refused = 0
+        self.problem = ""
         self._known_apart: set[str] = set()
         self._attempts: dict[int, int] = {}
 
@@ -144,11 +152,12 @@ class Settling:
         if failure.cls in WHOLE_NODE and not fatal:
             self.source.close(failure, o.retry_delays)
         if fatal or (attempt >= o.max_attempts and not o.follow):
-            self.refused += 1
             left = self.ledger.deletable(study_id, 0, 1_000_000) if o.after is After.MOVE else []
+            self.refused += len(left)
             self.ledger.source_states([(key, SourceState.REFUSED, error.sentence) for key, _ref in left]).wait()
+            self.problem = str(error)
             self.ledger.add_log(
-                LogLevel.ERROR, str(error), job_id=self.job_id, node=self.source.name, detail=error.detail
+                LogLevel.ERROR, self.problem, job_id=self.job_id, node=self.source.name, detail=error.detail
             )
             self.ledger.settle_study(study_id)
             return None
