@@ -53,7 +53,6 @@ def open_database(path: Path, *, check: bool = True) -> Engine:
 
 def _configure(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # an outcome must survive a power cut, not only a crash
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA busy_timeout=30000")
@@ -121,6 +120,8 @@ def _migrate(engine: Engine, path: Path, *, fresh: bool) -> None:
             detail=f"schema {present}",
             code="ledger-newer",
         )
+    with engine.connect() as connection:  # not earlier: it writes to the file, which may be somebody else's
+        connection.execute(text("PRAGMA journal_mode=WAL"))
     if present == script.get_current_head():
         return
     if present is not None:
