@@ -23,7 +23,7 @@ from core.node_book import NodeBook
 from core.nodes.base import NodeKind
 from core.nodes.registry import node_kinds
 from core.reports import ReportFormat, write_report
-from core.secrets import Secrets
+from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
 from core.wire.abort import Abort
 
@@ -242,4 +242,4 @@ class App:
             self._handle.nudge()
 
 
-__all__ = ["Abort", "App", "EngineHandle", "FerryError", "JobKind", "NodeKind"]
+__all__ = ["Abort", "App", "EngineHandle", "FerryError", "JobKind", "NodeKind", "SecretsStatus"]

@@ -230,7 +230,8 @@ class MainWindow(QMainWindow):
         self.close()
 
     def _restore(self) -> None:
-        self.resize(QSize(1280, 800))
+        room = self.screen().availableGeometry().size() - QSize(8, 40)  # the frame and title bar
+        self.resize(QSize(1280, 800).boundedTo(room).expandedTo(self.minimumSize()))
         if self._kept is not None:
             kept = self._kept.value("geometry")
             if isinstance(kept, QByteArray):

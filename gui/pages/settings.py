@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -14,6 +16,9 @@ from gui.widgets.basics import card, label, row, scrolled
 from gui.widgets.form import Form
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
+
+if TYPE_CHECKING:
+    from core.app import SecretsStatus
 
 SAVE_MS = 400
 
@@ -99,11 +104,10 @@ class SettingsPage(Page):
     def refresh(self) -> None:
         self._session.read(self, self._app.secrets.status, self._show_keyring)
 
-    def _show_keyring(self, status: object) -> None:
-        available = bool(getattr(status, "available", False))
-        self.keyring_pill.show_state(*(("Works", Tone.GREEN) if available else ("Not available", Tone.AMBER)))
-        texts = (getattr(status, "sentence", ""), getattr(status, "next_step", ""))
-        self.keyring.setText(" ".join(t for t in texts if t))
+    def _show_keyring(self, status: SecretsStatus) -> None:
+        works = ("Works", Tone.GREEN) if status.available else ("Not available", Tone.AMBER)
+        self.keyring_pill.show_state(*works)
+        self.keyring.setText(f"{status.sentence} {status.next_step}".strip())
 
     def _save(self) -> None:
         if not self.form.check():

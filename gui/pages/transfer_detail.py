@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QModelIndex, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFileDialog,
@@ -198,6 +199,12 @@ class TransferDetail(QFrame):
         self.images_table.doubleClicked.connect(self._copy_one)
         return self.images_table
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape:
+            self.closed.emit()
+            return
+        super().keyPressEvent(event)
+
     # showing --------------------------------------------------------------------------------------------
 
     @property
@@ -266,7 +273,7 @@ class TransferDetail(QFrame):
         told = "<br>".join(_facts(r, self._job))
         if told != self._told:  # else the scroll position and what was marked would be lost
             self._told = told
-            self.facts.setHtml(f"<div style='line-height:125%'>{told}</div>")
+            self.facts.setHtml(f"<div style='line-height:118%'>{told}</div>")
         unfinished = r.state in UNFINISHED
         troubled = bool(r.counts.failed or r.counts.cancelled)
         self.retry.setVisible(troubled and not r.counts.sending)

@@ -11,17 +11,18 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QMenu, QSplitter, QStackedWidget, QWidget
 
 from core.model.events import JobChanged, TransferRow
-from core.model.job import JobRecord
+from core.model.job import JobRecord, JobState
 from core.model.node import NodeRecord
 from core.model.outcome import StudyState
-from core.model.views import FailureGroup, StateFilter, TransferFilter
+from core.model.views import StateFilter, TransferFilter
 from gui import words
 from gui.icons import IconButton, icon
 from gui.models.transfers import SortedTransfers, TransfersModel
 from gui.pages.transfer_detail import TransferDetail
+from gui.pages.transfer_trouble import Problem, TroubleBanner, problems
 from gui.session import Session
 from gui.theme import STEP, Tone
-from gui.widgets.banner import Action
+from gui.widgets.ask import ask
 from gui.widgets.basics import copy
 from gui.widgets.cells import BarCell, Figure, PillCell, TwoLines
 from gui.widgets.chips import ChipBar
@@ -71,9 +72,7 @@ class TransfersPage(Page):
         self._filter = TransferFilter()
         self._jobs: list[JobRecord] = []
         self._nodes: list[NodeRecord] = []
-        self._groups: list[FailureGroup] = []
-        self._put_away: frozenset[tuple[str, str]] = frozenset()
-        self._paused_all = False
+        self._states: dict[int, JobState] = {}
         self._build_top()
         self._build_filters()
         self._build_table()
@@ -128,6 +127,11 @@ class TransfersPage(Page):
         line.addWidget(self.node_filter, 0, Qt.AlignmentFlag.AlignTop)
         line.addWidget(self.job_filter, 0, Qt.AlignmentFlag.AlignTop)
         self.body.insertWidget(1, self.filters)
+        self.trouble = TroubleBanner()
+        self.trouble.retry.connect(self._retry)
+        self.trouble.replace.connect(self._replace)
+        self.trouble.details.connect(self._show_problem)
+        self.body.addWidget(self.trouble)
 
     def _build_table(self) -> None:
         self.model = TransfersModel(
@@ -137,7 +141,7 @@ class TransfersPage(Page):
         self.model.on_loaded(self._loaded)
         self.sorted = SortedTransfers(self.model, self)
         cells = (TwoLines(strong=True), TwoLines(), TwoLines(), PillCell(), BarCell(), Figure(), Figure())
-        shares = (Share(116, 4), Share(116, 4), Share(116, 5), Share(150, 2), Share(96, 4), Share(82), Share(62))
+        shares = (Share(116, 4), Share(116, 4), Share(116, 6), Share(150, 2), Share(96, 4), Share(82), Share(62))
         self.table = Table(self.sorted, cells, shares, several=True)
         self.table.setAccessibleName("Transfers")
         self.table.setSortingEnabled(True)
@@ -197,6 +201,8 @@ class TransfersPage(Page):
     def _read_choices(self) -> None:
         def take(found: tuple[list[JobRecord], list[NodeRecord]]) -> None:
             self._jobs, self._nodes = found
+            self._states = {j.id: j.state for j in self._jobs}
+            self._tell_pause()
             self._fill(self.job_filter, "Any job", [(j.name, j.id) for j in self._jobs[:40]], "job_id", None)
             self._fill(self.node_filter, "Any node", [(n.name, n.name) for n in self._nodes], "node", "")
             self._tell_empty()
@@ -229,6 +235,8 @@ class TransfersPage(Page):
             if change.studies < self._studies.get(change.job_id, 0):
                 self._reloading.start()
             self._studies[change.job_id] = change.studies
+            self._states[change.job_id] = change.state
+        self._tell_pause()
         self._count_soon()
 
     def _count_soon(self) -> None:
@@ -238,55 +246,51 @@ class TransfersPage(Page):
     def _count(self) -> None:
         anything = replace(self._filter, state=StateFilter.ALL)
 
-        def read() -> tuple[dict[StateFilter, int], list[FailureGroup]]:
-            counts = self._app.ledger.state_counts(anything)
-            troubled = counts.get(StateFilter.ATTENTION, 0)
-            return counts, self._app.ledger.failure_groups(job_id=self._filter.job_id) if troubled else []
+        attention = replace(self._filter, state=StateFilter.ATTENTION)
+        ledger = self._app.ledger
+
+        def read() -> tuple[dict[StateFilter, int], list[Problem]]:
+            counts = ledger.state_counts(anything)
+            if not counts.get(StateFilter.ATTENTION, 0):
+                return counts, []
+            rows = ledger.transfers(attention, limit=500)
+            return counts, problems(ledger.failure_groups(job_id=self._filter.job_id), rows)
 
         self._session.read(self, read, self._counted)
 
-    def _counted(self, found: tuple[dict[StateFilter, int], list[FailureGroup]]) -> None:
-        counts, groups = found
+    def _counted(self, found: tuple[dict[StateFilter, int], list[Problem]]) -> None:
+        counts, trouble = found
         self.chips.show_counts({state.value: number for state, number in counts.items()})
-        self._groups = groups
-        self._tell_trouble()
-        active = [j for j in self._jobs if j.state.value == "running"]
-        self.pause_all.setEnabled(bool(active) or self._paused_all)
+        self.trouble.tell(trouble)
+        self._tell_pause()
 
-    def _tell_trouble(self) -> None:
-        """Equal errors as one message; the most frequent one is shown, with how many others there are."""
-        groups = [g for g in self._groups if (g.failure.sentence, g.node) not in self._put_away]
-        if not groups:
-            if self.banner.property("tone") != Tone.RED.value:
-                self.banner.put_away()
-            return
-        group = groups[0]
-        failure = group.failure
-        lead = f"{words.plural(group.count, 'image')}: {failure.sentence}"
-        more = f" ({words.plural(len(groups) - 1, 'other problem')}.)" if len(groups) > 1 else ""
-        if (self.banner.lead, self.banner.rest) == (lead, failure.next_step + more):
-            return
-        self.banner.say(
-            lead,
-            failure.next_step + more,
-            actions=(
-                Action("Try again", lambda: self._retry_group(group)),
-                Action("Details", lambda: self._show_group(group)),
-            ),
-        )
-
-    def _retry_group(self, group: FailureGroup) -> None:
+    def _retry(self, transfer_ids: Sequence[int]) -> None:
         def work() -> None:
-            for transfer_id in group.transfer_ids:
+            for transfer_id in transfer_ids:
                 self._app.jobs.retry_transfer(transfer_id)
 
-        self._session.command(self, work, self.banner.put_away)
+        self._session.command(self, work)
 
-    def _show_group(self, group: FailureGroup) -> None:
+    def _replace(self, problem: Problem) -> None:
+        def work() -> None:
+            for transfer_id in problem.transfer_ids:
+                self._app.jobs.overwrite_transfer(transfer_id)
+
+        images = words.plural(problem.different, "image")
+        ask(
+            self,
+            f"Replace {images} at {problem.node}?",
+            f"{problem.node} holds other content under the same UIDs. It will be removed there and replaced by what "
+            "the source holds. This can't be undone.",
+            f"Replace {images}",
+            lambda: self._session.command(self, work),
+            refuse="Leave them",
+        )
+
+    def _show_problem(self, problem: Problem) -> None:
         self.chips.choose(StateFilter.ATTENTION.value)
         self._show(state=StateFilter.ATTENTION)
-        first = self._app.ledger.transfer
-        self._session.read(self, lambda: first(group.transfer_ids[0]), self._open_row)
+        self._session.read(self, lambda: self._app.ledger.transfer(problem.transfer_ids[0]), self._open_row)
 
     def _open_row(self, row: TransferRow | None) -> None:
         if row is None:
@@ -371,12 +375,15 @@ class TransfersPage(Page):
 
     # pausing --------------------------------------------------------------------------------------------
 
+    def _tell_pause(self) -> None:
+        running = JobState.RUNNING in self._states.values()
+        paused = JobState.PAUSED in self._states.values()
+        self.pause_all.setText("Resume all" if paused and not running else "Pause all")
+        self.pause_all.setEnabled(running or paused)
+
     def _pause_all(self) -> None:
-        pause = not self._paused_all
-        work = self._app.jobs.pause_all if pause else self._app.jobs.resume_all
-        self._session.command(self, work)
-        self._paused_all = pause
-        self.pause_all.setText("Resume all" if pause else "Pause all")
+        pause = self.pause_all.text() == "Pause all"
+        self._session.command(self, self._app.jobs.pause_all if pause else self._app.jobs.resume_all)
 
     # nothing to show ------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from gui.theme import STEP
 from gui.widgets.basics import column, label, restyle
 
 SAVED_SECRET = "Saved. Type to replace it."
+FORGOTTEN_SECRET = "Will be forgotten."
 
 
 class Editor(QWidget):
@@ -42,6 +43,7 @@ class Editor(QWidget):
         super().__init__(parent)
         self.field = field
         self.wrong = ""
+        self.forget: IconToolButton | None = None  # of a secret that is kept
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(STEP)
@@ -160,6 +162,12 @@ class Editor(QWidget):
 
         eye.clicked.connect(toggle)
         line.addWidget(eye)
+        self.forget = IconToolButton("remove", f"Forget the saved {self.field.title.lower()}")
+        self.forget.setCheckable(True)
+        self.forget.hide()
+        self.forget.toggled.connect(lambda on: edit.setPlaceholderText(FORGOTTEN_SECRET if on else SAVED_SECRET))
+        self.forget.toggled.connect(lambda _: self.changed.emit())
+        line.addWidget(self.forget)
 
     def _picker(self, edit: QLineEdit, line: QHBoxLayout) -> None:
         button = IconButton("Choose…", "folder")
@@ -265,9 +273,16 @@ class Form(QWidget):
         return found
 
     def secrets(self) -> dict[str, str]:
-        """Secrets that were typed; one that was left empty is not given."""
-        secret = {n: e for n, e in self.editors.items() if e.field.type is FieldType.SECRET}
-        return {n: str(e.value()) for n, e in secret.items() if e.value()}
+        """Secrets that were typed, and empty ones that are to be forgotten; one that was left alone is not given."""
+        found = {}
+        for name, editor in self.editors.items():
+            if editor.field.type is not FieldType.SECRET:
+                continue
+            if editor.value():
+                found[name] = str(editor.value())
+            elif editor.forget is not None and editor.forget.isChecked():
+                found[name] = ""
+        return found
 
     def set_values(self, values: Mapping[str, JsonValue]) -> None:
         for name, value in values.items():
@@ -278,6 +293,9 @@ class Form(QWidget):
         edit = self.editors[name].main
         if isinstance(edit, QLineEdit):
             edit.setPlaceholderText(SAVED_SECRET)
+        forget = self.editors[name].forget
+        if forget is not None:
+            forget.show()
 
     def set_others(self, values: Mapping[str, JsonValue]) -> None:
         """Values of the model's fields that this form doesn't show; they take part in the check."""
@@ -288,7 +306,9 @@ class Form(QWidget):
     def problems(self) -> dict[str, str]:
         """What the model finds wrong, by field; under "" what concerns no single field shown here."""
         try:
-            self._model.model_validate({**self._extra, **self.values(), **self.secrets()})
+            self._model.model_validate(
+                {**self._extra, **self.values(), **{n: v for n, v in self.secrets().items() if v}}
+            )
         except ValidationError as error:
             found: dict[str, str] = {}
             for item in error.errors(include_url=False, include_input=False):

@@ -23,7 +23,7 @@ from gui.widgets.form import Form
 from gui.wizards.frame import Choice, Wizard, WizardPage
 
 if TYPE_CHECKING:
-    from core.app import NodeKind
+    from core.app import NodeKind, SecretsStatus
 
 PIN_FIELD = "pinned_certificate"
 _PIN = re.compile(r"SHA-256 ((?:[0-9A-Fa-f]{2}:?){32})")
@@ -287,6 +287,7 @@ class AddNode(Wizard):
         self.last_button = "Save"
         self._saving = False
         session.read(self, lambda: [r.name for r in session.app.nodes.all()], self._take_names)
+        session.read(self, session.app.secrets.status, self._take_keyring)
         if record is not None:
             kind = self._kinds[record.kind]
             self.fields_page.show_kind(kind)
@@ -319,9 +320,17 @@ class AddNode(Wizard):
         if self._record is not None and not secrets:
             # A secret that is kept already would travel just the same as one that is typed now.
             secrets = dict.fromkeys(self._marked, "kept")
-        return self.session.app.nodes.warnings(draft.kind, draft.fields, secrets)
+        found = self.session.app.nodes.warnings(draft.kind, draft.fields, secrets)
+        if any(secrets.values()) and self._keyring is not None and not self._keyring.available:
+            until = "The password is kept only until DICOM Ferry is closed."
+            found = [*found, f"{until} {self._keyring.sentence} {self._keyring.next_step}"]
+        return found
 
     _marked: tuple[str, ...] = ()
+    _keyring: SecretsStatus | None = None
+
+    def _take_keyring(self, status: SecretsStatus) -> None:
+        self._keyring = status
 
     def name_problem(self, name: str) -> str:
         if self._record is not None:

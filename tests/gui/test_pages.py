@@ -79,17 +79,23 @@ def test_search_and_nothing_found(transfers: Hands) -> None:
 
 def test_the_banner_counts_equal_errors_and_its_button_acts(transfers: Hands) -> None:
     page = transfers.window.transfers
-    transfers.wait(lambda: page.banner.isVisible())
-    assert page.banner.lead.startswith("96 images: PACS West does not answer")
-    assert "1 other problem" in page.banner.rest
-    transfers.press(page.banner, "Try again")
+    transfers.wait(lambda: page.trouble.isVisible())
+    assert page.trouble.lead.startswith("96 images: PACS West does not answer")
+    assert "2 other problems" in page.trouble.rest
+    transfers.press(page.trouble, "Try again")
     transfers.wait(lambda: Verb.RETRY_TRANSFER in [v for v, _, _ in _verbs(transfers.app)])
+    transfers.wait(lambda: page.trouble.lead.startswith(f"2 images: {US_REASON}"))
+    transfers.press(page.trouble, "Put this message away")
+    transfers.wait(lambda: "PACS West holds other content" in page.trouble.lead)
+    transfers.press(page.trouble, "Replace…")
+    transfers.answer("Replace 1 image")
+    transfers.wait(lambda: Verb.OVERWRITE_TRANSFER in [v for v, _, _ in _verbs(transfers.app)])
 
 
 def test_details_of_the_banner_show_the_failed_images(transfers: Hands) -> None:
     page = transfers.window.transfers
-    transfers.wait(lambda: page.banner.isVisible())
-    transfers.press(page.banner, "Details")
+    transfers.wait(lambda: page.trouble.isVisible())
+    transfers.press(page.trouble, "Details")
     transfers.wait(lambda: page.detail.isVisible() and page.detail.images.rowCount() == 96)
     assert page.detail.images.index(0, 1).data() == "Failed"
 

@@ -135,3 +135,25 @@ def test_a_certificate_can_be_trusted_for_this_node(empty: Hands, start_orthanc:
         empty.save(wizard, "S")
         empty.wait(lambda: [n.verdict[0] for n in empty.window.nodes.model.records] == ["Works"])
     assert len(str(empty.app.nodes.get("S").fields["pinned_certificate"])) >= 64
+
+
+def test_a_saved_password_is_kept_replaced_and_forgotten(empty: Hands, start_orthanc: Start) -> None:
+    server = start_orthanc("1.12", users={"ferry": "secret"})
+    empty.add_orthanc("CT", server.url, user="ferry", password="secret")
+    assert "secret" not in str(empty.app.nodes.get("CT"))
+    wizard = empty.window.nodes.open_wizard(empty.app.nodes.get("CT"))
+    form = wizard.fields_page.form
+    assert form is not None
+    forget = form.editors["password"].forget
+    assert forget is not None
+    empty.wait(forget.isVisible)
+    empty.click(wizard.next)
+    empty.wait(lambda: not wizard.test_page.running)
+    assert "It works" in wizard.test_page.verdict.lead, "the kept password is used"
+    empty.click(wizard.back)
+    empty.click(forget)
+    empty.click(wizard.next)
+    empty.wait(lambda: not wizard.test_page.running)
+    assert "Login accepted" in wizard.test_page.verdict.lead
+    empty.save(wizard, "CT")
+    assert not empty.app.nodes.has_secret("CT", "password")
