@@ -201,7 +201,9 @@ class Engine:
         self._jobs_to_say.add(job_id)
         verb = command.verb
         if verb in (Verb.START, Verb.RESUME):
-            self._start(job_id)
+            # Who starts a job marks it as running first; if it has ended since, it was taken up already.
+            if self._job(job_id).state not in (JobState.FINISHED, JobState.CANCELLED):
+                self._start(job_id)
         elif verb is Verb.PAUSE:
             self._stop_run(job_id, JobState.PAUSED, cancel=False)
         elif verb is Verb.CANCEL:
