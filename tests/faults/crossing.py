@@ -72,26 +72,23 @@ class Crossing:
             status = main(arguments)
         return FerryRun(arguments, status, out.getvalue(), err.getvalue())
 
-    def run(self, *options: str, after: str = "move", kind: str = "forward") -> FerryRun:
+    def run(self, *options: str, after: str = "move", kind: str = "forward", to: str = "to") -> FerryRun:
         """Send everything, by default as a move, with quick retries."""
-        return self.command(*self._words(kind, after), *options)
+        move = ("--after", after) if kind == "forward" else ()
+        return self.command("run", kind, "--source", "from", "--destination", to, "--json", *QUICK, *move, *options)
 
-    def start(self, *options: str, after: str = "move", kind: str = "forward") -> Future[FerryRun]:
+    def start(self, *options: str, **choices: str) -> Future[FerryRun]:
         """As `run`, and return at once."""
         future: Future[FerryRun] = Future()
 
         def work() -> None:
             try:
-                future.set_result(self.run(*options, after=after, kind=kind))
+                future.set_result(self.run(*options, **choices))
             except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
                 future.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()
         return future
-
-    def _words(self, kind: str, after: str) -> tuple[str, ...]:
-        move = ("--after", after) if kind == "forward" else ()
-        return ("run", kind, "--source", "from", "--destination", "to", "--json", *QUICK, *move)
 
     # --- what must be so afterwards
 
