@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import re
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import OrthancPair
+from tests.real.test_orthanc_node_diagnosis import make_certificate, tls_front
 from tests.support.ferry import Ferry
 from tests.support.orthanc import OrthancServer
 from tests.support.servers import free_port
 from tests.support.studies import Study, ct_study, make_studies, merged_digests, small_study
+from tests.support.waiting import wait_for
 
 
 def add(ferry: Ferry, name: str, server: OrthancServer, **env: str) -> None:
@@ -198,6 +202,39 @@ def test_nobody_at_that_port(ferry: Ferry, filled: OrthancPair) -> None:
     ferry.run("find", "gone").expect(1)
 
 
+def test_an_unknown_certificate_is_refused_and_can_be_pinned(ferry: Ferry, filled: OrthancPair, tmp_path: Path) -> None:
+    with tls_front(filled.destination, make_certificate(tmp_path, "localhost")) as url:
+        ferry.run("node", "add", "orthanc", "safe", "--url", url).expect()
+        run = ("run", "clone", "--source", "mri", "--destination", "safe", "--json")
+        refused = ferry.run(*run).expect(2)
+        assert "certificate" in refused.stderr
+        assert filled.destination.count() == 0
+        steps = ferry.run("node", "test", "safe", "--json").expect(1).events
+        shown = re.search(r"(?:[0-9A-Fa-f]{2}:?){32}", json.dumps(steps))
+        assert shown, steps
+        ferry.run("node", "edit", "safe", "--pinned-certificate", shown.group()).expect()
+        ferry.run("node", "test", "safe").expect()
+        assert ferry.run(*run).expect().finished["verified"] == 30
+
+
+def test_two_destinations_and_a_dead_one(ferry: Ferry, filled: OrthancPair, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    ferry.run("node", "add", "folder", "disk", "--path", tmp_path / "folder").expect()
+    ferry.run("node", "add", "orthanc", "gone", "--url", f"http://127.0.0.1:{free_port()}").expect()
+    run = ferry.run(
+        "run", "forward", "--source", "mri", "--destination", "archive", "--destination", "disk", "--destination",
+        "gone", "--max-attempts", "2", "--retry-delays", "0.2", "--json",
+    ).expect(1)  # fmt: skip
+    assert run.finished["verified"] == 60
+    assert run.finished["failed"] == 30
+    check_sums(run.finished)
+    failure = next(e for e in run.events if e["event"] == "failure")
+    assert (failure["node"], failure["count"]) == ("gone", 30)
+    assert failure["next_step"]
+    assert filled.destination.count() == 30
+    assert sum(f.is_file() for f in (tmp_path / "folder").rglob("*.dcm")) == 30
+
+
 @pytest.mark.parametrize(
     ("url", "word"),
     [
@@ -356,3 +393,35 @@ def test_a_server_that_comes_back_gets_the_rest(
     running.wait_event(lambda e: e["event"] == "node" and e["health"] == "down")
     late.start()
     assert running.result(120).expect().finished["verified"] == 30
+
+
+def test_following_until_interrupted(ferry: Ferry, orthanc_pair: OrthancPair) -> None:
+    first, second = make_studies(2, instances=3)
+    orthanc_pair.source.upload(list(first))
+    add(ferry, "mri", orthanc_pair.source)
+    add(ferry, "archive", orthanc_pair.destination)
+    running = ferry.start("run", "clone", "--source", "mri", "--destination", "archive", "--follow", "--json")
+
+    def confirmed(study: Study) -> Callable[[dict[str, Any]], bool]:
+        return lambda e: e.get("study_uid") == study.study_uid and e["state"] == "confirmed" and e["verified"] == 3
+
+    running.wait_event(confirmed(first))
+    orthanc_pair.source.upload(list(second))
+    running.wait_event(confirmed(second))
+    running.interrupt()
+    assert running.result().expect(130).finished["verified"] == 6
+    assert orthanc_pair.destination.digests() == merged_digests([first, second])
+
+
+def test_an_unattended_engine_obeys_other_processes(ferry: Ferry, filled: OrthancPair) -> None:
+    engine = ferry.start("engine", "--json")
+    engine.wait_event("engine")
+    ferry.run("job", "save", "clone", "--source", "mri", "--destination", "archive", "--name", "Copy").expect()
+    ferry.run("job", "start", "Copy", "--no-wait").expect()
+    wait_for(lambda: filled.destination.count() == 30, what="the images")
+    followed = ferry.run("job", "start", "Copy", "--json").expect()  # its next pass, or the rest of this one
+    assert followed.finished["verified"] + followed.finished["skipped"] == 30
+    second = ferry.run("engine").expect(1)
+    assert "running already" in second.stderr
+    engine.send(signal.SIGTERM)
+    assert engine.wait() == 0

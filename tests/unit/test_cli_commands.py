@@ -99,7 +99,7 @@ def test_version(run: Run) -> None:
     assert said.out.startswith("dicom-ferry ")
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["run"], ["node", "add", "folder"], ["run", "clone", "--colour"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["node", "add", "folder"], ["run", "clone", "--colour"]])
 def test_wrong_commands_are_status_2(run: Run, arguments: list[str]) -> None:
     said = run(*arguments)
     assert said.status == 2
