@@ -24,7 +24,7 @@ from gui.session import Session
 from gui.theme import STEP, Tone
 from gui.widgets.ask import ask
 from gui.widgets.basics import copy
-from gui.widgets.cells import BarCell, Figure, PillCell, TwoLines
+from gui.widgets.cells import BarCell, Figure, PillCell, Route, TwoLines
 from gui.widgets.chips import ChipBar
 from gui.widgets.empty import EmptyState
 from gui.widgets.page import Page
@@ -140,7 +140,7 @@ class TransfersPage(Page):
         self.model.on_failure(self.banner.show_error)
         self.model.on_loaded(self._loaded)
         self.sorted = SortedTransfers(self.model, self)
-        cells = (TwoLines(strong=True), TwoLines(), TwoLines(), PillCell(), BarCell(), Figure(), Figure())
+        cells = (TwoLines(strong=True), TwoLines(), Route(), PillCell(), BarCell(), Figure(), Figure())
         shares = (Share(116, 4), Share(116, 4), Share(116, 6), Share(150, 2), Share(96, 4), Share(82), Share(62))
         self.table = Table(self.sorted, cells, shares, several=True)
         self.table.setAccessibleName("Transfers")

@@ -74,7 +74,7 @@ class Banner(QFrame):
         self.setProperty("tone", tone.value)
         restyle(self)
         self._icon.set_icon_name(*_ICONS[tone])
-        self._text.setText(f"<b>{html.escape(lead)}</b> {html.escape(rest)}")
+        self._text.setText(f"<b>{html.escape(lead)}</b> {html.escape(rest).replace(chr(10), '<br>')}")
         self.setAccessibleName(f"{lead} {rest}")
         clear(self._buttons)
         for action in actions:

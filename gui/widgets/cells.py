@@ -86,6 +86,22 @@ class TwoLines(Cell):
         self.line(painter, QRect(cell.x(), top + above, cell.width(), below), second, small, Role.SOFT)
 
 
+class Route(TwoLines):
+    """From → to; on two lines where one is too short for it."""
+
+    def paint_content(self, painter: QPainter, cell: QRect, font: QFont, index: Index, *, selected: bool) -> None:
+        text = str(index.data() or "")
+        second = str(index.data(ModelRole.SECOND) or "")
+        start, arrow, end = text.partition(" → ")
+        if self.compact or second or not arrow or QFontMetrics(font).horizontalAdvance(text) <= cell.width():
+            super().paint_content(painter, cell, font, index, selected=selected)
+            return
+        high = QFontMetrics(font).height()
+        top = cell.y() + (cell.height() - 2 * high) // 2
+        self.line(painter, QRect(cell.x(), top, cell.width(), high), start, font, Role.INK)
+        self.line(painter, QRect(cell.x(), top + high, cell.width(), high), f"→ {end}", font, Role.INK)
+
+
 class PillCell(Cell):
     """A state; with a second line where the model has one."""
 

@@ -154,7 +154,7 @@ class FieldsPage(WizardPage):
             return
         found = self._wizard.warnings()
         if found:
-            self._warning.say(found[0], " ".join(found[1:]))
+            self._warning.say(found[0], "".join(f"\n{text}" for text in found[1:]))
         else:
             self._warning.put_away()
 

@@ -69,7 +69,7 @@ class Wizard(QDialog):
         self.setWindowTitle(title)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setModal(True)
-        self.resize(820, 600)
+        self.resize(860, 640)
         self.setMinimumSize(720, 480)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
