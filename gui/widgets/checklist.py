@@ -42,7 +42,8 @@ class StepLine(QWidget):
         self.copy: CopyButton | None = None
         if step.result is StepResult.FAILED:
             self.copy = CopyButton("What to tell the administrator", advice(step, subject))
-            line.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignVCenter)
+            texts.addSpacing(STEP)
+            texts.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignLeft)
         self.setAccessibleName(f"{step.name}: {spoken}. {step.finding} {step.next_step}")
 
 
