@@ -35,7 +35,7 @@ from core.model.events import (
 )
 from core.model.fields import explain
 from core.model.job import JobRecord, JobState
-from core.model.outcome import DeliveryState
+from core.model.outcome import DeliveryState, EvidenceLevel, StudyState
 from core.nodes.base import Node
 
 log = logging.getLogger(__name__)
@@ -105,9 +105,13 @@ class Engine:
     def run(self) -> None:
         """Run until `stop`; then settle the instances in flight and let go of the nodes."""
         try:
+            self.ledger.writer.take_over()
             self._take_up()
             while not self._stop.is_set():
-                self._turn()
+                try:
+                    self._turn()
+                except LedgerError as error:
+                    self._ledger_trouble(error)  # it may be readable again soon; until then nothing is lost
                 self._wake.wait(TICK)
                 self._wake.clear()
         finally:
@@ -175,27 +179,30 @@ class Engine:
     def _read_commands(self) -> None:
         done = []
         for command in self.ledger.open_commands():
-            if command.job_id in self._moving:
+            job_id = self._job_of(command)
+            if job_id in self._moving or (command.verb is Verb.NODE_CHANGED and self._moving):
                 continue  # when it has started or stopped
             try:
-                self._obey(command)
+                self._obey(command, job_id)
             except FerryError as error:
-                self.ledger.add_log(LogLevel.ERROR, str(error), job_id=command.job_id, detail=error.detail)
-                if command.job_id is not None:
-                    self._note_problem(command.job_id, str(error))
+                self.ledger.add_log(LogLevel.ERROR, str(error), job_id=job_id, detail=error.detail)
+                if job_id is not None:
+                    self._note_problem(job_id, str(error))
             done.append(command.id)
         if done:
             self.ledger.handled(done)
             self._next_jobs = 0.0
 
-    def _obey(self, command: Command) -> None:
-        job_id = command.job_id
+    def _job_of(self, command: Command) -> int | None:
+        if command.job_id is None and command.transfer_id is not None:
+            row = self.ledger.transfer(command.transfer_id)
+            return row.job_id if row else None
+        return command.job_id
+
+    def _obey(self, command: Command, job_id: int | None) -> None:
         if command.verb is Verb.NODE_CHANGED:
             self._renew_nodes()
             return
-        if job_id is None and command.transfer_id is not None:
-            row = self.ledger.transfer(command.transfer_id)
-            job_id = row.job_id if row else None
         if job_id is None:
             return
         self._jobs_to_say.add(job_id)
@@ -227,15 +234,14 @@ class Engine:
             elif verb is Verb.CANCEL_TRANSFER:
                 self._runs[job_id].cancel_transfer(transfer_id)
         elif verb is Verb.CANCEL_TRANSFER:
-            self.ledger.close_open(transfer_id, DeliveryState.CANCELLED).wait()
+            self.ledger.close_open(transfer_id, DeliveryState.CANCELLED, sent=_wants_proof(self._job(job_id))).wait()
 
     def _retry(self, job_id: int, transfer_ids: list[int], *, overwrite: bool = False) -> None:
         """Plan again what failed or was cancelled; with `overwrite` also what is different at the destination."""
         states = [DeliveryState.FAILED, DeliveryState.CANCELLED]
         if overwrite:
             states.append(DeliveryState.CONFLICT)
-        for transfer_id in transfer_ids:
-            self.ledger.reopen(transfer_id, states, overwrite=overwrite).wait()
+        self.ledger.reopen(transfer_ids, states, overwrite=overwrite).wait()
         run = self._runs.get(job_id)
         if run is None:
             self._start(job_id)
@@ -293,9 +299,14 @@ class Engine:
 
     def _cannot_start(self, job_id: int, sentence: str, detail: str) -> None:
         self.ledger.add_log(LogLevel.ERROR, sentence, job_id=job_id, detail=detail)
-        self.ledger.update_job(
-            job_id, problem=sentence, state=JobState.FINISHED.value, finished=time.time(), planning=False
-        )
+        job = self.ledger.job(job_id)
+        open_count = job.counts.planned + job.counts.sending + job.counts.sent if job else 0
+        if open_count or (job and job.follow and job.studies):  # it goes on at the next start
+            self.ledger.update_job(job_id, problem=sentence, state=JobState.STOPPED.value)
+        else:
+            self.ledger.update_job(
+                job_id, problem=sentence, state=JobState.FINISHED.value, finished=time.time(), planning=False
+            )
         self._jobs_to_say.add(job_id)
 
     def _stop_run(self, job_id: int, state: JobState, *, cancel: bool) -> None:
@@ -303,8 +314,9 @@ class Engine:
         if run is None:
             job = self._job(job_id)
             if cancel and job.state not in (JobState.FINISHED, JobState.SAVED):
-                for transfer_id in self.ledger.all_open_transfers(job_id, job.pass_number):
-                    self.ledger.close_open(transfer_id, DeliveryState.CANCELLED).wait()
+                sent = _wants_proof(job)
+                waiting = self.ledger.all_open_transfers(job_id, job.pass_number, sent=sent)
+                self.ledger.close_open(waiting, DeliveryState.CANCELLED, sent=sent).wait()
                 self.ledger.update_job(job_id, state=state.value, finished=time.time())
             elif not cancel and job.state in RESUMED:
                 self.ledger.update_job(job_id, state=state.value)
@@ -449,7 +461,7 @@ class Engine:
             self._on_event(StudyChanged(self._with_speed(row, now)))
 
     def _with_speed(self, row: TransferRow, now: float) -> TransferRow:
-        if not (row.counts.sending or row.counts.sent):
+        if row.state not in (StudyState.SENDING, StudyState.CONFIRMING):
             self._speeds.pop(row.id, None)
             return row
         samples = self._speeds.setdefault(row.id, deque())
@@ -503,3 +515,7 @@ class Engine:
         if event != self._engine_said:
             self._engine_said = event
             self._on_event(event)
+
+
+def _wants_proof(job: JobRecord) -> bool:
+    return job.fields.get("evidence") != EvidenceLevel.SENT.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from core.model.errors import FerryError
 from core.model.events import NodeHealth
 from core.model.outcome import Failure, FailureClass
 from core.nodes.base import Node
+
+log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 30.0
 LONGEST_ASKED = 600.0  # seconds that a node may ask for at a time
@@ -92,10 +95,13 @@ class Gate:
         try:
             self.node.probe()
         except FerryError as error:
-            with self._lock:
-                self.failure = self.node.failure(error, "")
-                self._schedule(self.failure)
-                self._probing = False
+            self._still_closed(self.node.failure(error, ""))
+            return
+        except Exception as error:
+            log.exception("probing %s", self.name)
+            words = f"Something went wrong inside DICOM Ferry while it asked {self.name} whether it is there."
+            step = "It is tried again; send the support bundle to your IT."
+            self._still_closed(Failure("internal", FailureClass.DOWN, words, step, repr(error)))
             return
         with self._lock:
             self._probing = False
@@ -104,6 +110,12 @@ class Gate:
             self.failure = None
             self.health = NodeHealth.WORKS
         self._on_change(self)
+
+    def _still_closed(self, failure: Failure) -> None:
+        with self._lock:
+            self.failure = failure
+            self._schedule(failure)
+            self._probing = False
 
     def _schedule(self, failure: Failure) -> None:
         self._probes += 1

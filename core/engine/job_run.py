@@ -27,6 +27,7 @@ from core.wire.http import Abort
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 30.0  # instances in flight may end for so long before they are cut off
+CUT_SECONDS = 5.0  # and so long they may take to notice that; what comes later is ignored
 S = DeliveryState
 
 
@@ -59,7 +60,7 @@ class JobRun:
         self.abort = Abort()
         self._clock = clock
         self._stopping = False
-        self._window_open = True
+        self._window_open = self.options.schedule.is_open(clock())
         self._checked_window = 0.0
         self._lock = threading.Lock()
         self._settling_now: set[int] = set()
@@ -106,6 +107,10 @@ class JobRun:
                 job.id, job.pass_number, source, target, sent=self._wants_proof
             ):
                 lane.offer(transfer_id, restart=True)
+        for study_id in self.ledger.unsettled_studies(job.id, job.pass_number, sent=self._wants_proof):
+            source_name = self.ledger.source_of(study_id)
+            if source_name in self._settlings:
+                self._settle_if_done(study_id, source_name, queue=True)
         for planner in self._planners:
             planner.start()
 
@@ -122,24 +127,29 @@ class JobRun:
             planner.stop()
         for lane in self._lanes.values():
             lane.end()
-        until = time.monotonic() + PAUSE_SECONDS
+        until = time.monotonic() + (0.0 if at_once else PAUSE_SECONDS)
         for lane in self._lanes.values():
             lane.join(max(0.1, until - time.monotonic()))
         if any(lane.working for lane in self._lanes.values()) or not all(p.done for p in self._planners):
             self.abort.abort()
+        until = time.monotonic() + CUT_SECONDS
         for lane in self._lanes.values():
-            lane.join(5.0)
+            lane.join(max(0.0, until - time.monotonic()))
         for planner in self._planners:
             if planner.thread.ident is not None:
-                planner.thread.join(5.0)
+                planner.thread.join(max(0.1, until - time.monotonic()))
+        for lane in self._lanes.values():
+            lane.pipe.fenced = True
         self.ledger.writer.flush()
         self.ledger.rest(self.ledger.begun_transfers(self.job.id, self.job.pass_number)).wait()
 
     def cancel(self) -> None:
         """Cut off what is in flight and give everything open its outcome: cancelled."""
         self.stop(at_once=True)
-        for transfer_id in self.ledger.all_open_transfers(self.job.id, self.job.pass_number):
-            self.ledger.close_open(transfer_id, S.CANCELLED).wait()
+        self.ledger.close_open(self._open_transfers(), S.CANCELLED, sent=self._wants_proof).wait()
+
+    def _open_transfers(self) -> list[int]:
+        return self.ledger.all_open_transfers(self.job.id, self.job.pass_number, sent=self._wants_proof)
 
     # what lanes ask -------------------------------------------------------------------------------------
 
@@ -211,6 +221,8 @@ class JobRun:
         """Look after the job; called by the engine some times a second."""
         self._check_window()
         self._retry_settling()
+        for planner in self._planners:
+            planner.offer_planned()
         for (_source, target), lane in self._lanes.items():
             if self._divert_if_down(target, lane):
                 continue
@@ -264,6 +276,9 @@ class JobRun:
             return False
         if time.monotonic() - gate.down_since >= o.fallback_after:
             for transfer_id in lane.take_waiting():
+                task = self.ledger.task(transfer_id)
+                if task is None or task.destination != target:
+                    continue  # it has been taken over already
                 self.ledger.divert(transfer_id, o.fallback).wait()
                 self._lanes[lane.pipe.source.name, o.fallback].offer(transfer_id, restart=True)
         return True
@@ -281,7 +296,12 @@ class JobRun:
             source = self.ledger.source_of(study_id)
             if source:
                 self._settle_if_done(study_id, source, queue=True)
-        return not left
+        if left:
+            return False
+        forgotten = self._open_transfers()  # a job that ends owes every delivery an outcome
+        for transfer_id in forgotten:
+            self.offer(transfer_id, restart=True)
+        return not forgotten
 
     # a person's wishes ----------------------------------------------------------------------------------
 
@@ -297,7 +317,7 @@ class JobRun:
             lane.withdraw(transfer_id, lambda: self._cancelled(transfer_id))
 
     def _cancelled(self, transfer_id: int) -> None:
-        self.ledger.close_open(transfer_id, S.CANCELLED).wait()
+        self.ledger.close_open(transfer_id, S.CANCELLED, sent=self._wants_proof).wait()
         task = self.ledger.task(transfer_id)
         if task:
             self.transfer_rested(task)

@@ -71,10 +71,11 @@ class Lane:
         self._in_flight: dict[int, int] = {}  # transfer -> chunks in flight
         self._in_hand: set[int] = set()  # deliveries in flight
         self._tasks: dict[int, TransferTask] = {}
-        self._then: dict[int, Work] = {}
+        # Withdrawn transfers, and what follows once nothing of them is in hand (None: it is being done).
+        self._then: dict[int, Work | None] = {}
         self._threads: list[threading.Thread] = []
         self._busy = 0
-        self._preparing = 0
+        self._preparing: set[int] = set()
         self._ended = False
 
     # from outside ---------------------------------------------------------------------------------------
@@ -85,7 +86,8 @@ class Lane:
             if restart:
                 self._cursors.pop(transfer_id, None)
                 self._stale.add(transfer_id)
-            if transfer_id in self._queued:
+                self._tasks.pop(transfer_id, None)  # a person may have asked for something else
+            if transfer_id in self._queued or transfer_id in self._then:
                 self._again.add(transfer_id)
                 if first and transfer_id in self._ready:
                     self._ready.remove(transfer_id)
@@ -151,6 +153,7 @@ class Lane:
                 or self._busy
                 or self._preparing
                 or self._in_flight
+                or self._then
             )
 
     @property
@@ -188,14 +191,16 @@ class Lane:
             if self._in_flight:
                 return  # what is under way ends first
             waiting = self._take_waiting()
+        if waiting:
+            self.pipe.ledger.close_open(waiting, DeliveryState.FAILED, failure, sent=self._wants_proof).wait()
         for transfer_id in waiting:
-            self.pipe.ledger.close_open(transfer_id, DeliveryState.FAILED, failure).wait()
-            task = self._task(transfer_id)
+            task = self.pipe.ledger.task(transfer_id)
             if task:
                 self.owner.transfer_rested(task)
 
     def _take_waiting(self) -> list[int]:
-        found = [i for i in (*self._ready, *self._timed) if i not in self._in_flight]
+        waiting = dict.fromkeys((*self._ready, *self._timed))
+        found = [i for i in waiting if i not in self._in_flight and i not in self._preparing and i not in self._then]
         for transfer_id in found:
             self._forget(transfer_id)
         return found
@@ -204,18 +209,24 @@ class Lane:
         if transfer_id in self._ready:
             self._ready.remove(transfer_id)
         self._timed.pop(transfer_id, None)
-        self._queued.discard(transfer_id)
+        self._cursors.pop(transfer_id, None)
+        self._tasks.pop(transfer_id, None)
+        self._stale.discard(transfer_id)
+        if transfer_id not in self._preparing:
+            self._queued.discard(transfer_id)
+            self._again.discard(transfer_id)
 
     def withdraw(self, transfer_id: int, then: Work) -> None:
         """Take one transfer out of the lane; `then` is done once nothing of it is in flight."""
         with self._cond:
+            if transfer_id in self._then:
+                return
+            self._then[transfer_id] = then
             self._forget(transfer_id)
             mine = [item for item in self._sends if item[0].task.id == transfer_id]
             self._sends = deque(item for item in self._sends if item[0].task.id != transfer_id)
-            if transfer_id in self._in_flight:
-                self._then[transfer_id] = then
-            else:
-                self._finish.append(then)
+            if self._is_at_rest(transfer_id):
+                self._finish.append(lambda: self._at_rest(transfer_id))
             self._wake()
         if mine:
             self.pipe.ledger.back([d for _c, d in mine])
@@ -283,10 +294,10 @@ class Lane:
         if self._ended or not self._may_send:
             return None
         self._due_timers()
-        room = len(self._in_hand) < IN_HAND and self._preparing < PREPARING
+        room = len(self._in_hand) < IN_HAND and len(self._preparing) < PREPARING
         if room and self._ready and len(self._sends) < LOW_WATER:
             transfer_id = self._ready.popleft()
-            self._preparing += 1
+            self._preparing.add(transfer_id)
             return lambda: self._prepare(transfer_id)
         if self._sends:
             chunk, delivery = self._sends.popleft()
@@ -309,18 +320,26 @@ class Lane:
     # steps ----------------------------------------------------------------------------------------------
 
     def _prepare(self, transfer_id: int) -> None:
+        chunk = None
         try:
-            self._prepare_chunk(transfer_id)
+            chunk = self._claim(transfer_id)
         finally:
-            with self._cond:
-                self._preparing -= 1
-                self._wake()
-
-    def _prepare_chunk(self, transfer_id: int) -> None:
-        task = self._task(transfer_id)
-        if task is None:
-            self._leave(transfer_id, more=False)
+            self._leave(transfer_id, more=chunk is not None)
+        if chunk is None or not chunk.deliveries:
             return
+        try:
+            queued = self._begin(chunk)
+        except BaseException:
+            self._chunk_over(chunk)  # or this transfer would count as in flight for ever
+            raise
+        if not queued:
+            self._chunk_over(chunk)
+
+    def _claim(self, transfer_id: int) -> Chunk | None:
+        """The next deliveries of a transfer, from here on in this lane's hands; None when there are none."""
+        task = self._task(transfer_id)
+        if task is None or task.destination != self.pipe.destination.name:
+            return None  # another lane's by now: a fallback has taken it over
         with self._cond:
             cursor = self._cursors.get(transfer_id, 0)
             in_hand = set(self._in_hand)
@@ -329,16 +348,22 @@ class Lane:
         if stale:
             self.pipe.ledger.writer.flush()
         claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), sent=self._wants_proof)
-        deliveries = [d for d in claimed if d.id not in in_hand]
         if not claimed:
-            self._leave(transfer_id, more=False)
-            return
-        chunk = Chunk(task, deliveries, Path(task.path or Path.RELAY))
+            return None
+        chunk = Chunk(task, [d for d in claimed if d.id not in in_hand], Path(task.path or Path.RELAY))
         with self._cond:
-            self._cursors[transfer_id] = claimed[-1].id
-            self._in_flight[transfer_id] = self._in_flight.get(transfer_id, 0) + 1
-            self._in_hand.update(d.id for d in deliveries)
-        self._leave(transfer_id, more=True)
+            if transfer_id in self._then:
+                return None  # withdrawn meanwhile
+            if transfer_id not in self._stale:  # else it is to be looked at from the start again
+                self._cursors[transfer_id] = claimed[-1].id
+            if chunk.deliveries:
+                self._in_flight[transfer_id] = self._in_flight.get(transfer_id, 0) + 1
+                self._in_hand.update(d.id for d in chunk.deliveries)
+        return chunk
+
+    def _begin(self, chunk: Chunk) -> bool:
+        """Check a chunk, write down the intent and queue what is to be sent; False when nothing is."""
+        task, claimed = chunk.task, chunk.deliveries
         try:
             if not task.path:
                 task = chunk.task = self._choose_path(task)
@@ -346,25 +371,33 @@ class Lane:
             to_send = self.pipe.check(chunk, overwrite=task.overwrite or self.pipe.options.overwrite)
         except FerryError as error:
             self._check_failed(chunk, error)
-            return
-        chunk.deliveries = to_send
-        kept = {d.id for d in to_send}
-        with self._cond:
-            self._in_hand -= {d.id for d in deliveries if d.id not in kept}
-        if not to_send:
-            self._chunk_over(chunk)
-            return
+            return False
+        if not to_send or self._is_withdrawn(task.id):
+            return False
         self.pipe.ledger.sending(to_send, chunk.path.value).wait()
-        chunk.left = len(to_send)
+        with self._cond:
+            withdrawn = task.id in self._then
+            if not withdrawn:
+                kept = {d.id for d in to_send}
+                self._in_hand -= {d.id for d in claimed if d.id not in kept}
+                chunk.deliveries = to_send
+                chunk.left = len(to_send)
+                if chunk.path is Path.RELAY:
+                    self._sends.extend((chunk, d) for d in to_send)
+                    for _ in range(min(self.width, len(to_send))):
+                        self._wake()
+        if withdrawn:
+            self.pipe.ledger.back(to_send)
+            return False
         if chunk.path is Path.PUSH:
             self.finish(lambda: self._push(chunk))
-            return
-        with self._cond:
-            self._sends.extend((chunk, d) for d in to_send)
-            for _ in range(min(self.width, len(to_send))):
-                self._wake()
-        if not self.owner.may_run():
+        elif not self.owner.may_run():
             self.drop_queued()
+        return True
+
+    def _is_withdrawn(self, transfer_id: int) -> bool:
+        with self._cond:
+            return transfer_id in self._then
 
     def _choose_path(self, task: TransferTask) -> TransferTask:
         path, reason = self.pipe.choose_path(task)
@@ -380,7 +413,6 @@ class Lane:
         for d in chunk.deliveries:
             d.attempt += 1
         self.pipe._all_failed(chunk.deliveries, self.pipe.destination, error)
-        self._chunk_over(chunk)
 
     def _carry(self, chunk: Chunk, delivery: Delivery) -> None:
         try:
@@ -393,7 +425,11 @@ class Lane:
             self.finish(lambda: self._confirm(chunk))
 
     def _push(self, chunk: Chunk) -> None:
-        self.pipe.push(chunk, self._wait)
+        try:
+            self.pipe.push(chunk, self._wait)
+        except BaseException:
+            self._chunk_over(chunk)
+            raise
         self._confirm(chunk)
 
     def _wait(self, seconds: float) -> bool:
@@ -415,47 +451,77 @@ class Lane:
 
     def _chunk_over(self, chunk: Chunk) -> None:
         transfer_id = chunk.task.id
-        with self._cond:
-            left = self._in_flight.get(transfer_id, 1) - 1
-            self._in_hand -= {d.id for d in chunk.deliveries}
-            if left:
-                self._in_flight[transfer_id] = left
-            else:
-                self._in_flight.pop(transfer_id, None)
-            waiting = transfer_id in self._queued
-            then = None if left else self._then.pop(transfer_id, None)
-            self._wake()
-        if then is not None:
+        try:
+            # What is claimed anew is judged by the ledger: it must know the outcomes before they leave our hands.
             self.pipe.ledger.writer.flush()
-            then()
-        elif not left and not waiting:
-            self._rest(chunk.task)
+        finally:
+            with self._cond:
+                left = self._in_flight.get(transfer_id, 1) - 1
+                self._in_hand -= {d.id for d in chunk.deliveries}
+                if left:
+                    self._in_flight[transfer_id] = left
+                else:
+                    self._in_flight.pop(transfer_id, None)
+                rests = self._is_at_rest(transfer_id)
+                self._wake()
+        if rests:
+            self._at_rest(transfer_id)
 
     def _leave(self, transfer_id: int, *, more: bool) -> None:
         """A chunk was taken from a transfer: it goes on at the front, or rests for now."""
         with self._cond:
-            if more or transfer_id in self._again:
+            self._preparing.discard(transfer_id)
+            self._wake()
+            if (more or transfer_id in self._again) and transfer_id not in self._then:
                 self._again.discard(transfer_id)
                 self._ready.appendleft(transfer_id)
                 return
             self._queued.discard(transfer_id)
-            in_flight = transfer_id in self._in_flight
-        if not in_flight:
+            rests = self._is_at_rest(transfer_id)
+        if rests:
+            self._at_rest(transfer_id)
+
+    def _is_at_rest(self, transfer_id: int) -> bool:
+        return transfer_id not in self._in_flight and transfer_id not in self._queued
+
+    def _at_rest(self, transfer_id: int) -> None:
+        """The last of a transfer has left our hands: do what was to follow, or see what is left of it."""
+        with self._cond:
+            withdrawn = transfer_id in self._then
+            then = self._then.get(transfer_id)
+            if withdrawn:
+                self._then[transfer_id] = None
+        if not withdrawn:
             task = self._task(transfer_id)
             if task:
                 self._rest(task)
+            return
+        if then is None:
+            return
+        try:
+            then()
+        finally:
+            with self._cond:
+                del self._then[transfer_id]
+                again = transfer_id in self._again
+                self._forget(transfer_id)
+        if again:  # offered while it was on its way out: new images of the study
+            self.offer(transfer_id, restart=True)
 
     def _rest(self, task: TransferTask) -> None:
         """Nothing of a transfer is in hand: wait for its next attempt, or tell that it is done."""
-        self.pipe.ledger.writer.flush()
+        if task.destination != self.pipe.destination.name:
+            with self._cond:
+                self._forget(task.id)
+            return
         open_count, due = self.pipe.ledger.next_due(task.id, sent=self._wants_proof)
         if open_count:
             self.schedule(task.id, due or time.time())
             self.pipe.ledger.rest([task.id])
             return
         with self._cond:
-            self._cursors.pop(task.id, None)
-            self._tasks.pop(task.id, None)
+            if task.id not in self._queued and task.id not in self._in_flight:
+                self._forget(task.id)
         self.pipe.ledger.rest([task.id])
         self.owner.transfer_rested(task)
 

@@ -74,6 +74,7 @@ class Planner:
         self._study_listed = study_listed
         self._stop = threading.Event()
         self._pending: deque[tuple[Ticket, bool]] = deque()
+        self._offering = threading.RLock()
         self._open_studies: dict[int, int] = {}
         self._left_out = 0
         self._lock = threading.Lock()
@@ -92,7 +93,7 @@ class Planner:
     def is_planning(self, study_id: int) -> bool:
         """Whether more pages of this study are on their way."""
         with self._lock:
-            return study_id in self._open_studies
+            return study_id in self._open_studies and self.thread.is_alive()
 
     def _wait(self, seconds: float) -> bool:
         """Wait; False when the job is to stop. While it is paused, this waits for it to go on."""
@@ -113,9 +114,7 @@ class Planner:
                 self._settle_pending(0)
                 return
             except FerryError as error:
-                self._pending.clear()
-                with self._lock:
-                    self._open_studies.clear()
+                self._offer_rest()
                 if self._stop.is_set() or self._abort.aborted or _is_abort(error):
                     return
                 attempt += 1
@@ -123,6 +122,7 @@ class Planner:
                     return
             except Exception as error:
                 log.exception("planning from %s", self.source.name)
+                self._offer_rest()
                 self.problem = (
                     "Something went wrong inside DICOM Ferry while it looked for studies; start the job again."
                 )
@@ -130,6 +130,16 @@ class Planner:
                     LogLevel.ERROR, self.problem, job_id=self.job_id, node=self.source.name, detail=repr(error)
                 )
                 return
+
+    def _offer_rest(self) -> None:
+        """The listing broke off: what is planned is carried all the same, and listed again where it wasn't whole."""
+        while self._pending:
+            try:
+                self._settle_pending(0)
+            except LedgerError as error:
+                log.warning("a page of %s was not planned: %s", self.source.name, error.sentence)
+        with self._lock:
+            self._open_studies.clear()
 
     def _goes_on(self, error: FerryError, attempt: int, began: float) -> bool:
         o = self.options
@@ -216,7 +226,8 @@ class Planner:
             if held is not None:
                 self._page(found, held, last=False)
             held = page
-        self._page(found, held or (), last=True)
+        if not self._stop.is_set():
+            self._page(found, held or (), last=True)
 
     def _page(self, found: FoundStudy, page: Sequence[InstanceRef], *, last: bool) -> None:
         ticket = self.ledger.plan_page(
@@ -226,18 +237,31 @@ class Planner:
         self._settle_pending(0 if not last else PAGES_AHEAD)
         # A study whose pages are not all planned must not be taken for done: so its pages are settled at once.
 
+    def offer_planned(self) -> None:
+        """Offer what the ledger holds by now, without waiting: while the source is slow to tell what is next."""
+        if self._offering.acquire(blocking=False):
+            try:
+                while self._pending and self._pending[0][0].done and self._pending[0][0].error is None:
+                    self._offer_first()
+            finally:
+                self._offering.release()
+
     def _settle_pending(self, keep: int) -> None:
-        while self._pending and (len(self._pending) > keep or self._pending[0][0].done):
-            ticket, last = self._pending.popleft()
-            planned: Planned = ticket.wait()
-            with self._lock:
-                if last:
-                    self._open_studies.pop(planned.study_id, None)
-                else:
-                    self._open_studies[planned.study_id] = 1
-            self._offer(planned)
+        with self._offering:
+            while self._pending and (len(self._pending) > keep or self._pending[0][0].done):
+                self._offer_first()
+
+    def _offer_first(self) -> None:
+        ticket, last = self._pending.popleft()
+        planned: Planned = ticket.wait()
+        with self._lock:
             if last:
-                self._study_listed(planned.study_id)
+                self._open_studies.pop(planned.study_id, None)
+            else:
+                self._open_studies[planned.study_id] = 1
+        self._offer(planned)
+        if last:
+            self._study_listed(planned.study_id)
 
 
 def _words(failure: Failure) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from core.engine.gate import Gate
 from core.engine.retry import WHOLE_NODE, delay_after
 from core.jobs.base import TransferOptions
+from core.ledger.deliveries import Deletable
 from core.ledger.ledger import Ledger
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
-from core.model.study import InstanceRef, StudyInfo
+from core.model.study import StudyInfo
 from core.nodes.base import Delete, DeleteState, Identity, Label
 from core.wire.http import Abort
 
@@ -54,7 +57,7 @@ class Settling:
         self._known_apart: set[str] = set()
         self._attempts: dict[int, int] = {}
 
-    def settle(self, study_id: int, may_run: object) -> float | None:
+    def settle(self, study_id: int, may_run: Callable[[], bool]) -> float | None:
         """Do what is due; None when settled, otherwise the seconds after which to try again.
 
         `may_run` is called between batches; when it is False the rest is left for later.
@@ -69,36 +72,53 @@ class Settling:
             self._label(study, counts)
         except FerryError as error:
             return self._failed(study_id, error)
-        self.ledger.settle_study(study_id)
+        self._attempts.pop(study_id, None)
+        self.ledger.settle_study(study_id, sent=self.options.evidence is not EvidenceLevel.SENT)
         return None
 
     # deleting -------------------------------------------------------------------------------------------
 
-    def _delete(self, study_id: int, study: StudyInfo, may_run: object) -> bool:
-        assert callable(may_run)
+    def _delete(self, study_id: int, study: StudyInfo, may_run: Callable[[], bool]) -> bool:
         node = self.source.node
         assert isinstance(node, Delete), "refused before the start"
         assert self.options.evidence is not EvidenceLevel.SENT, "a move never accepts sent"
-        after = 0
+        after = ""
         while True:
             if not may_run():
                 return False
-            batch = self.ledger.deletable(study_id, after, BATCH)
-            if not batch:
+            found = self.ledger.deletable(study_id, after, BATCH)
+            if not found:
                 return True
             self._require_apart(study)
+            self._keep([d for d in found if not d.same_everywhere])
+            batch = [d for d in found if d.same_everywhere]
             # The intent is on the disk before the first DELETE leaves; so is the evidence it stands on.
-            self.ledger.source_states([(key, SourceState.DELETING, "") for key, _ref in batch]).wait()
-            self._delete_batch(study, batch)
-            after = batch[-1][0]
+            self.ledger.source_states([(d.key, SourceState.DELETING, "") for d in batch]).wait()
+            self._delete_batch(study, batch, may_run)
+            after = found[-1].instance.sop_uid
 
-    def _delete_batch(self, study: StudyInfo, batch: list[tuple[int, InstanceRef]]) -> None:
+    def _keep(self, found: list[Deletable]) -> None:
+        """Images that changed on their way, so that the destinations hold different content: they stay."""
+        if not found:
+            return
+        words = "It changed at the source while it was sent: the destinations hold different content."
+        self.ledger.source_states([(d.key, SourceState.REFUSED, words) for d in found]).wait()
+        self.refused += len(found)
+        for _one in found:
+            self.ledger.add_log(
+                LogLevel.WARNING,
+                f"An image was not deleted at {self.source.name}. {words}",
+                job_id=self.job_id,
+                node=self.source.name,
+            )
+
+    def _delete_batch(self, study: StudyInfo, batch: list[Deletable], may_run: Callable[[], bool]) -> None:
         node = self.source.node
         assert isinstance(node, Delete)
-        keys = {ref.sop_uid: key for key, ref in batch}
+        keys = {d.instance.sop_uid: d.key for d in batch}
         rows: list[tuple[int, SourceState, str]] = []
         try:
-            for outcome in node.delete(study, [ref for _key, ref in batch], abort=self.abort):
+            for outcome in node.delete(study, [d.instance for d in batch], abort=self.abort):
                 gone = outcome.state in (DeleteState.DELETED, DeleteState.GONE)
                 state = SourceState.DELETED if gone else SourceState.REFUSED
                 rows.append((keys[outcome.sop_uid], state, f"{outcome.state.value}; {outcome.answer}".rstrip("; ")))
@@ -111,6 +131,8 @@ class Settling:
                         node=self.source.name,
                         detail=outcome.answer,
                     )
+                if not may_run():
+                    return  # the others are found in "deleting" when the job goes on
         finally:
             if rows:
                 self.ledger.source_states(rows).wait()
@@ -152,13 +174,13 @@ class Settling:
         if failure.cls in WHOLE_NODE and not fatal:
             self.source.close(failure, o.retry_delays)
         if fatal or (attempt >= o.max_attempts and not o.follow):
-            left = self.ledger.deletable(study_id, 0, 1_000_000) if o.after is After.MOVE else []
+            left = self.ledger.deletable(study_id, "", 1_000_000) if o.after is After.MOVE else []
             self.refused += len(left)
-            self.ledger.source_states([(key, SourceState.REFUSED, error.sentence) for key, _ref in left]).wait()
+            self.ledger.source_states([(d.key, SourceState.REFUSED, error.sentence) for d in left]).wait()
             self.problem = str(error)
             self.ledger.add_log(
                 LogLevel.ERROR, self.problem, job_id=self.job_id, node=self.source.name, detail=error.detail
             )
-            self.ledger.settle_study(study_id)
+            self.ledger.settle_study(study_id, sent=self.options.evidence is not EvidenceLevel.SENT)
             return None
         return delay_after(attempt, o.retry_delays)

@@ -81,6 +81,11 @@ class Pipeline:
     """Carries the deliveries of one route (source → destination) of one job.
 
     Called from the lane's workers; holds no state of its own but counters.
+
+    Attributes
+    ----------
+    fenced : bool
+        The job was stopped without waiting any longer: an answer that still comes changes nothing in the ledger.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Pipeline:
         self._write: Write = destination.node
         self._confirm = destination.node if isinstance(destination.node, Confirm) else None
         self.bytes_moved = 0
+        self.fenced = False
 
     # the way --------------------------------------------------------------------------------------------
 
@@ -150,8 +156,10 @@ class Pipeline:
         to_send: list[Delivery] = []
         proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
         unsure: list[Delivery] = []
-        for delivery, holding in zip(chunk.deliveries, holdings, strict=True):
-            found = self._judge(chunk, delivery, holding)
+        judged = [self._judge(chunk, d, h) for d, h in zip(chunk.deliveries, holdings, strict=True)]
+        again = self._judge_again(chunk, list(zip(chunk.deliveries, holdings, judged, strict=True)))
+        for delivery, first in zip(chunk.deliveries, judged, strict=True):
+            found = again.get(delivery.id, first)
             if found.verdict is Verdict.ABSENT:
                 to_send.append(delivery)
             elif found.verdict is Verdict.UNKNOWN:
@@ -174,7 +182,13 @@ class Pipeline:
     def _ask(self, chunk: Chunk) -> list[Holding]:
         assert self._confirm is not None
         asked = [replace(d.instance, digest=d.known_digest) for d in chunk.deliveries]
-        return self._confirm.confirm(chunk.task.study, asked, abort=self.abort)
+        holdings = self._confirm.confirm(chunk.task.study, asked, abort=self.abort)
+        self._require_not_fenced()
+        return holdings
+
+    def _require_not_fenced(self) -> None:
+        if self.fenced:
+            raise TransportError(TransportFault.ABORTED, "The answer came after the job had been stopped.")
 
     def _learn_digests(self, deliveries: Sequence[Delivery]) -> None:
         if not deliveries:
@@ -203,6 +217,20 @@ class Pipeline:
             theirs.attributes(study, delivery.instance) if isinstance(theirs, Compare) else None,
             at,
         )
+
+    def _judge_again(self, chunk: Chunk, judged: Sequence[tuple[Delivery, Holding, Judgement]]) -> dict[int, Judgement]:
+        """What differs from what was planned may have changed at the source since: judge by what that holds now."""
+        unlike = [(d, h) for d, h, found in judged if found.verdict is Verdict.DIFFERENT]
+        if not unlike:
+            return {}
+        now = self._read.source_digests([d.instance for d, _h in unlike], abort=self.abort)
+        found: dict[int, Judgement] = {}
+        for delivery, holding in unlike:
+            digest = now.get(delivery.instance.sop_uid)
+            if digest and digest != delivery.known_digest:
+                delivery.known_digest = digest
+                found[delivery.id] = self._judge(chunk, delivery, holding)
+        return found
 
     # carrying -------------------------------------------------------------------------------------------
 
@@ -253,6 +281,7 @@ class Pipeline:
         if delivery.id in chunk.replace:
             self._write.replace(chunk.task.study, delivery.instance)
         answer = self._write.store(chunk.task.study, delivery.instance, body, abort=self.abort)
+        self._require_not_fenced()
         delivery.newly_stored = answer.stored
         self.bytes_moved += delivery.size
         self.ledger.sent(
@@ -278,6 +307,13 @@ class Pipeline:
         assert isinstance(node, Push)
         deliveries = [d for d in chunk.deliveries if d.state is DeliveryState.SENDING]
         try:
+            for d in deliveries:
+                if d.id in chunk.replace:
+                    self._write.replace(chunk.task.study, d.instance)
+        except FerryError as error:
+            self._all_failed(deliveries, self.destination, error)
+            return
+        try:
             job = node.push([d.instance for d in deliveries], self.push_target())
             pause = 0.05
             status = node.push_status(job)
@@ -289,6 +325,7 @@ class Pipeline:
                     return
                 pause = min(pause * 1.5, 1.0)
                 status = node.push_status(job)
+            self._require_not_fenced()
         except FerryError as error:
             self._all_failed(deliveries, self.source, error)
             return
@@ -323,14 +360,21 @@ class Pipeline:
         except FerryError as error:
             self._all_failed(sent, self.destination, error)
             return
-        proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
-        missing: list[tuple[Delivery, Failure]] = []
+        judged: list[tuple[Delivery, Holding, Judgement]] = []
         for delivery, holding in zip(sent, holdings, strict=True):
             try:
-                found = self._judge(part, delivery, holding)
+                judged.append((delivery, holding, self._judge(part, delivery, holding)))
             except FerryError as error:
                 self._failed(delivery, self.destination, error)
-                continue
+        try:
+            again = self._judge_again(part, judged)
+        except FerryError as error:
+            self._all_failed([d for d, _h, _j in judged], self.source, error)
+            return
+        proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
+        missing: list[tuple[Delivery, Failure]] = []
+        for delivery, _holding, first in judged:
+            found = again.get(delivery.id, first)
             if found.verdict is Verdict.ABSENT:
                 missing.append((delivery, not_listed(self.destination.name)))
             elif found.verdict is Verdict.UNKNOWN:
@@ -339,6 +383,8 @@ class Pipeline:
                 assert found.evidence is not None
                 state = DeliveryState.VERIFIED if found.verdict is Verdict.SAME else DeliveryState.CONFLICT
                 proved.append((delivery, state, found.evidence))
+        if self.deletes:
+            self.ledger.learned([d for d, _state, evidence in proved if not evidence.digest])
         if proved:
             self.ledger.proved(proved)
         if missing:
@@ -350,8 +396,10 @@ class Pipeline:
         self._all_failed([delivery], gate, error)
 
     def _all_failed(self, deliveries: Sequence[Delivery], gate: Gate, error: FerryError) -> None:
+        if self.fenced:
+            return
         if self.abort.aborted or (isinstance(error, TransportError) and error.fault is TransportFault.ABORTED):
-            self.ledger.back(deliveries)
+            self.ledger.back([d for d in deliveries if d.state is DeliveryState.SENDING])
             return
         side = "source" if gate is self.source else "destination"
         failure = gate.node.failure(error, side)
@@ -361,6 +409,8 @@ class Pipeline:
 
     def give_back(self, outcomes: Sequence[tuple[Delivery, Failure]]) -> None:
         """Plan a next attempt for each, or record the failure for good."""
+        if self.fenced:
+            return
         now = time.time()
         rows: list[tuple[Delivery, Failure, float | None]] = []
         for delivery, failure in outcomes:

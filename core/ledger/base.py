@@ -33,6 +33,7 @@ class LedgerPart:
         self.database = database
         self.writer = writer
         self._failure_ids: dict[str, int] = {}
+        writer.on_rollback = self._failure_ids.clear  # a row that was taken back has no key
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
 from core.ledger.bulk import BulkInsert, BulkUpdate
-from core.ledger.writer import HAS_BYTES, Counted, Delta, Ticket, derive_states
-from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, Evidence, Failure, FailureClass, SourceState
+from core.ledger.writer import HAS_BYTES, Counted, Delta, Ticket, Tickets, derive_states
+from core.model.outcome import (
+    COUNT_NAMES,
+    Counts,
+    DeliveryState,
+    Evidence,
+    Failure,
+    FailureClass,
+    SourceState,
+    StudyState,
+)
 from core.model.study import InstanceRef, StudyInfo
 
 S = DeliveryState
 CLAIMABLE = (S.PLANNED.value, S.SENDING.value, S.SENT.value)
 UNSENT = (S.PLANNED.value, S.SENDING.value)
+PROVED = (S.VERIFIED.value, S.COMMITTED.value, S.SKIPPED.value)
+SWEEP = 50  # transfers that one entry brings to another state
 
 
 @dataclass(slots=True)
@@ -68,6 +79,18 @@ class TransferTask:
     attempt: int
 
 
+@dataclass(frozen=True, slots=True)
+class Deletable:
+    """An instance that may be deleted at the source: its key, with the digest that was proved.
+
+    `same_everywhere` is False where it changed between two destinations: they hold different content.
+    """
+
+    key: int
+    instance: InstanceRef
+    same_everywhere: bool
+
+
 _SENDING = BulkUpdate(t.deliveries, ("attempt", "path"), {"state": S.SENDING.value, "next_attempt": None})
 _SENT = BulkUpdate(t.deliveries, ("sent_at", "answer", "destination_ref"), {"state": S.SENT.value, "failure_id": None})
 _EVIDENCE = BulkUpdate(
@@ -77,6 +100,11 @@ _EVIDENCE = BulkUpdate(
 )
 _TROUBLE = BulkUpdate(t.deliveries, ("state", "attempt", "failure_id", "next_attempt"))
 _SOURCE = BulkUpdate(t.instances, ("source_state", "source_answer", "source_at"))
+_LEARNED = (
+    update(t.instances)
+    .where(t.instances.c.id == bindparam("b_id"), t.instances.c.digest.is_(None))
+    .values(digest=bindparam("b_digest"))
+)
 _NEW_INSTANCES = BulkInsert(
     t.instances,
     (
@@ -111,6 +139,8 @@ class Deliveries(LedgerPart):
 
         def write(connection: Connection) -> Counted:
             at = now()
+            if not page and _study_key(connection, job_id, pass_number, source, study) is None:
+                return Counted(Planned(0, {}, 0))  # it vanished before its instances were listed
             study_id, fresh = _study_row(connection, job_id, pass_number, source, study)
             transfers = _transfer_rows(connection, job_id, pass_number, source, study_id, destinations, at, fresh)
             deltas: list[Delta] = []
@@ -281,8 +311,20 @@ class Deliveries(LedgerPart):
             deltas.append(_moved(d, state))
         return self.writer.rows(_EVIDENCE, rows, deltas, ticket=ticket)
 
+    def learned(self, deliveries: Sequence[Delivery]) -> None:
+        """Keep the digest of what was read where neither inventory nor evidence has one: a deletion asks for it."""
+        rows = [
+            {"b_id": d.instance_id, "b_digest": d.known_digest}
+            for d in deliveries
+            if d.known_digest and not d.instance.digest
+        ]
+        if rows:
+            self.writer.call(lambda connection: connection.execute(_LEARNED, rows) and None)
+
     def back(self, deliveries: Sequence[Delivery]) -> None:
         """Not begun after all (pause, stop): planned again, without a trace of a failure."""
+        if not deliveries:
+            return
         rows = [(d.id, S.PLANNED.value, max(0, d.attempt - 1), None, None) for d in deliveries]
         for d in deliveries:
             d.attempt = max(0, d.attempt - 1)
@@ -325,19 +367,34 @@ class Deliveries(LedgerPart):
 
         return self.writer.call(write, deltas)
 
-    def close_open(self, transfer_id: int, state: DeliveryState, failure: Failure | None = None) -> Ticket:
-        """Give every open delivery of a transfer the final `state` (cancelled, or failed with a reason)."""
+    def close_open(
+        self,
+        transfers: int | Sequence[int],
+        state: DeliveryState,
+        failure: Failure | None = None,
+        *,
+        sent: bool = True,
+    ) -> Tickets:
+        """Give every open delivery of some transfers the final `state` (cancelled, or failed with a reason).
 
-        def write(connection: Connection) -> Counted:
-            return Counted(None, self._sweep(connection, transfer_id, CLAIMABLE, state, failure))
+        `sent` counts what was sent and not proved as open (a job that asks for no proof passes False).
+        """
 
-        return self.writer.call(write)
+        def write(connection: Connection, part: Sequence[int]) -> Counted:
+            return Counted(0, self._sweep(connection, part, CLAIMABLE if sent else UNSENT, state, failure))
 
-    def reopen(self, transfer_id: int, states: Sequence[DeliveryState], *, overwrite: bool = False) -> Ticket:
-        """Plan again what ended in one of `states`, with all attempts to go (retry by a person)."""
+        return self._in_parts(transfers, write)
 
-        def write(connection: Connection) -> Counted:
-            deltas = self._sweep(connection, transfer_id, [s.value for s in states], S.PLANNED, None)
+    def reopen(
+        self, transfers: int | Sequence[int], states: Sequence[DeliveryState], *, overwrite: bool = False
+    ) -> Tickets:
+        """Plan again what ended in one of `states`, with all attempts to go (retry by a person).
+
+        The tickets' result is how many deliveries that were.
+        """
+
+        def write(connection: Connection, part: Sequence[int]) -> Counted:
+            deltas = self._sweep(connection, part, [s.value for s in states], S.PLANNED, None)
             values: dict[str, Any] = {
                 "reason": "",
                 "next_step": "",
@@ -347,22 +404,46 @@ class Deliveries(LedgerPart):
             }
             if overwrite:
                 values["overwrite"] = True
-            connection.execute(update(t.transfers).where(t.transfers.c.id == transfer_id).values(values))
-            study = select(t.transfers.c.study_id).where(t.transfers.c.id == transfer_id).scalar_subquery()
-            connection.execute(update(t.studies).where(t.studies.c.id == study).values(settled=None))
+            connection.execute(update(t.transfers).where(t.transfers.c.id.in_(part)).values(values))
+            studies = select(t.transfers.c.study_id).where(t.transfers.c.id.in_(part))
+            connection.execute(update(t.studies).where(t.studies.c.id.in_(studies)).values(settled=None))
             return Counted(sum(d.count for d in deltas), deltas)
 
-        return self.writer.call(write)
+        return self._in_parts(transfers, write)
+
+    def _in_parts(
+        self, transfers: int | Sequence[int], write: Callable[[Connection, Sequence[int]], Counted]
+    ) -> Tickets:
+        """Write about many transfers some at a time, so that others' outcomes get in between."""
+        ids = [transfers] if isinstance(transfers, int) else list(transfers)
+        parts = [ids[start : start + SWEEP] for start in range(0, len(ids), SWEEP)]
+        return Tickets([self.writer.call(lambda c, part=part: write(c, part)) for part in parts])  # type: ignore[misc]
 
     def divert(self, transfer_id: int, fallback: str) -> Ticket:
-        """Let a fallback destination take over a whole study: what the primary has is sent again to it."""
+        """Let a fallback destination take over a whole study: what the primary has is sent again to it.
+
+        What was deleted at the source on the primary's proof keeps that proof.
+        """
 
         def write(connection: Connection) -> Counted:
-            everything = [s.value for s in DeliveryState if s is not S.PLANNED]
             row = connection.execute(
                 select(t.transfers.c.destination, t.transfers.c.verified).where(t.transfers.c.id == transfer_id)
-            ).one()
-            deltas = self._sweep(connection, transfer_id, everything, S.PLANNED, None)
+            ).first()
+            if row is None or row.destination == fallback:
+                return Counted(None)
+            everything = [s.value for s in DeliveryState if s is not S.PLANNED]
+            d, i = t.deliveries.c, t.instances.c
+            gone = select(d.id).join(t.instances, i.id == d.instance_id).where(
+                d.transfer_id == transfer_id,
+                d.state.in_(PROVED),
+                i.source_state.in_((SourceState.DELETED.value, SourceState.DELETING.value)),
+            )  # fmt: skip
+            connection.execute(
+                update(t.deliveries)
+                .where(d.id.in_(gone), d.evidence_note.is_(None))
+                .values(evidence_note=f"Confirmed at {row.destination}, before {fallback} took over.")
+            )
+            deltas = self._sweep(connection, [transfer_id], everything, S.PLANNED, None, keep=gone)
             also = f" {row.verified} images had been confirmed at {row.destination} before." if row.verified else ""
             connection.execute(
                 update(t.transfers)
@@ -377,24 +458,30 @@ class Deliveries(LedgerPart):
                     next_attempt=None,
                 )
             )
-            return Counted(None, deltas)
+            return Counted(None, deltas, (transfer_id,))
 
         return self.writer.call(write)
 
     def _sweep(
         self,
         connection: Connection,
-        transfer_id: int,
+        transfer_ids: Sequence[int],
         old_states: Sequence[str],
         new: DeliveryState,
         failure: Failure | None,
+        *,
+        keep: Select[Any] | None = None,
     ) -> list[Delta]:
+        """Bring all deliveries of some transfers that are in `old_states` to `new`, but those that `keep` selects."""
         d = t.deliveries.c
+        which = [d.transfer_id.in_(transfer_ids), d.state.in_(old_states)]
+        if keep is not None:
+            which.append(d.id.not_in(keep))
         found = connection.execute(
-            select(d.state, func.count(), func.coalesce(func.sum(t.instances.c.size), 0))
+            select(d.transfer_id, d.state, func.count(), func.coalesce(func.sum(t.instances.c.size), 0))
             .join(t.instances, t.instances.c.id == d.instance_id)
-            .where(d.transfer_id == transfer_id, d.state.in_(old_states))
-            .group_by(d.state)
+            .where(*which)
+            .group_by(d.transfer_id, d.state)
         ).all()
         if not found:
             return []
@@ -406,13 +493,11 @@ class Deliveries(LedgerPart):
                 "attempt": 0, "method": None, "evidence_at": None, "evidence_digest": None, "evidence_note": None,
                 "sent_at": None, "answer": None, "destination_ref": None,
             }  # fmt: skip
-        connection.execute(
-            update(t.deliveries).where(d.transfer_id == transfer_id, d.state.in_(old_states)).values(values)
-        )
+        connection.execute(update(t.deliveries).where(*which).values(values))
         if failure:
             connection.execute(
                 update(t.transfers)
-                .where(t.transfers.c.id == transfer_id)
+                .where(t.transfers.c.id.in_({r[0] for r in found}))
                 .values(
                     reason=failure.sentence,
                     next_step=failure.next_step,
@@ -420,7 +505,7 @@ class Deliveries(LedgerPart):
                     needs_person=failure.cls is FailureClass.PERSON,
                 )
             )
-        return [Delta(transfer_id, DeliveryState(r[0]), new, int(r[1]), int(r[2])) for r in found]
+        return [Delta(int(r[0]), DeliveryState(r[1]), new, int(r[2]), int(r[3])) for r in found]
 
     def note(self, transfer_id: int, **values: Any) -> Ticket:
         """Set path, path_reason, reason, started, priority or next_attempt of a transfer."""
@@ -441,25 +526,25 @@ class Deliveries(LedgerPart):
         return self.writer.call(write)
 
     def begun_transfers(self, job_id: int, pass_number: int) -> list[int]:
-        """Transfers with something between planned and proved."""
+        """Transfers with something between planned and proved, or that are said to be at work."""
         c = t.transfers.c
-        with self.reading() as connection:
-            return list(
-                connection.scalars(
-                    select(c.id).where(c.job_id == job_id, c.pass_number == pass_number, (c.sending + c.sent) > 0)
-                )
-            )
-
-    def all_open_transfers(self, job_id: int, pass_number: int) -> list[int]:
-        """Transfers of all routes that still have something to do."""
-        c = t.transfers.c
+        working = c.state.in_((StudyState.SENDING.value, StudyState.CONFIRMING.value))
         with self.reading() as connection:
             return list(
                 connection.scalars(
                     select(c.id).where(
-                        c.job_id == job_id, c.pass_number == pass_number, (c.planned + c.sending + c.sent) > 0
+                        c.job_id == job_id, c.pass_number == pass_number, ((c.sending + c.sent) > 0) | working
                     )
                 )
+            )
+
+    def all_open_transfers(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
+        """Transfers of all routes that still have something to do; `sent` as for `open_transfers`."""
+        c = t.transfers.c
+        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
+        with self.reading() as connection:
+            return list(
+                connection.scalars(select(c.id).where(c.job_id == job_id, c.pass_number == pass_number, still > 0))
             )
 
     def transfers_with(self, job_id: int, pass_number: int, states: Sequence[DeliveryState]) -> list[int]:
@@ -504,34 +589,49 @@ class Deliveries(LedgerPart):
             return None
         return study_of(row), Counts(*(int(getattr(row, n)) for n in COUNT_NAMES))
 
-    def deletable(self, study_id: int, after: int, limit: int) -> list[tuple[int, InstanceRef]]:
-        """Instances whose every delivery is proved, and that are still at the source; with proof's digest.
+    def deletable(self, study_id: int, after: str, limit: int) -> list[Deletable]:
+        """Instances whose every delivery is proved, and that are still at the source, in the order of their UIDs.
 
-        Includes those found in "deleting": a deletion that was begun and whose end is unknown.
+        `after` is the SOP Instance UID to go on from. Includes those found in "deleting": a deletion that was begun
+        and whose end is unknown.
         """
         d, i = t.deliveries.c, t.instances.c
-        good = (S.VERIFIED.value, S.COMMITTED.value, S.SKIPPED.value)
-        unproved = select(d.id).where(d.instance_id == i.id, d.state.not_in(good)).correlate(t.instances).exists()
-        delivered = select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists()
-        digest = (
-            select(func.max(d.evidence_digest)).where(d.instance_id == i.id).correlate(t.instances).scalar_subquery()
+        page = (
+            select(i.id, i.sop_uid)
+            .where(
+                i.study_id == study_id,
+                i.sop_uid > after,
+                i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
+                select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists(),
+                ~select(d.id).where(d.instance_id == i.id, d.state.not_in(PROVED)).correlate(t.instances).exists(),
+            )
+            .order_by(i.sop_uid)
+            .limit(limit)
+            .subquery()
+        )
+        proofs = (
+            select(
+                d.instance_id,
+                func.min(d.evidence_digest).label("least"),
+                func.max(d.evidence_digest).label("most"),
+                (func.count() - func.count(d.evidence_digest)).label("untold"),
+            )
+            .join(page, page.c.id == d.instance_id)
+            .group_by(d.instance_id)
+            .subquery()
         )
         with self.reading() as connection:
             rows = connection.execute(
-                select(t.instances, t.studies.c.study_uid, t.studies.c.patient_id, digest.label("proof"))
-                .join(t.studies, t.studies.c.id == i.study_id)
-                .where(
-                    i.study_id == study_id,
-                    i.id > after,
-                    i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
-                    delivered,
-                    ~unproved,
+                select(
+                    t.instances, t.studies.c.study_uid, t.studies.c.patient_id,
+                    proofs.c.least, proofs.c.most, proofs.c.untold,
                 )
-                .order_by(i.id)
-                .limit(limit)
-            ).all()
+                .join(proofs, proofs.c.instance_id == i.id)
+                .join(t.studies, t.studies.c.id == i.study_id)
+                .order_by(i.sop_uid)
+            ).all()  # fmt: skip
         return [
-            (
+            Deletable(
                 r.id,
                 InstanceRef(
                     sop_uid=r.sop_uid,
@@ -539,11 +639,12 @@ class Deliveries(LedgerPart):
                     study_uid=r.study_uid,
                     ref=r.ref,
                     size=r.size,
-                    digest=r.proof or r.digest,
+                    digest=r.most or r.digest,
                     transfer_syntax=r.transfer_syntax,
                     sop_class=r.sop_class,
                     patient_id=r.patient_id,
                 ),
+                r.least == r.most and (not r.most or not r.untold or r.digest in (None, r.most)),
             )
             for r in rows
         ]
@@ -555,11 +656,16 @@ class Deliveries(LedgerPart):
         assert ticket is not None
         return ticket
 
-    def settle_study(self, study_id: int) -> None:
-        """Everything about a study is done, deletions at the source included."""
-        self.writer.call(
-            lambda c: c.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=now())) and None
+    def settle_study(self, study_id: int, *, sent: bool = True) -> None:
+        """Everything about a study is done, deletions at the source included; unless more was planned meanwhile."""
+        d, c = t.deliveries.c, t.transfers.c
+        still = (
+            select(d.id)
+            .join(t.transfers, c.id == d.transfer_id)
+            .where(c.study_id == study_id, d.state.in_(CLAIMABLE if sent else UNSENT))
         )
+        statement = update(t.studies).where(t.studies.c.id == study_id, ~still.exists()).values(settled=now())
+        self.writer.call(lambda connection: connection.execute(statement) and None)
 
     def unsettled_studies(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
         """Studies whose deliveries are all done but that were not settled yet (a stop came in between)."""
@@ -588,11 +694,9 @@ def _moved(delivery: Delivery, new: DeliveryState) -> Delta:
     return delta
 
 
-def _study_row(
-    connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo
-) -> tuple[int, bool]:
+def _study_key(connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo) -> int | None:
     c = t.studies.c
-    found = connection.execute(
+    return connection.execute(
         select(c.id).where(
             c.job_id == job_id,
             c.pass_number == pass_number,
@@ -600,8 +704,14 @@ def _study_row(
             c.study_uid == study.study_uid,
         )
     ).scalar()
+
+
+def _study_row(
+    connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo
+) -> tuple[int, bool]:
+    found = _study_key(connection, job_id, pass_number, source, study)
     if found is not None:
-        return int(found), False
+        return found, False
     made = connection.execute(
         insert(t.studies).values(
             job_id=job_id,
@@ -663,7 +773,7 @@ def _known_instances(
     known = {
         r.sop_uid: r
         for r in connection.execute(
-            select(i.id, i.sop_uid, i.digest, i.source_state, i.size).where(
+            select(i.id, i.sop_uid, i.digest, i.source_state, i.size, i.transfer_syntax).where(
                 i.study_id == study_id, i.sop_uid.in_([r.sop_uid for r in page])
             )
         )
@@ -675,24 +785,44 @@ def _known_instances(
         if row is None:
             new.append(ref)
             continue
-        changed = bool(row.digest and ref.digest and row.digest != ref.digest)
+        changed = _differ(row.digest, ref.digest)
+        if not (row.digest and ref.digest):
+            changed = _differ(row.size, ref.size) or _differ(row.transfer_syntax, ref.transfer_syntax)
         if not changed and row.source_state != SourceState.DELETED.value:
             continue
-        for open_row in connection.execute(
-            select(d.id, d.transfer_id, d.state).where(d.instance_id == row.id, d.state.not_in(CLAIMABLE))
-        ).all():
+        mine = connection.execute(select(d.id, d.transfer_id, d.state).where(d.instance_id == row.id)).all()
+        # What is on its way carries the size it was planned with; its outcome is counted with that.
+        resized = not any(r.state in CLAIMABLE for r in mine) and ref.size is not None
+        for r in mine:
+            if r.state in CLAIMABLE:
+                continue
             connection.execute(
                 update(t.deliveries)
-                .where(d.id == open_row.id)
-                .values(state=S.PLANNED.value, attempt=0, next_attempt=None, failure_id=None, method=None)
-            )
-            deltas.append(Delta(open_row.transfer_id, S(open_row.state), S.PLANNED, 1, row.size or 0))
-        connection.execute(
-            update(t.instances)
-            .where(i.id == row.id)
-            .values(digest=ref.digest, ref=ref.ref, source_state=SourceState.KEPT.value)
-        )
+                .where(d.id == r.id)
+                .values(
+                    state=S.PLANNED.value, attempt=0, next_attempt=None, failure_id=None,
+                    method=None, evidence_at=None, evidence_digest=None, evidence_note=None,
+                )
+            )  # fmt: skip
+            deltas.append(Delta(r.transfer_id, S(r.state), S.PLANNED, 1, row.size or 0))
+            if resized:
+                more = (ref.size or 0) - (row.size or 0)
+                total = t.transfers.c.bytes_total + more
+                connection.execute(
+                    update(t.transfers).where(t.transfers.c.id == r.transfer_id).values(bytes_total=total)
+                )
+        values: dict[str, Any] = {"digest": ref.digest, "ref": ref.ref, "source_state": SourceState.KEPT.value}
+        if ref.transfer_syntax:
+            values["transfer_syntax"] = ref.transfer_syntax
+        if resized:
+            values["size"] = ref.size
+        connection.execute(update(t.instances).where(i.id == row.id).values(values))
     return new, deltas
+
+
+def _differ(one: object, other: object) -> bool:
+    """Both are known, and not the same."""
+    return bool(one) and bool(other) and one != other
 
 
 def _insert(
@@ -767,4 +897,4 @@ def study_of(row: Any) -> StudyInfo:
     )
 
 
-__all__ = ["CLAIMABLE", "HAS_BYTES", "Deliveries", "Delivery", "Planned", "TransferTask"]
+__all__ = ["CLAIMABLE", "HAS_BYTES", "Deletable", "Deliveries", "Delivery", "Planned", "TransferTask"]

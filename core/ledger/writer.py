@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import schema as t
 from core.ledger.bulk import Bulk
-from core.model.errors import LedgerError
+from core.model.errors import FerryError, LedgerError
 from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, EvidenceLevel, study_state
 
 log = logging.getLogger(__name__)
@@ -56,10 +55,10 @@ class Ticket:
 
     def __init__(self) -> None:
         self._done = threading.Event()
-        self.error: LedgerError | None = None
+        self.error: FerryError | None = None
         self.result: Any = None
 
-    def settle(self, error: LedgerError | None = None) -> None:
+    def settle(self, error: FerryError | None = None) -> None:
         self.error = error
         self._done.set()
 
@@ -74,6 +73,8 @@ class Ticket:
         ------
         LedgerError
             It could not be written, or not within `timeout` seconds.
+        FerryError
+            What the call itself raised.
         """
         if not self._done.wait(timeout):
             raise LedgerError(
@@ -84,6 +85,21 @@ class Ticket:
         if self.error:
             raise self.error
         return self.result
+
+
+@dataclass(frozen=True, slots=True)
+class Tickets:
+    """The tickets of one wish that was written in several parts; the results are numbers."""
+
+    parts: Sequence[Ticket]
+
+    @property
+    def done(self) -> bool:
+        return all(ticket.done for ticket in self.parts)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until all is durable; gives the sum of the results. Raises as `Ticket.wait`."""
+        return sum(int(ticket.wait(timeout) or 0) for ticket in self.parts)
 
 
 @dataclass(slots=True)
@@ -105,6 +121,11 @@ class Writer:
         Told the transfers whose row changed, after each commit, on the writer's thread.
     on_trouble : Callable[[LedgerError], None]
         Told when a commit fails and is tried again (disk full, locked).
+
+    Attributes
+    ----------
+    on_rollback : Callable[[], None]
+        Told when what a batch had written was taken back; it is tried again, or refused.
     """
 
     def __init__(
@@ -116,18 +137,19 @@ class Writer:
         self._engine = engine
         self.on_commit = on_commit
         self.on_trouble = on_trouble
+        self.on_rollback: Callable[[], None] = lambda: None
         self._cond = threading.Condition()
         self._items: list[_Item] = []
         self._rows = 0
         self._urgent = False
         self._closing = False
+        self._closed = False
         self._giving_up = False
         self._first = 0.0
         self.commits = 0
         self.busy_seconds = 0.0
         with engine.connect() as connection:
-            newest = connection.execute(select(t.transfers.c.revision).order_by(t.transfers.c.revision.desc()).limit(1))
-            self._revision = int(newest.scalar() or 0)
+            self._revision = _newest(connection)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -154,6 +176,14 @@ class Writer:
         """As `call`, and wait until it is durable."""
         return self.call(function).wait()
 
+    def take_over(self) -> None:
+        """Go on where another process, which wrote deliveries until now, has left off."""
+
+        def renew(connection: Connection) -> None:
+            self._revision = max(self._revision, _newest(connection))
+
+        self.do(renew)
+
     def flush(self) -> None:
         """Wait until everything given so far is on the disk."""
         self.call(lambda _connection: None).wait()
@@ -174,7 +204,7 @@ class Writer:
         with self._cond:
             while self._rows > QUEUE_ROWS and not self._closing and threading.current_thread() is not self._thread:
                 self._cond.wait(1.0)
-            if self._closing and not self._thread.is_alive():
+            if self._closed:
                 raise LedgerError("The ledger is closed.", code="ledger-closed")
             if not self._items:
                 self._first = time.monotonic()
@@ -191,6 +221,7 @@ class Writer:
                     if self._items:
                         self._cond.wait(max(0.001, self._first + BATCH_SECONDS - time.monotonic()))
                     elif self._closing:
+                        self._closed = True
                         return
                     else:
                         self._cond.wait()
@@ -211,7 +242,8 @@ class Writer:
             began = time.perf_counter()
             try:
                 changed = self._commit(items)
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:  # whatever an entry is made of must not end the one writer
+                self.on_rollback()
                 trouble = _trouble(error)
                 if len(items) > 1 and trouble.code == "ledger-refused":
                     for item in items:  # one bad row must not take the others with it
@@ -223,11 +255,13 @@ class Writer:
                         if item.ticket:
                             item.ticket.settle(trouble)
                     if not any(item.ticket for item in items):
-                        self.on_trouble(trouble)
+                        self._tell(trouble)
                     return
-                self.on_trouble(trouble)
+                self._tell(trouble)
+                until = time.monotonic() + wait
                 with self._cond:
-                    self._cond.wait(wait)
+                    while not self._giving_up and (left := until - time.monotonic()) > 0:
+                        self._cond.wait(left)
                 wait = min(wait * 2, 5.0)
                 continue
             self.busy_seconds += time.perf_counter() - began
@@ -239,15 +273,22 @@ class Writer:
                 self.on_commit(changed)
             return
 
+    def _tell(self, trouble: LedgerError) -> None:
+        try:
+            self.on_trouble(trouble)
+        except Exception:
+            log.exception("whoever was told of trouble with the ledger")
+
     def _commit(self, items: list[_Item]) -> set[int]:
         with self._engine.begin() as connection:
             at = 0
-            deltas = [d for item in items for d in item.deltas]
+            deltas: list[Delta] = []
             touched: set[int] = set()
             while at < len(items):
                 item = items[at]
                 if item.call:
                     assert item.ticket is not None
+                    item.ticket.error = None
                     try:
                         result = item.call(connection)
                         if isinstance(result, Counted):
@@ -255,14 +296,17 @@ class Writer:
                             touched.update(result.touched)
                             result = result.result
                         item.ticket.result = result
-                    except LedgerError as error:
+                        deltas.extend(item.deltas)
+                    except FerryError as error:
                         item.ticket.error = error
                     at += 1
                     continue
                 rows = list(item.rows)
+                deltas.extend(item.deltas)
                 at += 1
                 while at < len(items) and items[at].call is None and items[at].statement is item.statement:
                     rows.extend(items[at].rows)
+                    deltas.extend(items[at].deltas)
                     at += 1
                 if rows and item.statement is not None:
                     item.statement.execute(connection, rows)
@@ -284,6 +328,11 @@ def _trouble(error: Exception) -> LedgerError:
             code="ledger-unwritable",
         )
     return LedgerError("The ledger refused an entry.", detail=words, code="ledger-refused")
+
+
+def _newest(connection: Connection) -> int:
+    newest = select(t.transfers.c.revision).order_by(t.transfers.c.revision.desc()).limit(1)
+    return int(connection.execute(newest).scalar() or 0)
 
 
 _BUMP = (
