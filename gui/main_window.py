@@ -167,8 +167,9 @@ class MainWindow(QMainWindow):
 
     def _engine(self, *_: object) -> None:
         handle = self._session.handle
-        self.rail.show_engine(self._session.state, attached=bool(handle and handle.attached), known=handle is not None)
-        self.status.show_engine(self._session.state, self.page.status)
+        state, starting = self._session.engine_now(), self._session.starting
+        self.rail.show_engine(state, attached=bool(handle and handle.attached), known=not starting)
+        self.status.show_engine(state, self.page.status)
 
     def _badge_soon(self) -> None:
         if not self._badging.isActive():

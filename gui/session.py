@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from PySide6.QtCore import QObject, Signal
@@ -69,8 +70,9 @@ class Session(QObject):
         self._bridge.batch.connect(self._sort)
         self._thread = EngineThread(app.engine, self._bridge.post)
         self._thread.ready.connect(self._ready)
-        self._thread.failed.connect(self.failed)
+        self._thread.failed.connect(self._broke)
         self._closing = False
+        self._broken = False
 
     # engine ---------------------------------------------------------------------------------------------
 
@@ -99,6 +101,22 @@ class Session(QObject):
     def _ready(self, handle: EngineHandle) -> None:
         self.handle = handle
         self.attached.emit(handle.attached)
+
+    def _broke(self, error: Exception) -> None:
+        self._broken = True
+        self.failed.emit(error)
+        self.attached.emit(False)
+
+    @property
+    def starting(self) -> bool:
+        """The engine has neither started nor failed to."""
+        return self.handle is None and not self._broken
+
+    def engine_now(self) -> EngineChanged:
+        """The engine's last word, unless its thread has ended without one."""
+        own = self.handle is not None and not self.handle.attached
+        ended = self._broken or (own and self.handle is not None and not self.handle.running)
+        return replace(self.state, running=False, speed=0.0) if ended else self.state
 
     # events ---------------------------------------------------------------------------------------------
 

@@ -186,3 +186,18 @@ def test_the_program_runs_by_itself(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_engine_that_can_t_start_is_told_and_shown(tmp_path: Path, open_window: Callable[..., Hands]) -> None:
+    app = App.open(tmp_path / "home")
+
+    def refuse(_on_event: object, **_more: object) -> None:
+        raise FerryError("The lock of the engine can't be made.", "Check the folder's rights.")
+
+    app.engine = refuse  # type: ignore[method-assign, assignment]
+    hands = open_window(app)
+    hands.session.start()
+    hands.wait(lambda: hands.window.banner.lead == "The lock of the engine can't be made.")
+    assert "Engine stopped" in hands.window.rail.engine.text()
+    hands.close()
+    app.close()
