@@ -34,7 +34,7 @@ class OrthancFollow(OrthancBase):
         found = self.rest.get_object(path, abort=abort)
         last = self._last(path, found)
         listed = self.rest.resources(path, found.get("Changes"))
-        if last < since:
+        if last < since or (self._begins_later(path, listed, since, last) and self._was_cleared(since)):
             return ChangePage((), last, True, True)
         changes = []
         for entry in listed:
@@ -43,6 +43,24 @@ class OrthancFollow(OrthancBase):
             if kind is not None and sequence is not None:
                 changes.append(Change(sequence, kind, identifier(entry), text(entry, "Date")))
         return ChangePage(tuple(changes), last, found.get("Done") is not False)
+
+    def _begins_later(self, path: str, listed: list[JsonObject], since: int, last: int) -> bool:
+        """Whether entries right after `since` are missing: their resources were deleted, or the log was cleared."""
+        if not listed:
+            return last > since
+        first = number(listed[0], "Seq")
+        if first is None:
+            self.rest.unexpected(path, "a change without its number")
+        return first > since + 1
+
+    def _was_cleared(self, since: int) -> bool:
+        """Whether the log has nothing any more of what was read: the numbers go on when it is cleared."""
+        path = "/changes?since=0&limit=1"
+        oldest = self.rest.get_object(path).get("Changes")
+        if not isinstance(oldest, list):
+            self.rest.unexpected(path, "no list of changes")
+        first = number(oldest[0], "Seq") if oldest and isinstance(oldest[0], dict) else None
+        return first is None or first > since
 
     def stable(self, kind: Trigger, ref: str) -> bool:
         """``IsStable``; an instance is always."""
