@@ -18,7 +18,10 @@ from core.nodes.base import Delete, DeleteState, Identity, Label
 from core.wire.http import Abort
 
 BATCH = 50
-KEPT_STATES = {DeleteState.CHANGED: "it has changed since it was confirmed", DeleteState.REFUSED: "the source refused"}
+KEPT_STATES = {
+    DeleteState.CHANGED: "it has changed since it was confirmed, or may have",
+    DeleteState.REFUSED: "the source refused",
+}
 
 
 class Settling:
@@ -124,9 +127,11 @@ class Settling:
                 rows.append((keys[outcome.sop_uid], state, f"{outcome.state.value}; {outcome.answer}".rstrip("; ")))
                 if not gone:
                     self.refused += 1
+                    words = f"An image was not deleted at {self.source.name}: {KEPT_STATES[outcome.state]}."
+                    self.problem = f"{words} ({outcome.answer})" if outcome.answer else words
                     self.ledger.add_log(
                         LogLevel.WARNING,
-                        f"An image was not deleted at {self.source.name}: {KEPT_STATES[outcome.state]}.",
+                        words,
                         job_id=self.job_id,
                         node=self.source.name,
                         detail=outcome.answer,
