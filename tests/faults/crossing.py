@@ -72,10 +72,12 @@ class Crossing:
             status = main(arguments)
         return FerryRun(arguments, status, out.getvalue(), err.getvalue())
 
-    def run(self, *options: str, after: str = "move", kind: str = "forward", to: str = "to") -> FerryRun:
+    def run(
+        self, *options: str, after: str = "move", kind: str = "forward", source: str = "from", to: str = "to"
+    ) -> FerryRun:
         """Send everything, by default as a move, with quick retries."""
         move = ("--after", after) if kind == "forward" else ()
-        return self.command("run", kind, "--source", "from", "--destination", to, "--json", *QUICK, *move, *options)
+        return self.command("run", kind, "--source", source, "--destination", to, "--json", *QUICK, *move, *options)
 
     def start(self, *options: str, **choices: str) -> Future[FerryRun]:
         """As `run`, and return at once."""
