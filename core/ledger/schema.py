@@ -193,6 +193,14 @@ deliveries = Table(
     Column("failure_id", ForeignKey("failures.id")),
     Column("next_attempt", Float),
 )
+Index(  # failures are few among very many deliveries, and asked for often
+    "ix_deliveries_failure",
+    deliveries.c.failure_id,
+    deliveries.c.transfer_id,
+    deliveries.c.state,
+    sqlite_where=deliveries.c.failure_id.is_not(None),
+    postgresql_where=deliveries.c.failure_id.is_not(None),
+)
 
 commands = Table(
     "commands",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +39,10 @@ class Views(LedgerPart):
 
     def transfers(self, filter: TransferFilter, *, offset: int = 0, limit: int = 500) -> list[TransferRow]:
         """Rows of the transfers page, newest first; of each job the present pass only."""
-        query = self._filtered(filter, _TRANSFER).order_by(t.transfers.c.id.desc()).offset(offset).limit(limit)
+        ids = select(t.transfers.c.id).join(t.studies, t.studies.c.id == t.transfers.c.study_id)
+        # Keys first: sorting whole rows, of which most are not wanted, costs several times as much.
+        page = self._filtered(filter, ids).order_by(t.transfers.c.id.desc()).offset(offset).limit(limit)
+        query = _TRANSFER.where(t.transfers.c.id.in_(page)).order_by(t.transfers.c.id.desc())
         with self.reading() as connection:
             return [_row(r) for r in connection.execute(query)]
 
@@ -178,24 +180,6 @@ class Views(LedgerPart):
         with self.reading() as connection:
             return [_delivery(r) for r in connection.execute(query.offset(offset).limit(limit))]
 
-    def all_deliveries(self, job_id: int) -> Iterator[DeliveryRow]:
-        """Every delivery of a job's present pass, read in pages: constant memory."""
-        last = 0
-        while True:
-            query = (
-                self._deliveries(None, job_id, "")
-                .where(t.deliveries.c.id > last)
-                .order_by(t.deliveries.c.id)
-                .limit(1000)
-            )
-            with self.reading() as connection:
-                rows = connection.execute(query).all()
-            if not rows:
-                return
-            for r in rows:
-                yield _delivery(r)
-            last = rows[-1].id
-
     def _deliveries(self, transfer_id: int | None, job_id: int | None, series_uid: str) -> Select[Any]:
         d, i, c = t.deliveries.c, t.instances.c, t.transfers.c
         query = (
@@ -222,18 +206,20 @@ class Views(LedgerPart):
     def failure_groups(self, *, job_id: int | None = None, transfer_id: int | None = None) -> list[FailureGroup]:
         """Equal failures as one message with a count, the most frequent first."""
         d, c = t.deliveries.c, t.transfers.c
+        failed = select(d.failure_id, d.transfer_id, func.count().label("count")).where(
+            d.failure_id.is_not(None), d.state == S.FAILED.value
+        )
+        if transfer_id is not None:
+            failed = failed.where(d.transfer_id == transfer_id)
+        counted = failed.group_by(d.failure_id, d.transfer_id).subquery()
         query = (
-            select(*FAILURE_COLUMNS, t.failures.c.id, c.id, c.source, c.destination, func.count())
-            .join(t.failures, t.failures.c.id == d.failure_id)
-            .join(t.transfers, c.id == d.transfer_id)
+            select(*FAILURE_COLUMNS, t.failures.c.id, c.id, c.source, c.destination, counted.c.count)
+            .join(t.failures, t.failures.c.id == counted.c.failure_id)
+            .join(t.transfers, c.id == counted.c.transfer_id)
             .join(t.jobs, and_(t.jobs.c.id == c.job_id, t.jobs.c.pass_number == c.pass_number))
-            .where(d.state == S.FAILED.value)
-            .group_by(t.failures.c.id, c.id)
         )
         if job_id is not None:
             query = query.where(c.job_id == job_id)
-        if transfer_id is not None:
-            query = query.where(d.transfer_id == transfer_id)
         groups: dict[tuple[str, str], list[Any]] = {}
         with self.reading() as connection:
             for row in connection.execute(query):

@@ -215,10 +215,18 @@ def upgrade() -> None:
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_deliveries_instance_id"), ["instance_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_deliveries_transfer_id"), ["transfer_id"], unique=False)
+        batch_op.create_index(
+            "ix_deliveries_failure",
+            ["failure_id", "transfer_id", "state"],
+            unique=False,
+            sqlite_where=sa.text("failure_id IS NOT NULL"),
+            postgresql_where=sa.text("failure_id IS NOT NULL"),
+        )
 
 
 def downgrade() -> None:
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.drop_index("ix_deliveries_failure")
         batch_op.drop_index(batch_op.f("ix_deliveries_transfer_id"))
         batch_op.drop_index(batch_op.f("ix_deliveries_instance_id"))
 
