@@ -31,6 +31,7 @@ from core.wire.abort import Abort
 app = typer.Typer(
     help="Run a job to its end. Each kind has its own options: dicom-ferry run KIND --help.", no_args_is_help=True
 )
+_ASK_SECONDS = 5.0  # for all nodes together; who is silent for longer only can't be reached now
 EPILOG = (
     "Each option may also come from the environment, as DICOM_FERRY_ and its name in capitals with underscores "
     "(several nodes separated by commas), or from a job file. What is typed goes before the environment, and the "
@@ -119,8 +120,30 @@ def check_before_start(app: App, kind: JobKind, given: Given, *, follow: bool, p
         app.jobs.check(kind.name, given.values, follow=follow)
     except ConfigurationError as error:
         raise given.explain(error, form_fields(kind.Fields)) from error
-    for name in nodes if probe else ():
-        app.nodes.let_in(name)
+    if probe:
+        _be_let_in(app, nodes)
+
+
+def _be_let_in(app: App, names: list[str]) -> None:
+    """Ask all nodes at once; one that hangs must not hold up the others' start for long."""
+    asked: list[Future[None]] = []
+
+    def ask(name: str, answer: Future[None]) -> None:
+        try:
+            app.nodes.let_in(name)
+        except BaseException as error:  # noqa: BLE001 - raised again where the answer is asked for
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
+
+    for name in names:
+        answer: Future[None] = Future()
+        asked.append(answer)
+        threading.Thread(target=ask, args=(name, answer), name=f"let-in-{name}", daemon=True).start()
+    wait(asked, timeout=_ASK_SECONDS)
+    for answer in asked:
+        if answer.done():
+            answer.result()
 
 
 def node_names(kind: JobKind, given: Given) -> list[str]:

@@ -55,6 +55,7 @@ def _put(crossing: Crossing, step: str, trouble: Make, times: int | None) -> tup
     return node, trouble(proxy, where, times)
 
 
+@pytest.mark.parametrize("orthanc_pair", ["1.10>1.12"], indirect=True)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_once(crossing: Crossing, trouble: str, step: str) -> None:
@@ -66,14 +67,14 @@ def test_once(crossing: Crossing, trouble: str, step: str) -> None:
     assert set(crossing.destination.received().values()) == {1}
 
 
-@pytest.mark.parametrize("orthanc_pair", ["1.12>1.10", "1.10>1.12"], indirect=True)
+@pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_for_good(crossing: Crossing, trouble: str, step: str) -> None:
     """It stays: the run ends with a sentence and a next step, and nothing is deleted."""
     make, sentence, next_step = TROUBLES[trouble]
     node, fault = _put(crossing, step, make, None)
-    run = crossing.run().expect(1)
+    run = crossing.run("--max-attempts", "2").expect(1)
     assert fault.hits > 0
     says(run, sentence.format(node=node), next_step)
     crossing.nothing_deleted()

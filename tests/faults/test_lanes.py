@@ -13,6 +13,7 @@ from core.model.job import JobState
 from core.model.outcome import DeliveryState
 from core.model.views import TransferFilter
 from tests.conftest import OrthancPair
+from tests.faults.crossing import Crossing
 from tests.support.orthanc import OrthancServer
 from tests.support.proxy import FaultProxy
 from tests.support.studies import make_studies, merged_digests, small_study
@@ -65,3 +66,22 @@ def test_the_others_end_while_two_hang(
         assert source.count() == other.count() == 0
     finally:
         app.close()
+
+
+@pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
+def test_a_command_starts_beside_a_hung_node(
+    crossing: Crossing, start_orthanc: Callable[..., OrthancServer], fault_proxy: Callable[[OrthancServer], FaultProxy]
+) -> None:
+    """Nodes are asked before the start; the one that never answers is waited for no longer than a moment."""
+    other = start_orthanc("1.12")
+    silent = fault_proxy(other)
+    silence = silent.hang()
+    crossing.add("silent", silent.url, idle_timeout=60)
+    running = crossing.start("--destination", "silent")
+    wait_for(lambda: crossing.destination.count() == 10, timeout=30, what="the healthy lane")
+    assert not running.done()
+    assert crossing.source.count() == 10
+    silence.off()
+    assert running.result(60).expect(0).finished["verified"] == 20
+    assert other.digests() == crossing.destination.digests() == crossing.study.digests()
+    assert crossing.source.count() == 0
