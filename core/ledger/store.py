@@ -7,17 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from core.model.errors import LedgerError
 
+SCHEMA = "0001"  # the head of the migrations; a test holds it
 MIGRATIONS = Path(__file__).parent / "migrations"
+CHECK_ALWAYS_BYTES = 64 << 20  # up to here looking it all over takes no time that anybody notices
 
 
 def open_database(path: Path, *, check: bool = True) -> Engine:
@@ -39,7 +37,7 @@ def open_database(path: Path, *, check: bool = True) -> Engine:
     )
     event.listen(engine, "connect", _configure)
     try:
-        if check and not fresh:
+        if check and not fresh and _is_suspect(path):
             _check_health(engine, path)
         _migrate(engine, path, fresh=fresh)
     except LedgerError:
@@ -59,6 +57,12 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA cache_size=-8000")
     cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.close()
+
+
+def _is_suspect(path: Path) -> bool:
+    """Whether to look it all over: always while it is small, later when it was not closed in good order."""
+    log = path.with_name(path.name + "-wal")  # SQLite removes it when the last connection is closed
+    return path.stat().st_size <= CHECK_ALWAYS_BYTES or (log.exists() and log.stat().st_size > 0)
 
 
 def _check_health(engine: Engine, path: Path) -> None:
@@ -98,12 +102,35 @@ def _unusable(path: Path, error: Exception) -> LedgerError:
     )
 
 
+def _revision(connection: Connection) -> str | None:
+    """The schema that a ledger has, by Alembic's own table; None without one."""
+    found = connection.execute(text("SELECT 1 FROM sqlite_master WHERE type='table' AND name='alembic_version'"))
+    if found.first() is None:
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
 def _migrate(engine: Engine, path: Path, *, fresh: bool) -> None:
+    with engine.connect() as connection:
+        if _revision(connection) == SCHEMA:
+            connection.execute(text("PRAGMA journal_mode=WAL"))
+            return
+    _upgrade(engine, path, fresh=fresh)
+
+
+def _upgrade(engine: Engine, path: Path, *, fresh: bool) -> None:
+    # Imported only when there is something to migrate: Alembic takes a seventh of a second of every start.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     script = ScriptDirectory.from_config(config)
     with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN")  # one view of both: another process may be making it right now
         present = MigrationContext.configure(connection).get_current_revision()
         tables = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE type='table'")).scalar()
     known = {revision.revision for revision in script.walk_revisions()}
@@ -122,11 +149,15 @@ def _migrate(engine: Engine, path: Path, *, fresh: bool) -> None:
         )
     with engine.connect() as connection:  # not earlier: it writes to the file, which may be somebody else's
         connection.execute(text("PRAGMA journal_mode=WAL"))
-    if present == script.get_current_head():
+    if present == SCHEMA:
         return
     if present is not None:
         _backup(engine, path)
     with engine.begin() as connection:
+        # Python's module would commit each CREATE TABLE by itself: killed halfway, nothing could be opened again.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if MigrationContext.configure(connection).get_current_revision() != present:
+            return  # another process was faster
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
 from core.nodes.folder.fields import FolderFields, Layout
-from core.nodes.folder.node import FolderNode
 
 
 class FolderKind(NodeKind):
@@ -16,6 +15,8 @@ class FolderKind(NodeKind):
     Fields = FolderFields
 
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
+        from core.nodes.folder.node import FolderNode  # with it pydicom: a third of a second of every start
+
         assert isinstance(fields, FolderFields)
         return FolderNode(fields, context.name)
 
