@@ -18,6 +18,7 @@ os.environ["DICOM_FERRY_HOME"] = str(Path(_HOME.name) / "home")
 
 import pytest  # noqa: E402
 
+from core.logs import forget_concealed  # noqa: E402
 from tests.support.ferry import Ferry, FerryRun, RunningFerry  # noqa: E402
 from tests.support.keyrings import SecretService, no_keyring  # noqa: E402
 from tests.support.orthanc import OrthancServer, running_servers  # noqa: E402
@@ -36,6 +37,7 @@ if (_launcher := orthanc_launcher_folder()) is not None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     forget_children()
+    forget_concealed()
 
 
 @pytest.hookimpl(wrapper=True)
