@@ -6,7 +6,7 @@ import functools
 from importlib.resources import files
 
 from PySide6.QtCore import QByteArray, QEvent, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PySide6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QLabel, QPushButton, QToolButton, QWidget
 
@@ -43,9 +43,9 @@ def _pixmap(name: str, colour: str, size: int, ratio: float) -> QPixmap:
 
 
 def icon(name: str, role: Role = Role.SOFT, *, checked: Role | None = None, size: int = ICON_PX) -> QIcon:
-    """An icon for buttons and menus, sharp at 1 ×, 1.5 ×, 2 × and 3 ×."""
+    """An icon for buttons and menus, sharp on every screen that there is."""
     result = QIcon()
-    for ratio in (1.0, 1.5, 2.0, 3.0):
+    for ratio in sorted({1.0, *(s.devicePixelRatio() for s in QGuiApplication.screens())}):
         normal = pixmap(name, theme().colour(role), size, ratio)
         result.addPixmap(normal, QIcon.Mode.Normal, QIcon.State.Off)
         result.addPixmap(pixmap(name, theme().colour(Role.DISABLED), size, ratio), QIcon.Mode.Disabled)
@@ -108,10 +108,11 @@ class IconButton(QPushButton):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() is QEvent.Type.PaletteChange:
+        if event.type() is QEvent.Type.PaletteChange and self._drawn != theme().dark:
             self._draw()
 
     def _draw(self) -> None:
+        self._drawn = theme().dark
         if self._name:
             self.setIcon(icon(self._name, self._role, checked=self._checked))
 
@@ -136,10 +137,11 @@ class IconToolButton(QToolButton):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() is QEvent.Type.PaletteChange:
+        if event.type() is QEvent.Type.PaletteChange and self._drawn != theme().dark:
             self._draw()
 
     def _draw(self) -> None:
+        self._drawn = theme().dark
         self.setIcon(icon(self._name, self._role))
 
 
@@ -158,9 +160,10 @@ class IconLabel(QLabel):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() is QEvent.Type.PaletteChange:
+        if event.type() is QEvent.Type.PaletteChange and self._drawn != theme().dark:
             self._draw()
 
     def _draw(self) -> None:
+        self._drawn = theme().dark
         ratio = self.devicePixelRatioF()
         self.setPixmap(pixmap(self._name, theme().colour(self._role), self._size, ratio))

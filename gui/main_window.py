@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
+from typing import TypeVar
+
 from PySide6.QtCore import QByteArray, QSettings, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QAction, QCloseEvent, QKeySequence
+from PySide6.QtGui import QAction, QCloseEvent, QKeySequence, QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
 from core.model.views import StateFilter, TransferFilter
@@ -25,6 +28,8 @@ from gui.widgets.status_line import StatusLine
 from gui.wizards.send import SendWizard
 
 BADGE_MS = 1000
+PAGES = ("home", "transfers", "jobs", "nodes", "log", "settings")
+P = TypeVar("P", bound=Page)
 
 
 class MainWindow(QMainWindow):
@@ -73,21 +78,14 @@ class MainWindow(QMainWindow):
         self._clock.setInterval(20_000)
         self._clock.timeout.connect(self._engine)
         self._clock.start()
-        self._engine()
-        self._badge()
         self.go("home")
+        self._badge()
 
     def _build(self) -> None:
-        s = self._session
-        self.home, self.transfers, self.jobs = HomePage(s), TransfersPage(s), JobsPage(s)
-        self.nodes, self.log, self.settings = NodesPage(s), LogPage(s), SettingsPage(s)
-        self._pages: tuple[Page, ...] = (self.home, self.transfers, self.jobs, self.nodes, self.log, self.settings)
         self.rail = Rail()
         self.rail.chosen.connect(self.go)
         self.stack = QStackedWidget()
         self.stack.setObjectName("pages")
-        for page in self._pages:
-            self.stack.addWidget(page)
         self.banner = Banner()
         self.status = StatusLine()
         top = QFrame()
@@ -110,11 +108,60 @@ class MainWindow(QMainWindow):
         line.addLayout(right, 1)
         self.setCentralWidget(whole)
         self.banner.shown.connect(self._top.setVisible)
-        for page in (self.home, self.transfers, self.jobs):
-            page.wants_transfer.connect(lambda: self.new_transfer())
-        self.settings.compact.connect(self.transfers.set_compact)
-        self.transfers.set_compact(s.app.settings.compact_rows)
         self._shortcuts()
+        self._making = QTimer(self)
+        self._making.setInterval(60)
+        self._making.timeout.connect(self._make_next)
+
+    # pages: made when they are first needed, or once the window is shown and nothing else is to be done -------
+
+    @cached_property
+    def home(self) -> HomePage:
+        page = HomePage(self._session)
+        page.wants_transfer.connect(lambda: self.new_transfer())
+        return self._adopt(page)
+
+    @cached_property
+    def transfers(self) -> TransfersPage:
+        page = TransfersPage(self._session)
+        page.wants_transfer.connect(lambda: self.new_transfer())
+        page.set_compact(self._session.app.settings.compact_rows)
+        return self._adopt(page)
+
+    @cached_property
+    def jobs(self) -> JobsPage:
+        page = JobsPage(self._session)
+        page.wants_transfer.connect(lambda: self.new_transfer())
+        return self._adopt(page)
+
+    @cached_property
+    def nodes(self) -> NodesPage:
+        return self._adopt(NodesPage(self._session))
+
+    @cached_property
+    def log(self) -> LogPage:
+        return self._adopt(LogPage(self._session))
+
+    @cached_property
+    def settings(self) -> SettingsPage:
+        page = SettingsPage(self._session)
+        page.compact.connect(lambda compact: self.transfers.set_compact(compact))
+        return self._adopt(page)
+
+    def _adopt(self, page: P) -> P:
+        self.stack.addWidget(page)
+        return page
+
+    def _make_next(self) -> None:
+        missing = next((name for name in PAGES if name not in self.__dict__), None)
+        if missing is None:
+            self._making.stop()
+        else:
+            getattr(self, missing)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._making.start()
 
     def _shortcuts(self) -> None:
         for keys, act in (
@@ -122,7 +169,7 @@ class MainWindow(QMainWindow):
             (QKeySequence("F5"), self._refresh),
             (QKeySequence(QKeySequence.StandardKey.Find), self._find),
             (QKeySequence("Ctrl+Q"), self.quit),
-            *((QKeySequence(f"Ctrl+{n}"), lambda p=p: self.go(p.name)) for n, p in enumerate(self._pages, 1)),
+            *((QKeySequence(f"Ctrl+{n}"), partial(self.go, name)) for n, name in enumerate(PAGES, 1)),
         ):
             action = QAction(self)
             action.setShortcut(keys)
@@ -133,7 +180,7 @@ class MainWindow(QMainWindow):
 
     def go(self, name: str, wish: object = None) -> None:
         """Show a page, and there what is wished."""
-        page = next(p for p in self._pages if p.name == name)
+        page: Page = getattr(self, name)
         self.stack.setCurrentWidget(page)
         page.setFocus()
         self.rail.choose(name)

@@ -69,7 +69,6 @@ class NodesPage(Page):
         super().__init__("Nodes", parent)
         self._session = session
         self._app = session.app
-        self._kinds = session.app.node_kinds()
         self._jobs: list[JobRecord] = []
         self._testing: set[str] = set()
         self._steps: dict[str, list[DiagnosisStep]] = {}
@@ -158,9 +157,11 @@ class NodesPage(Page):
         nodes, ledger, health = self._app.nodes, self._app.ledger, dict(self._session.health)
 
         def read() -> tuple[list[NodeLine], list[JobRecord]]:
+            # Here, not on the GUI thread: the first look at the kinds imports what they stand on.
+            kinds = self._app.node_kinds()
             lines = []
             for record in nodes.all():
-                kind = self._kinds.get(record.kind)
+                kind = kinds.get(record.kind)
                 title = kind.title if kind is not None else record.kind
                 profile = nodes.profile(record.name)
                 lines.append(

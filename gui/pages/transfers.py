@@ -189,20 +189,22 @@ class TransfersPage(Page):
         if wanted == self._filter:
             return
         self._filter = wanted
-        self.node_filter.setText(wanted.node or "Any node")
-        self.job_filter.setText(next((j.name for j in self._jobs if j.id == wanted.job_id), "Any job"))
-        for button in (self.node_filter, self.job_filter):
-            text = button.text()
-            button.setToolTip(text)
-            button.setText(text if len(text) <= 24 else text[:23] + "…")
+        self._name_filters()
         self.model.show(wanted)
         self._count()
+
+    def _name_filters(self) -> None:
+        job = next((j.name for j in self._jobs if j.id == self._filter.job_id), "Any job")
+        for button, text in ((self.node_filter, self._filter.node or "Any node"), (self.job_filter, job)):
+            button.setToolTip(text)
+            button.setText(text if len(text) <= 24 else text[:23] + "…")
 
     def _read_choices(self) -> None:
         def take(found: tuple[list[JobRecord], list[NodeRecord]]) -> None:
             self._jobs, self._nodes = found
             self._states = {j.id: j.state for j in self._jobs}
             self._tell_pause()
+            self._name_filters()
             self._fill(self.job_filter, "Any job", [(j.name, j.id) for j in self._jobs[:40]], "job_id", None)
             self._fill(self.node_filter, "Any node", [(n.name, n.name) for n in self._nodes], "node", "")
             self._tell_empty()

@@ -219,7 +219,7 @@ def test_a_job_leads_to_its_studies(hospital: Hands) -> None:
     jobs.table.selectRow(jobs.model.row_of(3) or 0)
     hospital.press(jobs.panel, "Show its studies")
     hospital.wait(lambda: hospital.window.page.name == "transfers" and len(hospital.states()) == 2)
-    assert hospital.window.transfers.job_filter.text().startswith("Clone Orthanc MRI")
+    hospital.wait(lambda: hospital.window.transfers.job_filter.text().startswith("Clone Orthanc MRI"))
 
 
 def test_a_node_in_use_is_not_removed(hospital: Hands) -> None:
