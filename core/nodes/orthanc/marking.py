@@ -76,12 +76,14 @@ class OrthancMarking(OrthancBase):
         if answer.status != 200:
             other.rest.refuse(path, answer.status, answer.headers, answer.body)
         try:
-            if not _holds(other.rest, path, mark):
-                raise answer_error("unexpected", node=other.name, status=200, detail=f"{path}: the mark is not there")
+            if not _holds(other.rest, path, mark):  # so it was not the server that said it had set it
+                raise answer_error(
+                    "not-the-server", node=other.name, status=200, detail=f"{path}: the mark is not there"
+                )
             return _holds(self.rest, path, mark)
         finally:
             answer = other.rest.fetch("DELETE", path)
-            if answer.status != 200:
+            if answer.status not in (200, 404):
                 other.rest.refuse(path, answer.status, answer.headers, answer.body)
 
 
