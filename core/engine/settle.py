@@ -24,6 +24,15 @@ KEPT_STATES = {
 }
 
 
+class _AtGate(Exception):  # noqa: N818 - carries an error, is none of its own
+    """Wraps an error that another node than the source has made."""
+
+    def __init__(self, gate: Gate, error: FerryError) -> None:
+        super().__init__(str(error))
+        self.gate = gate
+        self.error = error
+
+
 class Settling:
     """Settles the studies of one source of a job.
 
@@ -73,8 +82,10 @@ class Settling:
             if self.options.after is After.MOVE and not self._delete(study_id, study, may_run):
                 return 1.0
             self._label(study, counts)
+        except _AtGate as elsewhere:
+            return self._failed(study_id, elsewhere.error, elsewhere.gate)
         except FerryError as error:
-            return self._failed(study_id, error)
+            return self._failed(study_id, error, self.source)
         self._attempts.pop(study_id, None)
         self.ledger.settle_study(study_id, sent=self.options.evidence is not EvidenceLevel.SENT)
         return None
@@ -92,7 +103,7 @@ class Settling:
             found = self.ledger.deletable(study_id, after, BATCH)
             if not found:
                 return True
-            self._require_apart(study)
+            self._require_apart(study_id, study)
             self._keep([d for d in found if not d.same_everywhere])
             batch = [d for d in found if d.same_everywhere]
             # The intent is on the disk before the first DELETE leaves; so is the evidence it stands on.
@@ -142,19 +153,32 @@ class Settling:
             if rows:
                 self.ledger.source_states(rows).wait()
 
-    def _require_apart(self, study: StudyInfo) -> None:
+    def _require_apart(self, study_id: int, study: StudyInfo) -> None:
         """Never delete where source and destination are one server under two names."""
-        for name, gate in self.destinations.items():
-            if name in self._known_apart:
-                continue
+        for name in self.ledger.destinations_of(study_id):
+            gate = self.destinations[name]
             node = self.source.node
-            if isinstance(node, Identity) and type(node) is type(gate.node) and node.same_storage(gate.node, study):
+            if name in self._known_apart or not isinstance(node, Identity) or type(node) is not type(gate.node):
+                continue
+            try:
+                same = node.same_storage(gate.node, study)
+            except FerryError as error:
+                raise _AtGate(gate if self._answers() else self.source, error) from error
+            if same:
                 raise FerryError(
                     f"{self.source.name} and {name} are the same server: nothing was deleted.",
                     "Choose another destination; a move to itself would delete the only copy.",
                     code="same-storage",
                 )
             self._known_apart.add(name)
+
+    def _answers(self) -> bool:
+        """Whether the source works: then an error that either side may have made is the other's."""
+        try:
+            self.source.node.probe()
+        except FerryError:
+            return False
+        return True
 
     # labels ---------------------------------------------------------------------------------------------
 
@@ -166,26 +190,29 @@ class Settling:
         moved = self.options.after is After.MOVE and not bad
         gates = [g for n, g in self.destinations.items() if n in self.options.destinations] if moved else [self.source]
         for gate in gates:
-            if isinstance(gate.node, Label) and gate.node.has_labels:
-                gate.node.label(study, label)
+            if not isinstance(gate.node, Label):
+                continue
+            try:
+                if gate.node.has_labels:
+                    gate.node.label(study, label)
+            except FerryError as error:
+                raise _AtGate(gate, error) from error
 
     # when it did not work -------------------------------------------------------------------------------
 
-    def _failed(self, study_id: int, error: FerryError) -> float | None:
+    def _failed(self, study_id: int, error: FerryError, gate: Gate) -> float | None:
         o = self.options
         attempt = self._attempts[study_id] = self._attempts.get(study_id, 0) + 1
-        failure = self.source.node.failure(error, "source")
+        failure = gate.node.failure(error, "source" if gate is self.source else "destination")
         fatal = error.code == "same-storage"
         if failure.cls in WHOLE_NODE and not fatal:
-            self.source.close(failure, o.retry_delays)
+            gate.close(failure, o.retry_delays)
         if fatal or (attempt >= o.max_attempts and not o.follow):
             left = self.ledger.deletable(study_id, "", 1_000_000) if o.after is After.MOVE else []
             self.refused += len(left)
             self.ledger.source_states([(d.key, SourceState.REFUSED, error.sentence) for d in left]).wait()
-            self.problem = str(error)
-            self.ledger.add_log(
-                LogLevel.ERROR, self.problem, job_id=self.job_id, node=self.source.name, detail=error.detail
-            )
+            self.problem = f"{failure.sentence} {failure.next_step}".strip()
+            self.ledger.add_log(LogLevel.ERROR, self.problem, job_id=self.job_id, node=gate.name, detail=error.detail)
             self.ledger.settle_study(study_id, sent=self.options.evidence is not EvidenceLevel.SENT)
             return None
-        return delay_after(attempt, o.retry_delays)
+        return max(delay_after(attempt, o.retry_delays), failure.retry_after or 0.0)

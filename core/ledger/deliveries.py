@@ -575,6 +575,12 @@ class Deliveries(LedgerPart):
         with self.reading() as connection:
             return connection.execute(select(t.studies.c.source).where(t.studies.c.id == study_id)).scalar()
 
+    def destinations_of(self, study_id: int) -> list[str]:
+        """The nodes that a study is sent to, a fallback in place of what it stands in for."""
+        c = t.transfers.c
+        with self.reading() as connection:
+            return list(connection.scalars(select(c.destination).where(c.study_id == study_id).order_by(c.id)))
+
     def study_outcome(self, study_id: int) -> tuple[StudyInfo, Counts] | None:
         """A study and the counts of all of its deliveries together."""
         c = t.transfers.c

@@ -43,6 +43,7 @@ STEPS: dict[str, tuple[str, str, int]] = {
     "check": ("to", r"^(POST /tools|GET /instances)", 0),
     "store": ("to", r"^POST /instances$", 0),
     "confirm": ("to", r"^(POST /tools|GET /instances)", 1),
+    "tell apart": ("to", r"^PUT /studies/[^/]+/metadata/", 0),
     "delete": ("from", r"^DELETE /instances", 0),
 }
 

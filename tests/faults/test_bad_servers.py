@@ -244,6 +244,23 @@ def test_restarted_in_mid_run(crossing: Crossing, side: str, how: str) -> None:
     crossing.moved()
 
 
+@pytest.mark.parametrize("takes_over", [False, True])
+@ONE_WAY
+def test_a_move_with_a_fallback(crossing: Crossing, takes_over: bool, start_orthanc: Start) -> None:
+    """Deleted is what was proved where it was sent, whether or not the fallback had to stand in."""
+    spare = start_orthanc("1.12")
+    crossing.add("spare", spare.url)
+    if takes_over:
+        crossing.destination.kill()
+    run = crossing.run("--fallback", "spare", "--fallback-after", "0.2", "--max-attempts", "60").expect(0)
+    assert run.finished["verified"] == 10
+    assert crossing.source.count() == 0
+    holder = spare if takes_over else crossing.destination
+    assert holder.digests() == crossing.study.digests()
+    if takes_over:
+        crossing.destination.start()
+
+
 @ONE_WAY
 def test_gone_and_never_back(crossing: Crossing) -> None:
     slow = crossing.before_destination.delay(0.05, "^POST /instances$")
