@@ -122,15 +122,18 @@ class EngineHandle:
                 return
 
     def _other_runs(self) -> bool:
-        if self._lock.is_locked:
-            return False
-        probe = FileLock(self._app.home.lock_file, mode=0o600, is_singleton=False)
-        try:
-            probe.acquire(timeout=0)
-        except Timeout:
-            return True
-        probe.release()
-        return False
+        return not self._lock.is_locked and _engine_runs(self._app.home)
+
+
+def _engine_runs(home: Home) -> bool:
+    """Whether somebody holds this home's lock."""
+    probe = FileLock(home.lock_file, mode=0o600, is_singleton=False)
+    try:
+        probe.acquire(timeout=0)
+    except Timeout:
+        return True
+    probe.release()
+    return False
 
 
 class App:
@@ -158,7 +161,8 @@ class App:
         """
         place = Home.open(home)
         settings = load_settings(place)
-        ledger = Ledger.open(place.private_file(place.ledger_file))
+        # A running engine has looked the ledger over when it opened it; a large one takes seconds.
+        ledger = Ledger.open(place.private_file(place.ledger_file), check=not _engine_runs(place))
         return cls(place, settings, Secrets(place.id), ledger)
 
     def engine(self, on_event: Callable[[Event], None], *, only: frozenset[int] | None = None) -> EngineHandle:

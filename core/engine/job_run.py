@@ -65,6 +65,7 @@ class JobRun:
         self._lock = threading.Lock()
         self._settling_now: set[int] = set()
         self._later: dict[int, tuple[float, str]] = {}
+        self._unwanted: dict[int, int] = {}  # cancelled while they are still being listed -> their study
         self._error: FerryError | None = None
         names = [*self.options.sources, *self.options.destinations, self.options.fallback]
         self.gates = {name: gate_of(name) for name in names if name}
@@ -170,10 +171,16 @@ class JobRun:
 
     def _planned(self, planned: Planned) -> None:
         for transfer_id in planned.transfer_ids.values():
-            self.offer(transfer_id)
+            if transfer_id in self._unwanted:
+                self.cancel_transfer(transfer_id)
+            else:
+                self.offer(transfer_id)
 
     def offer(self, transfer_id: int, *, first: bool = False, restart: bool = False) -> None:
         """A transfer has something to do; see `Lane.offer`."""
+        if restart:
+            with self._lock:
+                self._unwanted.pop(transfer_id, None)
         lane = self._lane_of(transfer_id)
         if lane is not None:
             lane.offer(transfer_id, first=first, restart=restart)
@@ -183,6 +190,8 @@ class JobRun:
         return None if task is None else self._lanes.get((task.source, task.destination))
 
     def _listed(self, study_id: int) -> None:
+        with self._lock:
+            self._unwanted = {k: study for k, study in self._unwanted.items() if study != study_id}
         if not self.ledger.study_is_done(study_id, sent=self._wants_proof):
             return
         found = self.ledger.source_of(study_id)
@@ -312,7 +321,11 @@ class JobRun:
 
     def cancel_transfer(self, transfer_id: int) -> None:
         """Cancel one study; what is in flight of it ends first."""
-        lane = self._lane_of(transfer_id)
+        task = self.ledger.task(transfer_id)
+        lane = None if task is None else self._lanes.get((task.source, task.destination))
+        if task is not None and self.is_planning(task.study_id):
+            with self._lock:
+                self._unwanted[transfer_id] = task.study_id
         if lane is not None:
             lane.withdraw(transfer_id, lambda: self._cancelled(transfer_id))
 
