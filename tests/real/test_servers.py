@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import OrthancPair
+from tests.support.ferry import ROOT
 from tests.support.orthanc import OrthancServer
+from tests.support.scratch import sweep
 from tests.support.studies import COMPRESSED_SYNTAXES, make_study, small_study
 
 
@@ -90,6 +96,31 @@ def test_a_full_disk_is_really_full(start_orthanc: Callable[..., OrthancServer],
     with pytest.raises(AssertionError, match="Cannot write to file"):
         server.upload(make_study(instances=10, size_bytes=200_000), connections=1)
     assert 0 < server.count() < 10
+
+
+def test_the_folder_of_a_killed_run_is_cleared_away() -> None:
+    code = """
+import sys
+from tests.support.ferry import ROOT
+from tests.support.orthanc import OrthancServer
+from tests.support.scratch import sweep
+server = OrthancServer("1.12").start()
+print(server.folder, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code]
+    run = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with run:
+        assert run.stdout is not None
+        folder = Path(run.stdout.readline().strip())
+        os.utime(folder, (0, 0))
+        sweep(folder.parent)
+        assert (folder / "orthanc.json").exists(), "it still belongs to somebody"
+        run.kill()
+        run.wait()
+        os.utime(folder, (0, 0))
+        sweep(folder.parent)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("orthanc_pair", ["1.10>1.12"], indirect=True)

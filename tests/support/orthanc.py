@@ -13,7 +13,6 @@ import shutil
 import signal
 import ssl
 import subprocess
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -22,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.servers import free_port, orthanc_program, required_program, scratch_root
+from tests.support.scratch import make_scratch_folder, remove_scratch_folder
+from tests.support.servers import free_port, orthanc_program, required_program
 
 #: Every instance that reaches the server, already stored or not, by REST, DIMSE or DICOMweb: one line each.
 _RECEIVED_LUA = """
@@ -168,7 +168,7 @@ class OrthancServer:
         """End the server and delete its folder."""
         self.kill()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_scratch_folder(self.folder)
             self.folder = None
 
     def __enter__(self) -> Self:
@@ -338,7 +338,7 @@ class OrthancServer:
 
     def _launch(self) -> None:
         if self.folder is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="dicom-ferry-orthanc-", dir=scratch_root()))
+            self.folder = make_scratch_folder()
         program = orthanc_program(self.version)
         for name in ("storage", "index"):
             (self.folder / name).mkdir(exist_ok=True)

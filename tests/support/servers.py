@@ -126,11 +126,3 @@ def free_port() -> int:
                 continue
             return port
     raise RuntimeError("no free port between 20000 and 32000")
-
-
-def scratch_root() -> Path | None:
-    """The folder for the servers' data: memory where there is plenty of it, else the usual temporary one."""
-    memory = Path("/dev/shm")
-    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30:
-        return memory
-    return None
