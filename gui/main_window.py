@@ -9,6 +9,7 @@ from PySide6.QtCore import QByteArray, QSettings, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QKeySequence, QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
+from core.model.events import EngineChanged
 from core.model.views import StateFilter, TransferFilter
 from gui import words
 from gui.icons import application_icon
@@ -252,19 +253,24 @@ class MainWindow(QMainWindow):
         event.ignore()
         state = self._session.state
         own = self._session.handle is not None and not self._session.handle.attached
-        if own and not self._quitting and state.running and state.unconfirmed_studies and state.idle_since is None:
-            ask(
-                self,
-                f"{words.studies(state.unconfirmed_studies)} not yet confirmed",
-                "Images on their way are finished first, which takes some seconds. The rest goes on when DICOM Ferry "
-                "is started again; nothing is lost, and nothing confirmed is sent twice.",
-                "Quit",
-                self._end,
-                refuse="Stay",
-                danger=False,
-            )
+        if own and not self._quitting and state.running and (state.unconfirmed_studies or state.followers):
+            self._ask_quit(state)
             return
         self._end()
+
+    def _ask_quit(self, state: EngineChanged) -> None:
+        texts = []
+        if state.unconfirmed_studies:
+            title = f"{words.studies(state.unconfirmed_studies)} not yet confirmed"
+            texts.append(
+                "Images on their way are finished first, which takes some seconds. The rest goes on when DICOM Ferry "
+                "is started again; nothing is lost, and nothing confirmed is sent twice."
+            )
+        else:
+            title = f"{words.plural(state.followers, 'job')} watching for new studies"
+        if state.followers:
+            texts.append("What arrives while DICOM Ferry is closed is sent when it is started again.")
+        ask(self, title, " ".join(texts), "Quit", self._end, refuse="Stay", danger=False)
 
     def _end(self) -> None:
         if self._quitting:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from core.model.events import JobChanged
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
@@ -24,9 +22,8 @@ from gui.widgets.cells import BarCell, PillCell, Plain, TwoLines
 from gui.widgets.empty import EmptyState
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
+from gui.widgets.proof import ProofButton
 from gui.widgets.table import Share, Table
-
-PROOF_FORMATS = (("As a report to print (HTML)…", "html"), ("As a table (CSV)…", "csv"), ("As JSON…", "json"))
 
 
 class JobsPage(Page):
@@ -99,13 +96,9 @@ class JobsPage(Page):
         self.start = IconButton("Start", "play")
         self.pause = IconButton("Pause", "pause")
         self.retry = IconButton("Try again what failed", "retry")
-        self.proof = IconButton("Export proof", "export")
+        self.proof = ProofButton(self._session)
         self.cancel = IconButton("Cancel", "cross")
         self.remove = IconButton("Remove", "remove", kind="danger")
-        menu = QMenu(self.proof)
-        for title, form in PROOF_FORMATS:
-            menu.addAction(title, partial(self._export, form))
-        self.proof.setMenu(menu)
         self.open.clicked.connect(lambda: self._studies(StateFilter.ALL))
         self.start.clicked.connect(self._start)
         self.pause.clicked.connect(lambda: self._command(self._app.jobs.pause))
@@ -181,7 +174,7 @@ class JobsPage(Page):
         self.retry.setVisible(bool(job.counts.failed))
         self.cancel.setVisible(unfinished)
         self.remove.setVisible(not unfinished)
-        self.proof.setEnabled(bool(job.counts.total))
+        self.proof.show_job(job)
         self.open.setEnabled(bool(job.counts.total))
 
     # acting ---------------------------------------------------------------------------------------------
@@ -229,21 +222,6 @@ class JobsPage(Page):
             lambda: self._command(self._app.jobs.remove),
             refuse="Keep it",
         )
-
-    def _export(self, form: str) -> None:
-        job = self.chosen()
-        if job is None:
-            return
-        safe = "".join(c if c.isalnum() or c in " -_." else "-" for c in job.name)
-        file, _ = QFileDialog.getSaveFileName(
-            self, "Export proof", str(Path.home() / f"Proof {safe}.{form}"), f"*.{form}"
-        )
-        if file:
-            self._session.command(
-                self,
-                lambda: self._app.report(job.id, form, Path(file)),
-                lambda: self._session.told.emit("The proof is written.", file),
-            )
 
 
 def _facts(job: JobRecord) -> list[str]:

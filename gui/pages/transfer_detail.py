@@ -5,14 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from PySide6.QtCore import QModelIndex, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
-    QFileDialog,
     QFrame,
     QGridLayout,
     QHBoxLayout,
@@ -36,6 +33,7 @@ from gui.widgets.ask import ask
 from gui.widgets.basics import Elided, clear, copy, divider, label, row, scrolled
 from gui.widgets.cells import PillCell, Plain
 from gui.widgets.pill import Pill
+from gui.widgets.proof import ProofButton
 from gui.widgets.table import Share, Table
 
 REFRESH_MS = 700
@@ -118,16 +116,7 @@ class TransferDetail(QFrame):
         self.first = _act("Send first", "first")
         self.pause = _act("Pause job", "pause")
         self.cancel = _act("Cancel", "cross")
-        self.proof = _act("Export proof", "export")
-        menu = QMenu(self.proof)
-        for title, form in (
-            ("As a report to print (HTML)…", "html"),
-            ("As a table (CSV)…", "csv"),
-            ("As JSON…", "json"),
-        ):
-            menu.addAction(title, partial(self._export, form))
-        self.proof.setMenu(menu)
-        self.proof.setToolTip("Every image of this job with its proof, as a file")
+        self.proof = ProofButton(self._session, kind="small")
         self.retry.clicked.connect(lambda: self._command(self._app.jobs.retry_transfer))
         self.first.clicked.connect(lambda: self._command(self._app.jobs.prioritise_transfer))
         self.cancel.clicked.connect(lambda: self._command(self._app.jobs.cancel_transfer))
@@ -217,6 +206,7 @@ class TransferDetail(QFrame):
         self._row = transfer
         if other:
             self._job = None
+            self.proof.show_job(None)
             clear(self._series)
         self.images.show_transfer(transfer.id)
         self._describe()
@@ -258,6 +248,7 @@ class TransferDetail(QFrame):
         if self._row is None or found.row is None or found.row.id != self._row.id:
             return
         self._job = found.job
+        self.proof.show_job(found.job)
         self._describe()
         self._show_series(found.series)
 
@@ -330,25 +321,6 @@ class TransferDetail(QFrame):
         job = self._job
         act = self._app.jobs.resume if job.state is JobState.PAUSED else self._app.jobs.pause
         self._session.command(self, lambda: act(job.id), self._refresh.start)
-
-    def _export(self, form: str) -> None:
-        if self._row is None:
-            return
-        job_id = self._row.job_id
-        name = self._job.name if self._job else f"job {job_id}"
-        safe = "".join(c if c.isalnum() or c in " -_." else "-" for c in name)
-        start = Path.home() / f"Proof {safe}.{form}"
-        file, _ = QFileDialog.getSaveFileName(self, "Export proof", str(start), f"*.{form}")
-        if file:
-            self.export_to(job_id, form, Path(file))
-
-    def export_to(self, job_id: int, form: str, file: Path) -> None:
-        """Write the proof of a whole job; it names patients, so the person chose where it goes."""
-
-        def told() -> None:
-            self._session.told.emit("The proof is written.", str(file))
-
-        self._session.command(self, lambda: self._app.report(job_id, form, file), told)
 
     def _images_menu(self, at: QPoint) -> None:
         rows = [self.images.record(i) for i in self.images_table.selected_rows()]

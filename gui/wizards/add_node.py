@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QButtonGroup, QLineEdit, QVBoxLayout, QWidget
 
 from core.model.diagnosis import DiagnosisStep, StepResult
@@ -382,7 +383,7 @@ class AddNode(Wizard):
         self.next.setEnabled(True)
         self.banner.show_error(error)
 
-    def keyPressEvent(self, event) -> None:  # type: ignore[no-untyped-def]
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         # Return goes on; it must not save while a test still runs.
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not self.next.isEnabled():
             return

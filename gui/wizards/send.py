@@ -86,9 +86,17 @@ class SummaryPage(WizardPage):
         moves = self._wizard.what.moves
         self.understood.setVisible(moves)
         self.understood.setChecked(False)
-        sources = ", ".join(self._wizard.route.sources.chosen())
-        self.understood.setText(f"Delete confirmed images at {sources}".replace("&", "&&"))
+        self._name_deletion(None)
         self._count()
+
+    def _name_deletion(self, preview: Preview | None) -> None:
+        """What can't be undone says how many."""
+        route = self._wizard.route
+        images = "the images"
+        if preview is not None:
+            images = words.plural(preview.instances // max(1, len(route.destinations.chosen())), "image")
+        text = f"Delete {images} at {', '.join(route.sources.chosen())}, each once it is confirmed"
+        self.understood.setText(text.replace("&", "&&"))
 
     def leave(self) -> None:
         self._run += 1
@@ -130,6 +138,7 @@ class SummaryPage(WizardPage):
                 self.stop.hide()
                 self.preview = value
                 self._show(value, done=True)
+                self._name_deletion(value)
 
         def failed(error: Exception) -> None:
             if run != self._run:

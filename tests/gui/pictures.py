@@ -190,6 +190,7 @@ def _send(camera: Photographer, suffix: str, *, everything: bool) -> None:
     summary.problem.put_away()
     summary.stop.hide()
     summary._show(Preview(37, 120, 24_118, 12_660_000_000, 642, 2, 310, True, "", 620.0, sample), done=True)
+    summary._name_deletion(Preview(37, 120, 24_118, 12_660_000_000, 642, 2, 310, True))
     summary.refused = False
     summary.understood.setChecked(True)
     camera.wait(100)

@@ -48,7 +48,7 @@ def test_a_newcomer_adds_two_servers_sends_a_study_and_reads_the_proof(
     assert {r.evidence.digest for r in detail.images.records if r.evidence} == set(source.digests().values())
 
     file = tmp_path / "proof.json"
-    detail.export_to(1, "json", file)
+    detail.proof.export("json", file)
     hands.wait(lambda: "The proof is written." in window.banner.lead)
     assert json.loads(file.read_text(encoding="utf-8"))
     hands.wait(lambda: window.status.safe.text() == "Safe to shut down? Yes")
@@ -85,7 +85,7 @@ def test_a_move_asks_for_its_words_and_empties_the_source(empty: Hands, start_or
     empty.add_orthanc("B", destination.url)
     wizard = empty.start_transfer("A", "B", move=True)
     assert not wizard.next.isEnabled()
-    assert "Delete confirmed images at A" in empty.read(wizard)
+    assert "Delete 5 images at A, each once it is confirmed" in empty.read(wizard)
     wizard.summary.understood.setChecked(True)
     empty.finish(wizard)
     empty.wait(lambda: empty.states() == ["Confirmed"])
