@@ -106,6 +106,7 @@ class Engine:
         """Run until `stop`; then settle the instances in flight and let go of the nodes."""
         try:
             self.ledger.writer.take_over()
+            self._read_commands()  # first: what a person wanted while no engine ran
             self._take_up()
             while not self._stop.is_set():
                 try:

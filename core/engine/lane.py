@@ -75,7 +75,8 @@ class Lane:
         self._then: dict[int, Work | None] = {}
         self._threads: list[threading.Thread] = []
         self._busy = 0
-        self._preparing: set[int] = set()
+        self._preparing = 0
+        self._claiming: set[int] = set()  # transfers whose next deliveries are being read from the ledger
         self._ended = False
 
     # from outside ---------------------------------------------------------------------------------------
@@ -193,26 +194,29 @@ class Lane:
             waiting = self._take_waiting()
         if waiting:
             self.pipe.ledger.close_open(waiting, DeliveryState.FAILED, failure, sent=self._wants_proof).wait()
-        for transfer_id in waiting:
-            task = self.pipe.ledger.task(transfer_id)
-            if task:
-                self.owner.transfer_rested(task)
+        for transfer_id in waiting:  # by a worker: what follows may talk to the source
+            self.finish(lambda transfer_id=transfer_id: self._tell_rested(transfer_id))  # type: ignore[misc]
+
+    def _tell_rested(self, transfer_id: int) -> None:
+        task = self.pipe.ledger.task(transfer_id)
+        if task:
+            self.owner.transfer_rested(task)
 
     def _take_waiting(self) -> list[int]:
         waiting = dict.fromkeys((*self._ready, *self._timed))
-        found = [i for i in waiting if i not in self._in_flight and i not in self._preparing and i not in self._then]
+        found = [i for i in waiting if i not in self._in_flight and i not in self._claiming and i not in self._then]
         for transfer_id in found:
             self._forget(transfer_id)
         return found
 
     def _forget(self, transfer_id: int) -> None:
-        if transfer_id in self._ready:
+        if transfer_id in self._queued and transfer_id in self._ready:
             self._ready.remove(transfer_id)
         self._timed.pop(transfer_id, None)
         self._cursors.pop(transfer_id, None)
         self._tasks.pop(transfer_id, None)
         self._stale.discard(transfer_id)
-        if transfer_id not in self._preparing:
+        if transfer_id not in self._claiming:
             self._queued.discard(transfer_id)
             self._again.discard(transfer_id)
 
@@ -294,10 +298,11 @@ class Lane:
         if self._ended or not self._may_send:
             return None
         self._due_timers()
-        room = len(self._in_hand) < IN_HAND and len(self._preparing) < PREPARING
+        room = len(self._in_hand) < IN_HAND and self._preparing < PREPARING
         if room and self._ready and len(self._sends) < LOW_WATER:
             transfer_id = self._ready.popleft()
-            self._preparing.add(transfer_id)
+            self._preparing += 1
+            self._claiming.add(transfer_id)
             return lambda: self._prepare(transfer_id)
         if self._sends:
             chunk, delivery = self._sends.popleft()
@@ -320,6 +325,14 @@ class Lane:
     # steps ----------------------------------------------------------------------------------------------
 
     def _prepare(self, transfer_id: int) -> None:
+        try:
+            self._prepare_chunk(transfer_id)
+        finally:
+            with self._cond:
+                self._preparing -= 1
+                self._wake()
+
+    def _prepare_chunk(self, transfer_id: int) -> None:
         chunk = None
         try:
             chunk = self._claim(transfer_id)
@@ -425,6 +438,10 @@ class Lane:
             self.finish(lambda: self._confirm(chunk))
 
     def _push(self, chunk: Chunk) -> None:
+        if not self._may_send:  # paused, or a node went down, since it was queued
+            self.pipe.ledger.back(chunk.deliveries)
+            self._chunk_over(chunk)
+            return
         try:
             self.pipe.push(chunk, self._wait)
         except BaseException:
@@ -470,8 +487,7 @@ class Lane:
     def _leave(self, transfer_id: int, *, more: bool) -> None:
         """A chunk was taken from a transfer: it goes on at the front, or rests for now."""
         with self._cond:
-            self._preparing.discard(transfer_id)
-            self._wake()
+            self._claiming.discard(transfer_id)
             if (more or transfer_id in self._again) and transfer_id not in self._then:
                 self._again.discard(transfer_id)
                 self._ready.appendleft(transfer_id)

@@ -32,6 +32,7 @@ from core.wire.http import Abort
 log = logging.getLogger(__name__)
 
 PAGES_AHEAD = 8
+STEADY_SECONDS = 600.0  # after so long without an error the attempts count from the beginning
 
 
 class Planner:
@@ -77,6 +78,7 @@ class Planner:
         self._offering = threading.RLock()
         self._open_studies: dict[int, int] = {}
         self._left_out = 0
+        self._new = 0
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._run, name=f"plan-{source.name}", daemon=True)
 
@@ -109,6 +111,7 @@ class Planner:
         attempt = 0
         began = time.monotonic()
         while not self._stop.is_set():
+            self._new, resumed = 0, time.monotonic()
             try:
                 self._discover()
                 self._settle_pending(0)
@@ -117,6 +120,8 @@ class Planner:
                 self._offer_rest()
                 if self._stop.is_set() or self._abort.aborted or _is_abort(error):
                     return
+                if self._new or time.monotonic() - resumed > STEADY_SECONDS:
+                    attempt, began = 0, time.monotonic()  # it had worked in between
                 attempt += 1
                 if not self._goes_on(error, attempt, began):
                     return
@@ -254,6 +259,7 @@ class Planner:
     def _offer_first(self) -> None:
         ticket, last = self._pending.popleft()
         planned: Planned = ticket.wait()
+        self._new += planned.new
         with self._lock:
             if last:
                 self._open_studies.pop(planned.study_id, None)

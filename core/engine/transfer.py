@@ -210,6 +210,9 @@ class Pipeline:
         found = judge(instance, delivery.known_digest, holding, at, newly_stored=delivery.newly_stored)
         if found.verdict is not Verdict.COMPARE:
             return found
+        comparable = isinstance(ours, Compare) and isinstance(theirs, Compare)
+        if found.evidence is not None and not comparable:
+            return Judgement(Verdict.SAME, found.evidence)
         return judge_attributes(
             delivery.known_digest,
             holding,

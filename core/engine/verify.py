@@ -15,13 +15,16 @@ class Verdict(StrEnum):
     ABSENT = "absent"
     SAME = "same"
     DIFFERENT = "different"
-    COMPARE = "compare"  # listed in another encoding: the attributes decide
+    COMPARE = "compare"  # listed in another encoding, or without a digest: the attributes decide
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is known about one instance at the destination; `evidence` where it is there."""
+    """What is known about one instance at the destination; `evidence` where it is there.
+
+    With `Verdict.COMPARE` it is what counts where the attributes can't be compared.
+    """
 
     verdict: Verdict
     evidence: Evidence | None = None
@@ -61,7 +64,11 @@ def judge(
         if not holding.digest
         else "The source can't tell digests."
     )  # fmt: skip
-    return Judgement(Verdict.SAME, Evidence(Method.UID, at, note=note))
+    by_uid = Evidence(Method.UID, at, note=note)
+    if newly_stored:
+        return Judgement(Verdict.SAME, by_uid)
+    # What lies there under this UID may be anything.
+    return Judgement(Verdict.COMPARE, by_uid)
 
 
 def judge_attributes(
@@ -71,11 +78,13 @@ def judge_attributes(
     destination: Mapping[str, str] | None,
     at: datetime,
 ) -> Judgement:
-    """Judge a copy in another encoding by all attributes but pixels and encoding."""
+    """Judge a copy whose digest can't be compared by all attributes but pixels and encoding."""
     if source is not None and destination is not None and dict(source) == dict(destination):
-        return Judgement(
-            Verdict.SAME, Evidence(Method.HEADER, at, note=_recoded_note(holding) + " All attributes are equal.")
-        )
+        if known_digest and holding.digest:
+            note = _recoded_note(holding)
+        else:
+            note = f"The {'source' if holding.digest else 'destination'} can't tell digests."
+        return Judgement(Verdict.SAME, Evidence(Method.HEADER, at, note=note + " All attributes are equal."))
     return Judgement(Verdict.DIFFERENT, _difference(known_digest or "", holding, at))
 
 

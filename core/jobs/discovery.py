@@ -75,7 +75,7 @@ def _follow(
         if page.reset:
             # The log was cleared or is another server's: only an inventory tells what we missed.
             cursor = source.cursor()
-            yield from inventory(discovery, rule, skip_listed=False, only_stable=trigger)
+            yield from _once_more(inventory(discovery, rule, skip_listed=False, only_stable=trigger))
             yield CursorReached(cursor)
             looked = time.monotonic()
             continue
@@ -93,7 +93,12 @@ def _follow(
         if existing and time.monotonic() - looked >= INVENTORY_EVERY:
             # Finds what the change log no longer lists, or never did (a restart forgets what was not yet stable).
             looked = time.monotonic()
-            yield from inventory(discovery, rule, skip_listed=True, only_stable=trigger)
+            yield from _once_more(inventory(discovery, rule, skip_listed=True, only_stable=trigger))
+
+
+def _once_more(found: Iterator[Found]) -> Iterator[Found]:
+    """An inventory after the first: what the rule leaves out was counted then."""
+    return (one for one in found if not isinstance(one, LeftOut))
 
 
 def _stable(source: Follow, ref: str, rule: Rule, trigger: Trigger, discovery: Discovery) -> Iterator[Found]:

@@ -14,6 +14,7 @@ from core.engine import job_run
 from core.engine.engine import Engine
 from core.engine.lane import Lane
 from core.engine.transfer import Pipeline
+from core.jobs import discovery
 from core.ledger import schema as t
 from core.ledger.book import Verb
 from core.ledger.deliveries import Delivery
@@ -104,6 +105,59 @@ def test_a_study_that_vanished_before_its_images_were_listed_leaves_no_row(bench
     bench.start()
     done = bench.finish(job)
     assert (done.studies, done.counts.verified) == (1, 2)
+
+
+def test_now_and_then_an_error_does_not_end_a_long_listing(bench: Bench) -> None:
+    a, _b = bench.node("A"), bench.node("B")
+    a.fill(9, 2)
+    pages = a.instances
+    failed: set[str] = set()
+
+    def shaky(study: StudyInfo, **_keys: object) -> Iterator[Sequence[InstanceRef]]:
+        if study.study_uid not in failed:
+            failed.add(study.study_uid)
+            raise AnswerError(500, "It did not work.")
+        return pages(study)
+
+    a.instances = shaky  # type: ignore[method-assign, assignment]
+    job = bench.job(max_attempts=3)
+    bench.start()
+    done = bench.finish(job)
+    assert (done.problem, done.counts.verified) == ("", 18)
+
+
+def test_a_listing_that_always_breaks_at_the_same_place_is_given_up(bench: Bench) -> None:
+    a, _b = bench.node("A"), bench.node("B")
+    a.fill(3, 2)
+    pages = a.instances
+
+    def broken(study: StudyInfo, **_keys: object) -> Iterator[Sequence[InstanceRef]]:
+        if study.study_uid == "1.2.3.2":
+            raise AnswerError(500, "It did not work.")
+        return pages(study)
+
+    a.instances = broken  # type: ignore[method-assign, assignment]
+    job = bench.job("forward", max_attempts=3, filter="Modality = CT")
+    bench.start()
+    done = bench.finish(job)
+    assert done.problem == "It did not work."
+    assert (done.counts.verified, done.counts.total) == (4, 4)
+
+
+def test_what_a_filter_leaves_out_is_counted_once_however_often_it_is_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "INVENTORY_EVERY", 0.1)
+    a, b = bench.node("A"), bench.node("B")
+    a.fill(2, 3)
+    looked: list[object] = []
+    listed = a.studies
+    a.studies = lambda query, **keys: looked.append(query) or listed(query)  # type: ignore[method-assign, func-returns-value]
+    job = bench.job("forward", follow=True, poll_interval=0.2, filter="Modality = MR")
+    bench.start()
+    bench.wait(lambda: len(looked) >= 4, "further inventories")
+    assert bench.record(job).left_out == 6
+    assert b.stores == []
 
 
 # cancelling one study -----------------------------------------------------------------------------------
@@ -405,6 +459,18 @@ def test_outside_its_hours_not_a_single_image_leaves(bench: Bench) -> None:
     bench.wait(lambda: "hours" in bench.record(job).note, "the note")
     threading.Event().wait(0.3)  # a time in which nothing may happen
     assert b.stores == []
+
+
+def test_a_pause_asked_for_while_no_engine_ran_holds_from_the_first_moment(bench: Bench) -> None:
+    a, b = bench.node("A"), bench.node("B")
+    a.fill(1, 50)
+    job = bench.job()
+    bench.ledger.command(Verb.PAUSE, job_id=job)
+    bench.start()
+    bench.wait(lambda: bench.record(job).state is JobState.PAUSED, "the pause")
+    assert b.stores == []
+    bench.command(Verb.RESUME, job_id=job)
+    assert bench.finish(job).counts.verified == 50
 
 
 def test_rows_of_a_paused_job_wait(bench: Bench) -> None:
