@@ -103,6 +103,21 @@ def test_other_content_under_the_same_uid(
     assert crossing.source.count() == 0
 
 
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+@ONE_WAY
+def test_other_content_at_a_server_without_digests(crossing: Crossing, version: str, start_orthanc: Start) -> None:
+    """The same UID proves nothing about what lay there before: what is there is compared, and the source kept."""
+    holder = start_orthanc(version, config={"StoreMD5ForAttachments": False})
+    other = _other(crossing.study)
+    holder.upload(other[:4] + crossing.study[4:6])
+    crossing.add("holder", holder.url)
+    run = crossing.run(to="holder").expect(1)
+    assert (run.finished["conflict"], run.finished["skipped"], run.finished["verified"]) == (4, 2, 4)
+    assert sorted(crossing.source.digests()) == sorted(crossing.study.sop_uids[:4])
+    for uid, held in zip(other.sop_uids, [*other[:4], *crossing.study[4:]], strict=True):
+        assert holder.file(uid) == held
+
+
 @pytest.mark.parametrize("config", [{"StoreMD5ForAttachments": False}, {"StorageCompression": True}])
 @BOTH_WAYS
 def test_ways_of_storing_at_the_destination(crossing: Crossing, config: dict[str, bool], start_orthanc: Start) -> None:
