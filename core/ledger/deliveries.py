@@ -877,6 +877,16 @@ def _series_rows(connection: Connection, study_id: int, refs: Any) -> None:
     ]
     if rows:
         connection.execute(insert(t.series), rows)
+        _add_modalities(connection, study_id, {str(row["modality"]) for row in rows})
+
+
+def _add_modalities(connection: Connection, study_id: int, found: set[str]) -> None:
+    """Modalities in Study (0008,0061), where the source doesn't say, are those of the series seen so far."""
+    of_study = t.studies.c.id == study_id
+    known = {m for m in str(connection.scalar(select(t.studies.c.modalities).where(of_study)) or "").split("\\") if m}
+    if found - known - {""}:
+        together = "\\".join(sorted((known | found) - {""}))
+        connection.execute(update(t.studies).where(of_study).values(modalities=together))
 
 
 STUDY_COLUMNS = [

@@ -56,6 +56,9 @@ def test_clone_proves_every_instance_by_digest(pair: tuple[OrthancServer, Orthan
     series = running.app.ledger.series(rows[0].transfer_id)
     assert series[0].total in (40, 7, 12)
     assert series[0].modality in ("CT", "MR")
+    row = running.app.ledger.transfer(rows[0].transfer_id)
+    assert row
+    assert row.study.modalities == (series[0].modality,)
 
 
 @pytest.mark.parametrize("versions", [("1.10", "1.12"), ("1.12", "1.10")])
