@@ -34,7 +34,7 @@ from core.model.events import (
     TransferRow,
 )
 from core.model.fields import explain
-from core.model.job import JobRecord, JobState
+from core.model.job import After, JobRecord, JobState
 from core.model.outcome import DeliveryState, EvidenceLevel, StudyState
 from core.nodes.base import Node
 
@@ -219,8 +219,7 @@ class Engine:
         elif verb is Verb.REMOVE:
             self.ledger.remove_job(job_id)
         elif verb is Verb.RETRY:
-            states = [DeliveryState.FAILED, DeliveryState.CANCELLED]
-            self._retry(job_id, self.ledger.transfers_with(job_id, self._job(job_id).pass_number, states))
+            self._retry_job(self._job(job_id))
         elif command.transfer_id is not None:
             self._obey_transfer(verb, job_id, command.transfer_id)
 
@@ -236,6 +235,16 @@ class Engine:
                 self._runs[job_id].cancel_transfer(transfer_id)
         elif verb is Verb.CANCEL_TRANSFER:
             self.ledger.close_open(transfer_id, DeliveryState.CANCELLED, sent=_wants_proof(self._job(job_id))).wait()
+
+    def _retry_job(self, job: JobRecord) -> None:
+        states = [DeliveryState.FAILED, DeliveryState.CANCELLED]
+        found = self.ledger.transfers_with(job.id, job.pass_number, states)
+        waiting = self.ledger.waiting_transfers(job.id, job.pass_number)
+        if job.fields.get("after") == After.MOVE.value:
+            self.ledger.reconsider_refused(job.id, job.pass_number).wait()
+        self._retry(job.id, list(dict.fromkeys((*found, *waiting))))
+        if job.id in self._runs:
+            self._runs[job.id].settle_rest()
 
     def _retry(self, job_id: int, transfer_ids: list[int], *, overwrite: bool = False) -> None:
         """Plan again what failed or was cancelled; with `overwrite` also what is different at the destination."""

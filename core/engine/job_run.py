@@ -108,10 +108,7 @@ class JobRun:
                 job.id, job.pass_number, source, target, sent=self._wants_proof
             ):
                 lane.offer(transfer_id, restart=True)
-        for study_id in self.ledger.unsettled_studies(job.id, job.pass_number, sent=self._wants_proof):
-            source_name = self.ledger.source_of(study_id)
-            if source_name in self._settlings:
-                self._settle_if_done(study_id, source_name, queue=True)
+        self.settle_rest()
         for planner in self._planners:
             planner.start()
 
@@ -199,6 +196,13 @@ class JobRun:
             self._settle_if_done(study_id, found, queue=True)
 
     # settling -------------------------------------------------------------------------------------------
+
+    def settle_rest(self) -> None:
+        """Settle what is done and was not settled: a stop came in between, or a person wants it tried again."""
+        for study_id in self.ledger.unsettled_studies(self.job.id, self.job.pass_number, sent=self._wants_proof):
+            source = self.ledger.source_of(study_id)
+            if source in self._settlings:
+                self._settle_if_done(study_id, source, queue=True)
 
     def _settle_if_done(self, study_id: int, source: str, *, queue: bool = False) -> None:
         if self.is_planning(study_id) or not self.ledger.study_is_done(study_id, sent=self._wants_proof):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from core.engine.gate import Gate
@@ -13,11 +14,16 @@ from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
-from core.model.study import StudyInfo
-from core.nodes.base import Delete, DeleteState, Identity, Label
+from core.model.study import Presence, StudyInfo
+from core.nodes.base import Confirm, Delete, DeleteState, Identity, Label
 from core.wire.http import Abort
 
 BATCH = 50
+PROOF_LASTS = 600.0  # seconds after which a destination is asked again before anything is deleted
+CHANGED_ON_THE_WAY = "It changed at the source while it was sent: the destinations hold different content."
+LOST = (
+    "A destination no longer holds what it had confirmed. Start the job again: it looks anew and sends what is missing."
+)
 KEPT_STATES = {
     DeleteState.CHANGED: "it has changed since it was confirmed, or may have",
     DeleteState.REFUSED: "the source refused",
@@ -66,6 +72,7 @@ class Settling:
         self.abort = abort
         self.refused = 0
         self.problem = ""
+        self._began = time.time()
         self._known_apart: set[str] = set()
         self._attempts: dict[int, int] = {}
 
@@ -103,21 +110,47 @@ class Settling:
             found = self.ledger.deletable(study_id, after, BATCH)
             if not found:
                 return True
-            self._require_apart(study_id, study)
-            self._keep([d for d in found if not d.same_everywhere])
-            batch = [d for d in found if d.same_everywhere]
+            lost = self._lost(study_id, study, found)
+            self._keep([d for d in found if not d.same_everywhere], CHANGED_ON_THE_WAY)
+            self._keep([d for d in found if d.same_everywhere and d.key in lost], LOST)
+            batch = [d for d in found if d.same_everywhere and d.key not in lost]
+            if batch:
+                self._require_apart(study_id, study)
             # The intent is on the disk before the first DELETE leaves; so is the evidence it stands on.
             self.ledger.source_states([(d.key, SourceState.DELETING, "") for d in batch]).wait()
             self._delete_batch(study, batch, may_run)
             after = found[-1].instance.sop_uid
 
-    def _keep(self, found: list[Deletable]) -> None:
-        """Images that changed on their way, so that the destinations hold different content: they stay."""
+    def _lost(self, study_id: int, study: StudyInfo, found: list[Deletable]) -> set[int]:
+        """Keys of what a destination no longer holds as it was proved.
+
+        Asked only where the proof is old, or from before a stop that may have lasted: since then the destination
+        may have lost what it had.
+        """
+        fresh = max(self._began, time.time() - PROOF_LASTS)
+        old = [d for d in found if d.proved_at < fresh]
+        lost: set[int] = set()
+        for name in self.ledger.destinations_of(study_id) if old else ():
+            gate = self.destinations[name]
+            if not isinstance(gate.node, Confirm):
+                continue
+            try:
+                holdings = gate.node.confirm(study, [d.instance for d in old], abort=self.abort)
+            except FerryError as error:
+                raise _AtGate(gate, error) from error
+            for d, holding in zip(old, holdings, strict=True):
+                other = d.proof and holding.digest and holding.digest.lower() != d.proof.lower()
+                if holding.presence is not Presence.PRESENT or other:
+                    lost.add(d.key)
+        return lost
+
+    def _keep(self, found: list[Deletable], words: str) -> None:
+        """Images of which there is any doubt stay."""
         if not found:
             return
-        words = "It changed at the source while it was sent: the destinations hold different content."
         self.ledger.source_states([(d.key, SourceState.REFUSED, words) for d in found]).wait()
         self.refused += len(found)
+        self.problem = words
         for _one in found:
             self.ledger.add_log(
                 LogLevel.WARNING,

@@ -84,11 +84,15 @@ class Deletable:
     """An instance that may be deleted at the source: its key, with the digest that was proved.
 
     `same_everywhere` is False where it changed between two destinations: they hold different content.
+    `proof` is the digest that was seen there (empty where none could be told), `proved_at` the time of the oldest
+    evidence in seconds since 1970.
     """
 
     key: int
     instance: InstanceRef
     same_everywhere: bool
+    proof: str
+    proved_at: float
 
 
 _SENDING = BulkUpdate(t.deliveries, ("attempt", "path"), {"state": S.SENDING.value, "next_attempt": None})
@@ -390,11 +394,18 @@ class Deliveries(LedgerPart):
     ) -> Tickets:
         """Plan again what ended in one of `states`, with all attempts to go (retry by a person).
 
-        The tickets' result is how many deliveries that were.
+        What waits for its next attempt doesn't wait any longer. The tickets' result is how many deliveries ended
+        in those states.
         """
+        d = t.deliveries.c
 
         def write(connection: Connection, part: Sequence[int]) -> Counted:
             deltas = self._sweep(connection, part, [s.value for s in states], S.PLANNED, None)
+            connection.execute(
+                update(t.deliveries)
+                .where(d.transfer_id.in_(part), d.state == S.PLANNED.value, d.next_attempt.is_not(None))
+                .values(next_attempt=None, attempt=0)
+            )
             values: dict[str, Any] = {
                 "reason": "",
                 "next_step": "",
@@ -547,6 +558,18 @@ class Deliveries(LedgerPart):
                 connection.scalars(select(c.id).where(c.job_id == job_id, c.pass_number == pass_number, still > 0))
             )
 
+    def waiting_transfers(self, job_id: int, pass_number: int) -> list[int]:
+        """Transfers of which something waits for its next attempt."""
+        c = t.transfers.c
+        with self.reading() as connection:
+            return list(
+                connection.scalars(
+                    select(c.id).where(
+                        c.job_id == job_id, c.pass_number == pass_number, c.planned > 0, c.next_attempt.is_not(None)
+                    )
+                )
+            )
+
     def transfers_with(self, job_id: int, pass_number: int, states: Sequence[DeliveryState]) -> list[int]:
         """Transfers that have deliveries in one of these states."""
         c = t.transfers.c
@@ -621,6 +644,7 @@ class Deliveries(LedgerPart):
                 func.min(d.evidence_digest).label("least"),
                 func.max(d.evidence_digest).label("most"),
                 (func.count() - func.count(d.evidence_digest)).label("untold"),
+                func.min(func.coalesce(d.evidence_at, 0.0)).label("proved_at"),
             )
             .join(page, page.c.id == d.instance_id)
             .group_by(d.instance_id)
@@ -630,7 +654,7 @@ class Deliveries(LedgerPart):
             rows = connection.execute(
                 select(
                     t.instances, t.studies.c.study_uid, t.studies.c.patient_id,
-                    proofs.c.least, proofs.c.most, proofs.c.untold,
+                    proofs.c.least, proofs.c.most, proofs.c.untold, proofs.c.proved_at,
                 )
                 .join(proofs, proofs.c.instance_id == i.id)
                 .join(t.studies, t.studies.c.id == i.study_id)
@@ -651,6 +675,8 @@ class Deliveries(LedgerPart):
                     patient_id=r.patient_id,
                 ),
                 r.least == r.most and (not r.most or not r.untold or r.digest in (None, r.most)),
+                r.most or "",
+                float(r.proved_at),
             )
             for r in rows
         ]
@@ -661,6 +687,24 @@ class Deliveries(LedgerPart):
         ticket = self.writer.rows(_SOURCE, [(k, s.value, a, at) for k, s, a in rows], ticket=True)
         assert ticket is not None
         return ticket
+
+    def reconsider_refused(self, job_id: int, pass_number: int) -> Ticket:
+        """Try again to delete what the source would not delete (retry by a person); each is compared anew before."""
+        i, s = t.instances.c, t.studies.c
+        refused = i.source_state == SourceState.REFUSED.value
+        studies = select(s.id).where(s.job_id == job_id, s.pass_number == pass_number)
+
+        def write(connection: Connection) -> int:
+            found = list(connection.scalars(select(i.study_id).where(refused, i.study_id.in_(studies)).distinct()))
+            for start in range(0, len(found), 500):
+                part = found[start : start + 500]
+                connection.execute(
+                    update(t.instances).where(refused, i.study_id.in_(part)).values(source_state=SourceState.KEPT.value)
+                )
+                connection.execute(update(t.studies).where(s.id.in_(part)).values(settled=None))
+            return len(found)
+
+        return self.writer.call(write)
 
     def settle_study(self, study_id: int, *, sent: bool = True) -> None:
         """Everything about a study is done, deletions at the source included; unless more was planned meanwhile."""

@@ -615,6 +615,45 @@ def test_overwriting_is_obeyed_while_the_study_still_waits(bench: Bench) -> None
     assert bench.same_totals(job)
 
 
+def test_a_person_who_retries_need_not_wait_for_the_next_attempt(bench: Bench) -> None:
+    a, b = bench.node("A"), bench.node("B")
+    a.fill(1, 3)
+    broken = True
+
+    def fail(_ref: object) -> None:
+        if broken:
+            raise AnswerError(500, "It did not work.")
+
+    b.on_store = fail
+    job = bench.job(retry_delays=[3600])
+    bench.start()
+    bench.wait(lambda: all(r.next_attempt for r in bench.ledger.deliveries(job_id=job)) and b.held == {}, "failures")
+    bench.wait(lambda: bench.record(job).counts.planned == 3, "the first attempts")
+    broken = False
+    bench.command(Verb.RETRY, job_id=job)
+    assert bench.finish(job).counts.verified == 3
+
+
+def test_a_retry_tries_refused_deletions_again(bench: Bench) -> None:
+    a, b = bench.node("A"), bench.node("B")
+    a.fill(2, 3)
+
+    def refused(_ref: object) -> None:
+        raise AnswerError(403, "Deleting is forbidden.", "Allow it.")
+
+    a.on_delete = refused
+    job = bench.job("forward", after="move", max_attempts=1)
+    bench.start()
+    done = bench.finish(job)
+    assert done.problem
+    assert len(a.held) == 6
+    a.on_delete = lambda _ref: None
+    bench.command(Verb.RETRY, job_id=job)
+    bench.wait(lambda: a.held == {}, "the deletions")
+    assert bench.finish(job).problem == ""
+    assert len(b.stores) == 6
+
+
 def test_retrying_and_cancelling_many_studies_is_quick(bench: Bench) -> None:
     a, b = bench.node("A"), bench.node("B")
     a.fill(400, 1, size=20)
