@@ -76,8 +76,14 @@ class Crossing:
         self, *options: str, after: str = "move", kind: str = "forward", source: str = "from", to: str = "to"
     ) -> FerryRun:
         """Send everything, by default as a move, with quick retries."""
+        return self.command(*self.words(*options, after=after, kind=kind, source=source, to=to))
+
+    def words(
+        self, *options: str, after: str = "move", kind: str = "forward", source: str = "from", to: str = "to"
+    ) -> tuple[str, ...]:
+        """The arguments of such a run."""
         move = ("--after", after) if kind == "forward" else ()
-        return self.command("run", kind, "--source", source, "--destination", to, "--json", *QUICK, *move, *options)
+        return ("run", kind, "--source", source, "--destination", to, "--json", *QUICK, *move, *options)
 
     def start(self, *options: str, **choices: str) -> Future[FerryRun]:
         """As `run`, and return at once."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.crossing import Crossing, says
+from tests.support.ferry import Ferry
 from tests.support.orthanc import OrthancServer
 from tests.support.studies import Study, make_study, merged_digests, small_study
 from tests.support.waiting import wait_for
@@ -287,6 +288,24 @@ def test_gone_and_never_back(crossing: Crossing) -> None:
     assert run.finished["failed"] > 0
     crossing.destination.start()
     crossing.nothing_lost()
+    crossing.run().expect(0)
+    crossing.moved()
+
+
+@BOTH_WAYS
+def test_the_destination_loses_what_it_had_confirmed(crossing: Crossing) -> None:
+    """Proof from before a stop is asked for again before anything is deleted: a wiped destination costs nothing."""
+    marking = crossing.before_destination.hang("^PUT /studies/.*/metadata/")
+    ferry = Ferry(crossing.home.parent)
+    running = ferry.start(*crossing.words())
+    marking.wait_hit()
+    running.kill()
+    marking.off()
+    assert crossing.eye.look().states["verified"] == 10
+    crossing.destination.wipe()
+    run = crossing.run().expect(1)
+    says(run, "10 images were confirmed but could not be deleted", "no longer holds what it had confirmed")
+    crossing.nothing_deleted()
     crossing.run().expect(0)
     crossing.moved()
 
