@@ -239,7 +239,7 @@ class Writer:
     def _commit_until_done(self, items: list[_Item]) -> None:
         wait = 0.5
         while True:
-            began = time.perf_counter()
+            began = time.thread_time()
             try:
                 changed = self._commit(items)
             except Exception as error:  # whatever an entry is made of must not end the one writer
@@ -264,7 +264,7 @@ class Writer:
                         self._cond.wait(left)
                 wait = min(wait * 2, 5.0)
                 continue
-            self.busy_seconds += time.perf_counter() - began
+            self.busy_seconds += time.thread_time() - began
             self.commits += 1
             for item in items:
                 if item.ticket:
