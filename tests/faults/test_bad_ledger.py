@@ -1,4 +1,4 @@
-"""The disk that holds the ledger fills up while the program runs: it waits, says so, and goes on when there is room."""
+"""The ledger's disk fills up, or its file is damaged or deleted, while the program runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OrthancPair
+from tests.faults.crossing import Crossing, says
 from tests.faults.disks import own_disk
 from tests.support.ferry import Ferry
 from tests.support.orthanc import OrthancServer
@@ -21,10 +22,38 @@ from tests.support.waiting import wait_for
 _ADD = '"{python}" -m core node add orthanc {name} --url {url} && '
 
 
+@pytest.mark.parametrize("what", ["ledger.sqlite", "ledger.sqlite-wal", "deleted"])
+@pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
+def test_damaged_while_running(crossing: Crossing, what: str) -> None:
+    """Whatever becomes of the ledger, what has left the source is at the destination."""
+    studies = make_studies(20, instances=20, size_bytes=1400)
+    crossing.source.upload([instance for study in studies for instance in study])
+    slow = crossing.before_destination.delay(0.01, "^POST /instances$")
+    running = Ferry(crossing.home.parent).start(*crossing.words())
+    slow.wait_hit(100)
+    if what == "deleted":
+        for path in crossing.home.glob("ledger.sqlite*"):
+            path.unlink()
+    else:
+        _damage(crossing.home / what)
+    run = running.result()
+    if run.returncode:
+        says(run.expect(2), "The ledger can't be", "Check the disk that holds DICOM Ferry's folder")
+    held, left = crossing.destination.digests(), crossing.source.digests()
+    assert {**held, **left} == {**merged_digests(studies), **crossing.study.digests()}
+
+
+def _damage(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(os.urandom(max(0, min(path.stat().st_size - 3 * 4096, 200_000))))
+
+
 @pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
 def test_full_while_running(
     orthanc_pair: OrthancPair, ferry: Ferry, fault_proxy: Callable[[OrthancServer], FaultProxy]
 ) -> None:
+    """It waits, says so, and goes on when there is room."""
     source, destination = orthanc_pair
     studies = make_studies(20, instances=20, size_bytes=1400)
     source.upload([instance for study in studies for instance in study])
