@@ -16,8 +16,8 @@ from core.engine.settle import Settling
 from core.engine.throttle import Throttle
 from core.engine.transfer import Pipeline
 from core.jobs.base import TransferKind
-from core.ledger.deliveries import Planned, TransferTask
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Planned, TransferTask
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import JobRecord, TransferFields
@@ -209,6 +209,7 @@ class JobRun:
             return
         with self._lock:
             if study_id in self._settling_now:
+                self._later[study_id] = (time.monotonic(), source)  # what has just changed may come too late for it
                 return
             self._settling_now.add(study_id)
         if queue:

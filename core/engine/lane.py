@@ -16,7 +16,7 @@ from typing import Protocol
 
 from core.engine.retry import patience
 from core.engine.transfer import Chunk, Pipeline
-from core.ledger.deliveries import Delivery, TransferTask
+from core.ledger.rows import Delivery, TransferTask
 from core.model.errors import FerryError, LedgerError
 from core.model.job import Path
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure

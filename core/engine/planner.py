@@ -19,8 +19,8 @@ from core.jobs.base import (
     TransferKind,
     TransferOptions,
 )
-from core.ledger.deliveries import Planned
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Planned
 from core.ledger.writer import Ticket
 from core.model.errors import FerryError, LedgerError, TransportError, TransportFault
 from core.model.events import LogLevel

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from core.engine.gate import Gate
 from core.engine.retry import WHOLE_NODE, delay_after
 from core.jobs.base import TransferOptions
-from core.ledger.deliveries import Deletable
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Deletable
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import After
@@ -94,8 +94,12 @@ class Settling:
         except FerryError as error:
             return self._failed(study_id, error, self.source)
         self._attempts.pop(study_id, None)
-        self.ledger.settle_study(study_id, sent=self.options.evidence is not EvidenceLevel.SENT)
+        self._settled(study_id)
         return None
+
+    def _settled(self, study_id: int) -> None:
+        o = self.options
+        self.ledger.settle_study(study_id, sent=o.evidence is not EvidenceLevel.SENT, deleting=o.after is After.MOVE)
 
     # deleting -------------------------------------------------------------------------------------------
 
@@ -246,6 +250,6 @@ class Settling:
             self.ledger.source_states([(d.key, SourceState.REFUSED, error.sentence) for d in left]).wait()
             self.problem = f"{failure.sentence} {failure.next_step}".strip()
             self.ledger.add_log(LogLevel.ERROR, self.problem, job_id=self.job_id, node=gate.name, detail=error.detail)
-            self.ledger.settle_study(study_id, sent=self.options.evidence is not EvidenceLevel.SENT)
+            self._settled(study_id)
             return None
         return max(delay_after(attempt, o.retry_delays), failure.retry_after or 0.0)

@@ -14,8 +14,8 @@ from core.engine.retry import WHOLE_NODE, next_attempt
 from core.engine.throttle import Throttle
 from core.engine.verify import Judgement, Verdict, cannot_tell, judge, judge_attributes, not_listed, proved_state
 from core.jobs.base import TransferOptions
-from core.ledger.deliveries import Delivery, TransferTask
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Delivery, TransferTask
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass

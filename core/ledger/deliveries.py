@@ -1,20 +1,27 @@
-"""The pipeline's side of the ledger: planning, claiming, and the outcome of every delivery."""
+"""The pipeline's side of the ledger: claiming deliveries, and the outcome of every one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, case, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, case, func, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
-from core.ledger.bulk import BulkInsert, BulkUpdate
-from core.ledger.writer import HAS_BYTES, Counted, Delta, Ticket, Tickets, derive_states
+from core.ledger.bulk import BulkUpdate
+from core.ledger.rows import (
+    CLAIMABLE,
+    PROVED,
+    STUDY_COLUMNS,
+    UNSENT,
+    Delivery,
+    S,
+    TransferTask,
+    study_of,
+)
+from core.ledger.writer import Counted, Delta, Ticket, Tickets, derive_states
 from core.model.outcome import (
-    COUNT_NAMES,
-    Counts,
     DeliveryState,
     Evidence,
     Failure,
@@ -22,77 +29,9 @@ from core.model.outcome import (
     SourceState,
     StudyState,
 )
-from core.model.study import InstanceRef, StudyInfo
+from core.model.study import InstanceRef
 
-S = DeliveryState
-CLAIMABLE = (S.PLANNED.value, S.SENDING.value, S.SENT.value)
-UNSENT = (S.PLANNED.value, S.SENDING.value)
-PROVED = (S.VERIFIED.value, S.COMMITTED.value, S.SKIPPED.value)
 SWEEP = 50  # transfers that one entry brings to another state
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One delivery in the engine's hands: instance × destination.
-
-    `known_digest` is the source's own MD5, from the source or from hashing what was read.
-    `newly_stored` is True once the destination said that it had stored it anew.
-    """
-
-    id: int
-    transfer_id: int
-    instance_id: int
-    state: DeliveryState
-    attempt: int
-    instance: InstanceRef
-    known_digest: str | None
-    answer: str = ""
-    newly_stored: bool = False
-
-    @property
-    def size(self) -> int:
-        return self.instance.size or 0
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What came of planning a page: the study's key, its transfers by destination, and how many are new."""
-
-    study_id: int
-    transfer_ids: dict[str, int]
-    new: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransferTask:
-    """A transfer as a lane needs it."""
-
-    id: int
-    study_id: int
-    study: StudyInfo
-    source: str
-    destination: str
-    path: str
-    overwrite: bool
-    priority: int
-    mean_size: float
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Deletable:
-    """An instance that may be deleted at the source: its key, with the digest that was proved.
-
-    `same_everywhere` is False where it changed between two destinations: they hold different content.
-    `proof` is the digest that was seen there (empty where none could be told), `proved_at` the time of the oldest
-    evidence in seconds since 1970.
-    """
-
-    key: int
-    instance: InstanceRef
-    same_everywhere: bool
-    proof: str
-    proved_at: float
 
 
 _SENDING = BulkUpdate(t.deliveries, ("attempt", "path"), {"state": S.SENDING.value, "next_attempt": None})
@@ -103,77 +42,15 @@ _EVIDENCE = BulkUpdate(
     {"failure_id": None, "next_attempt": None},
 )
 _TROUBLE = BulkUpdate(t.deliveries, ("state", "attempt", "failure_id", "next_attempt"))
-_SOURCE = BulkUpdate(t.instances, ("source_state", "source_answer", "source_at"))
 _LEARNED = (
     update(t.instances)
     .where(t.instances.c.id == bindparam("b_id"), t.instances.c.digest.is_(None))
     .values(digest=bindparam("b_digest"))
 )
-_NEW_INSTANCES = BulkInsert(
-    t.instances,
-    (
-        "id", "study_id", "sop_uid", "series_uid", "sop_class", "ref", "size", "digest", "transfer_syntax",
-        "source_state",
-    ),
-)  # fmt: skip
-_NEW_DELIVERIES = BulkInsert(t.deliveries, ("transfer_id", "instance_id", "state", "attempt", "planned_at"))
 
 
 class Deliveries(LedgerPart):
     """Everything the engine writes about deliveries. Methods that return a `Ticket` don't wait."""
-
-    # planning -------------------------------------------------------------------------------------------
-
-    def plan_page(
-        self,
-        job_id: int,
-        pass_number: int,
-        source: str,
-        study: StudyInfo,
-        destinations: Sequence[str],
-        page: Sequence[InstanceRef],
-        *,
-        last: bool,
-    ) -> Ticket:
-        """Plan a page of a study's instances for every destination; the ticket's result is a `Planned`.
-
-        An instance that is planned already is left alone, unless it was deleted at the source, or has
-        changed there, since: then it is planned anew. `last` marks the study as wholly listed.
-        """
-
-        def write(connection: Connection) -> Counted:
-            at = now()
-            if not page and _study_key(connection, job_id, pass_number, source, study) is None:
-                return Counted(Planned(0, {}, 0))  # it vanished before its instances were listed
-            study_id, fresh = _study_row(connection, job_id, pass_number, source, study)
-            transfers = _transfer_rows(connection, job_id, pass_number, source, study_id, destinations, at, fresh)
-            deltas: list[Delta] = []
-            new = list(page)
-            if not fresh and new:
-                new, deltas = _known_instances(connection, study_id, new)
-            if new:
-                deltas += _insert(connection, study_id, list(transfers.values()), new, at, fresh)
-            if last:
-                connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(listed=at))
-            if deltas:
-                connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=None))
-            return Counted(Planned(study_id, transfers, len(new)), deltas)
-
-        return self.writer.call(write)
-
-    def is_listed(self, job_id: int, pass_number: int, source: str, study_uid: str) -> bool:
-        """Whether this study was wholly listed earlier in this pass."""
-        c = t.studies.c
-        with self.reading() as connection:
-            found = connection.execute(
-                select(c.listed).where(
-                    c.job_id == job_id,
-                    c.pass_number == pass_number,
-                    c.source == source,
-                    c.study_uid == study_uid,
-                )
-            ).scalar()
-        return found is not None
 
     # claiming -------------------------------------------------------------------------------------------
 
@@ -581,380 +458,8 @@ class Deliveries(LedgerPart):
                 )
             )
 
-    # deleting at the source -----------------------------------------------------------------------------
-
-    def study_is_done(self, study_id: int, *, sent: bool = True) -> bool:
-        """Whether a study is wholly listed and none of its deliveries is open any more, at any destination."""
-        c, s = t.transfers.c, t.studies.c
-        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
-        with self.reading() as connection:
-            row = connection.execute(
-                select(func.min(s.listed), func.sum(still)).join(t.studies, s.id == c.study_id).where(s.id == study_id)
-            ).one()
-        return row[0] is not None and not row[1]
-
-    def source_of(self, study_id: int) -> str | None:
-        """The source node of a study."""
-        with self.reading() as connection:
-            return connection.execute(select(t.studies.c.source).where(t.studies.c.id == study_id)).scalar()
-
-    def destinations_of(self, study_id: int) -> list[str]:
-        """The nodes that a study is sent to, a fallback in place of what it stands in for."""
-        c = t.transfers.c
-        with self.reading() as connection:
-            return list(connection.scalars(select(c.destination).where(c.study_id == study_id).order_by(c.id)))
-
-    def study_outcome(self, study_id: int) -> tuple[StudyInfo, Counts] | None:
-        """A study and the counts of all of its deliveries together."""
-        c = t.transfers.c
-        with self.reading() as connection:
-            row = connection.execute(
-                select(*STUDY_COLUMNS, *(func.sum(c[n]).label(n) for n in COUNT_NAMES))
-                .join(t.studies, t.studies.c.id == c.study_id)
-                .where(c.study_id == study_id)
-                .group_by(t.studies.c.id)
-            ).first()
-        if row is None:
-            return None
-        return study_of(row), Counts(*(int(getattr(row, n)) for n in COUNT_NAMES))
-
-    def deletable(self, study_id: int, after: str, limit: int) -> list[Deletable]:
-        """Instances whose every delivery is proved, and that are still at the source, in the order of their UIDs.
-
-        `after` is the SOP Instance UID to go on from. Includes those found in "deleting": a deletion that was begun
-        and whose end is unknown.
-        """
-        d, i = t.deliveries.c, t.instances.c
-        page = (
-            select(i.id, i.sop_uid)
-            .where(
-                i.study_id == study_id,
-                i.sop_uid > after,
-                i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
-                select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists(),
-                ~select(d.id).where(d.instance_id == i.id, d.state.not_in(PROVED)).correlate(t.instances).exists(),
-            )
-            .order_by(i.sop_uid)
-            .limit(limit)
-            .subquery()
-        )
-        proofs = (
-            select(
-                d.instance_id,
-                func.min(d.evidence_digest).label("least"),
-                func.max(d.evidence_digest).label("most"),
-                (func.count() - func.count(d.evidence_digest)).label("untold"),
-                func.min(func.coalesce(d.evidence_at, 0.0)).label("proved_at"),
-            )
-            .join(page, page.c.id == d.instance_id)
-            .group_by(d.instance_id)
-            .subquery()
-        )
-        with self.reading() as connection:
-            rows = connection.execute(
-                select(
-                    t.instances, t.studies.c.study_uid, t.studies.c.patient_id,
-                    proofs.c.least, proofs.c.most, proofs.c.untold, proofs.c.proved_at,
-                )
-                .join(proofs, proofs.c.instance_id == i.id)
-                .join(t.studies, t.studies.c.id == i.study_id)
-                .order_by(i.sop_uid)
-            ).all()  # fmt: skip
-        return [
-            Deletable(
-                r.id,
-                InstanceRef(
-                    sop_uid=r.sop_uid,
-                    series_uid=r.series_uid,
-                    study_uid=r.study_uid,
-                    ref=r.ref,
-                    size=r.size,
-                    digest=r.most or r.digest,
-                    transfer_syntax=r.transfer_syntax,
-                    sop_class=r.sop_class,
-                    patient_id=r.patient_id,
-                ),
-                r.least == r.most and (not r.most or not r.untold or r.digest in (None, r.most)),
-                r.most or "",
-                float(r.proved_at),
-            )
-            for r in rows
-        ]
-
-    def source_states(self, rows: Sequence[tuple[int, SourceState, str]]) -> Ticket:
-        """What happened to instances at the source: (instance key, state, answer). Wait before deleting."""
-        at = now()
-        ticket = self.writer.rows(_SOURCE, [(k, s.value, a, at) for k, s, a in rows], ticket=True)
-        assert ticket is not None
-        return ticket
-
-    def reconsider_refused(self, job_id: int, pass_number: int) -> Ticket:
-        """Try again to delete what the source would not delete (retry by a person); each is compared anew before."""
-        i, s = t.instances.c, t.studies.c
-        refused = i.source_state == SourceState.REFUSED.value
-        studies = select(s.id).where(s.job_id == job_id, s.pass_number == pass_number)
-
-        def write(connection: Connection) -> int:
-            found = list(connection.scalars(select(i.study_id).where(refused, i.study_id.in_(studies)).distinct()))
-            for start in range(0, len(found), 500):
-                part = found[start : start + 500]
-                connection.execute(
-                    update(t.instances).where(refused, i.study_id.in_(part)).values(source_state=SourceState.KEPT.value)
-                )
-                connection.execute(update(t.studies).where(s.id.in_(part)).values(settled=None))
-            return len(found)
-
-        return self.writer.call(write)
-
-    def settle_study(self, study_id: int, *, sent: bool = True) -> None:
-        """Everything about a study is done, deletions at the source included; unless more was planned meanwhile."""
-        d, c = t.deliveries.c, t.transfers.c
-        still = (
-            select(d.id)
-            .join(t.transfers, c.id == d.transfer_id)
-            .where(c.study_id == study_id, d.state.in_(CLAIMABLE if sent else UNSENT))
-        )
-        statement = update(t.studies).where(t.studies.c.id == study_id, ~still.exists()).values(settled=now())
-        self.writer.call(lambda connection: connection.execute(statement) and None)
-
-    def unsettled_studies(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
-        """Studies whose deliveries are all done but that were not settled yet (a stop came in between)."""
-        s, c = t.studies.c, t.transfers.c
-        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
-        with self.reading() as connection:
-            return list(
-                connection.scalars(
-                    select(s.id)
-                    .join(t.transfers, c.study_id == s.id)
-                    .where(
-                        s.job_id == job_id,
-                        s.pass_number == pass_number,
-                        s.settled.is_(None),
-                        s.listed.is_not(None),
-                    )
-                    .group_by(s.id)
-                    .having(func.sum(still) == 0)
-                )
-            )
-
 
 def _moved(delivery: Delivery, new: DeliveryState) -> Delta:
     delta = Delta(delivery.transfer_id, delivery.state, new, 1, delivery.size)
     delivery.state = new
     return delta
-
-
-def _study_key(connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo) -> int | None:
-    c = t.studies.c
-    return connection.execute(
-        select(c.id).where(
-            c.job_id == job_id,
-            c.pass_number == pass_number,
-            c.source == source,
-            c.study_uid == study.study_uid,
-        )
-    ).scalar()
-
-
-def _study_row(
-    connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo
-) -> tuple[int, bool]:
-    found = _study_key(connection, job_id, pass_number, source, study)
-    if found is not None:
-        return found, False
-    made = connection.execute(
-        insert(t.studies).values(
-            job_id=job_id,
-            pass_number=pass_number,
-            source=source,
-            study_uid=study.study_uid,
-            ref=study.ref,
-            patient_name=study.patient_name,
-            patient_id=study.patient_id,
-            birth_date=study.birth_date[:32],
-            sex=study.sex[:16],
-            study_date=study.study_date[:32],
-            study_time=study.study_time[:32],
-            description=study.description,
-            accession=study.accession,
-            modalities="\\".join(study.modalities),
-        )
-    )
-    return int(made.inserted_primary_key[0]), True  # type: ignore[index]
-
-
-def _transfer_rows(
-    connection: Connection,
-    job_id: int,
-    pass_number: int,
-    source: str,
-    study_id: int,
-    destinations: Sequence[str],
-    at: float,
-    fresh: bool,
-) -> dict[str, int]:
-    c = t.transfers.c
-    found: dict[str, int] = {}
-    if not fresh:
-        for row in connection.execute(select(c.id, c.destination, c.instead_of).where(c.study_id == study_id)):
-            found[row.instead_of or row.destination] = row.id
-    for name in destinations:
-        if name not in found:
-            made = connection.execute(
-                insert(t.transfers).values(
-                    study_id=study_id,
-                    job_id=job_id,
-                    pass_number=pass_number,
-                    source=source,
-                    destination=name,
-                    state="waiting",
-                    updated=at,
-                )
-            )
-            found[name] = int(made.inserted_primary_key[0])  # type: ignore[index]
-    return found
-
-
-def _known_instances(
-    connection: Connection, study_id: int, page: Sequence[InstanceRef]
-) -> tuple[list[InstanceRef], list[Delta]]:
-    """Split a page into what is new, and plan anew what was deleted or has changed at the source since."""
-    i, d = t.instances.c, t.deliveries.c
-    known = {
-        r.sop_uid: r
-        for r in connection.execute(
-            select(i.id, i.sop_uid, i.digest, i.source_state, i.size, i.transfer_syntax).where(
-                i.study_id == study_id, i.sop_uid.in_([r.sop_uid for r in page])
-            )
-        )
-    }
-    new: list[InstanceRef] = []
-    deltas: list[Delta] = []
-    for ref in page:
-        row = known.get(ref.sop_uid)
-        if row is None:
-            new.append(ref)
-            continue
-        changed = _differ(row.digest, ref.digest)
-        if not (row.digest and ref.digest):
-            changed = _differ(row.size, ref.size) or _differ(row.transfer_syntax, ref.transfer_syntax)
-        if not changed and row.source_state != SourceState.DELETED.value:
-            continue
-        mine = connection.execute(select(d.id, d.transfer_id, d.state).where(d.instance_id == row.id)).all()
-        # What is on its way carries the size it was planned with; its outcome is counted with that.
-        resized = not any(r.state in CLAIMABLE for r in mine) and ref.size is not None
-        for r in mine:
-            if r.state in CLAIMABLE:
-                continue
-            connection.execute(
-                update(t.deliveries)
-                .where(d.id == r.id)
-                .values(
-                    state=S.PLANNED.value, attempt=0, next_attempt=None, failure_id=None,
-                    method=None, evidence_at=None, evidence_digest=None, evidence_note=None,
-                )
-            )  # fmt: skip
-            deltas.append(Delta(r.transfer_id, S(r.state), S.PLANNED, 1, row.size or 0))
-            if resized:
-                more = (ref.size or 0) - (row.size or 0)
-                total = t.transfers.c.bytes_total + more
-                connection.execute(
-                    update(t.transfers).where(t.transfers.c.id == r.transfer_id).values(bytes_total=total)
-                )
-        values: dict[str, Any] = {"digest": ref.digest, "ref": ref.ref, "source_state": SourceState.KEPT.value}
-        if ref.transfer_syntax:
-            values["transfer_syntax"] = ref.transfer_syntax
-        if resized:
-            values["size"] = ref.size
-        connection.execute(update(t.instances).where(i.id == row.id).values(values))
-    return new, deltas
-
-
-def _differ(one: object, other: object) -> bool:
-    """Both are known, and not the same."""
-    return bool(one) and bool(other) and one != other
-
-
-def _insert(
-    connection: Connection,
-    study_id: int,
-    transfer_ids: Sequence[int],
-    page: Sequence[InstanceRef],
-    at: float,
-    fresh: bool,
-) -> list[Delta]:
-    unique = {ref.sop_uid: ref for ref in page}
-    first = int(connection.execute(select(func.coalesce(func.max(t.instances.c.id), 0))).scalar() or 0) + 1
-    _NEW_INSTANCES.execute(
-        connection,
-        [
-            (first + n, study_id, ref.sop_uid, ref.series_uid, ref.sop_class, ref.ref, ref.size, ref.digest,
-             ref.transfer_syntax, "kept")
-            for n, ref in enumerate(unique.values())
-        ],
-    )  # fmt: skip
-    _NEW_DELIVERIES.execute(
-        connection,
-        [(transfer_id, first + n, "planned", 0, at) for transfer_id in transfer_ids for n in range(len(unique))],
-    )
-    _series_rows(connection, study_id, unique.values())
-    total = sum(ref.size or 0 for ref in unique.values())
-    return [Delta(transfer_id, None, S.PLANNED, len(unique), total) for transfer_id in transfer_ids]
-
-
-def _series_rows(connection: Connection, study_id: int, refs: Any) -> None:
-    named = {ref.series.series_uid: ref.series for ref in refs if ref.series is not None}
-    if not named:
-        return
-    c = t.series.c
-    known = set(connection.scalars(select(c.series_uid).where(c.study_id == study_id, c.series_uid.in_(list(named)))))
-    rows = [
-        {
-            "study_id": study_id,
-            "series_uid": uid,
-            "number": info.number[:16],
-            "modality": info.modality[:16],
-            "description": info.description,
-        }
-        for uid, info in named.items()
-        if uid not in known
-    ]
-    if rows:
-        connection.execute(insert(t.series), rows)
-        _add_modalities(connection, study_id, {str(row["modality"]) for row in rows})
-
-
-def _add_modalities(connection: Connection, study_id: int, found: set[str]) -> None:
-    """Modalities in Study (0008,0061), where the source doesn't say, are those of the series seen so far."""
-    of_study = t.studies.c.id == study_id
-    known = {m for m in str(connection.scalar(select(t.studies.c.modalities).where(of_study)) or "").split("\\") if m}
-    if found - known - {""}:
-        together = "\\".join(sorted((known | found) - {""}))
-        connection.execute(update(t.studies).where(of_study).values(modalities=together))
-
-
-STUDY_COLUMNS = [
-    t.studies.c.study_uid, t.studies.c.ref, t.studies.c.patient_name, t.studies.c.patient_id,
-    t.studies.c.birth_date, t.studies.c.sex, t.studies.c.study_date, t.studies.c.study_time,
-    t.studies.c.description, t.studies.c.accession, t.studies.c.modalities,
-]  # fmt: skip
-
-
-def study_of(row: Any) -> StudyInfo:
-    """The study of a row that holds `STUDY_COLUMNS`."""
-    return StudyInfo(
-        study_uid=row.study_uid,
-        ref=row.ref,
-        patient_name=row.patient_name,
-        patient_id=row.patient_id,
-        birth_date=row.birth_date,
-        sex=row.sex,
-        study_date=row.study_date,
-        study_time=row.study_time,
-        description=row.description,
-        accession=row.accession,
-        modalities=tuple(m for m in row.modalities.split("\\") if m),
-    )
-
-
-__all__ = ["CLAIMABLE", "HAS_BYTES", "Deletable", "Deliveries", "Delivery", "Planned", "TransferTask"]

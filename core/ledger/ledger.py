@@ -6,12 +6,14 @@ from pathlib import Path
 
 from core.ledger.book import Book
 from core.ledger.deliveries import Deliveries
+from core.ledger.planning import Planning
+from core.ledger.source_side import SourceSide
 from core.ledger.store import open_database
 from core.ledger.views import Views
 from core.ledger.writer import Writer
 
 
-class Ledger(Book, Deliveries, Views):
+class Ledger(Book, Planning, Deliveries, SourceSide, Views):
     """Everything that was planned, done and proved.
 
     Reading is safe from any thread and process. Writing from several processes is safe too, but deliveries

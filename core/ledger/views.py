@@ -9,7 +9,7 @@ from sqlalchemy import Select, and_, case, false, func, or_, select
 
 from core.ledger import schema as t
 from core.ledger.base import FAILURE_COLUMNS, LedgerPart, failure_of, moment
-from core.ledger.deliveries import STUDY_COLUMNS, study_of
+from core.ledger.rows import STUDY_COLUMNS, study_of
 from core.model.events import TransferRow
 from core.model.outcome import (
     COUNT_NAMES,

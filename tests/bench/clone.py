@@ -67,7 +67,7 @@ def _case(version: str, size: str, contenders: list[str], rounds: int, scale: fl
         ledger = statistics.median(r.get("ledger", 0.0) for r in results[name])
         print(
             f"  {name:14} {total / seconds:7.0f} images/s   {ratio:5.2f} of {contenders[0]}   "
-            f"CPU {cpu:5.1f} s   peak {peak:4.0f} MB" + (f"   ledger's CPU {ledger / seconds:4.1%} of the run" if ledger else "")
+            f"CPU {cpu:5.1f} s   peak {peak:4.0f} MB" + (f"   ledger {ledger / seconds:4.1%} CPU" if ledger else "")
         )
     if "ferry" in results and "orthanc-tools" in results:
         ours = statistics.median(r["seconds"] for r in results["ferry"])

@@ -17,8 +17,8 @@ from core.engine.transfer import Pipeline
 from core.jobs import discovery
 from core.ledger import schema as t
 from core.ledger.book import Verb
-from core.ledger.deliveries import Delivery
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Delivery
 from core.model.errors import AnswerError, LocalError, TransportError, TransportFault
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, SourceState

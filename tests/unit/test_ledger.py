@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 
 from core.ledger import schema as t
 from core.ledger import store
-from core.ledger.deliveries import Delivery
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Delivery
 from core.ledger.writer import Ticket
 from core.model.errors import ConfigurationError, LedgerError
 from core.model.events import LogLevel

@@ -10,8 +10,8 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from core.ledger.deliveries import Delivery
 from core.ledger.ledger import Ledger
+from core.ledger.rows import Delivery
 from core.model.job import JobState
 from core.model.outcome import (
     DeliveryState,
