@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Select, func, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
@@ -73,19 +73,7 @@ class SourceSide(LedgerPart):
         and whose end is unknown.
         """
         d, i = t.deliveries.c, t.instances.c
-        page = (
-            select(i.id, i.sop_uid)
-            .where(
-                i.study_id == study_id,
-                i.sop_uid > after,
-                i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
-                select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists(),
-                ~select(d.id).where(d.instance_id == i.id, d.state.not_in(PROVED)).correlate(t.instances).exists(),
-            )
-            .order_by(i.sop_uid)
-            .limit(limit)
-            .subquery()
-        )
+        page = _deletable(study_id, after).order_by(i.sop_uid).limit(limit).subquery()
         proofs = (
             select(
                 d.instance_id,
@@ -154,15 +142,18 @@ class SourceSide(LedgerPart):
 
         return self.writer.call(write)
 
-    def settle_study(self, study_id: int, *, sent: bool = True) -> None:
-        """Everything about a study is done, deletions at the source included; unless more was planned meanwhile."""
+    def settle_study(self, study_id: int, *, sent: bool = True, deleting: bool = False) -> None:
+        """Everything about a study is done, deletions at the source included; unless there is more to do by now."""
         d, c = t.deliveries.c, t.transfers.c
         still = (
             select(d.id)
             .join(t.transfers, c.id == d.transfer_id)
             .where(c.study_id == study_id, d.state.in_(CLAIMABLE if sent else UNSENT))
         )
-        statement = update(t.studies).where(t.studies.c.id == study_id, ~still.exists()).values(settled=now())
+        which = [t.studies.c.id == study_id, ~still.exists()]
+        if deleting:
+            which.append(~_deletable(study_id, "").exists())
+        statement = update(t.studies).where(*which).values(settled=now())
         self.writer.call(lambda connection: connection.execute(statement) and None)
 
     def unsettled_studies(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
@@ -184,3 +175,14 @@ class SourceSide(LedgerPart):
                     .having(func.sum(still) == 0)
                 )
             )
+
+
+def _deletable(study_id: int, after: str) -> Select[tuple[int, str]]:
+    d, i = t.deliveries.c, t.instances.c
+    return select(i.id, i.sop_uid).where(
+        i.study_id == study_id,
+        i.sop_uid > after,
+        i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
+        select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists(),
+        ~select(d.id).where(d.instance_id == i.id, d.state.not_in(PROVED)).correlate(t.instances).exists(),
+    )

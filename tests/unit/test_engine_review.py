@@ -311,6 +311,39 @@ def test_a_following_move_deletes_after_a_restart_what_was_proved_before_it(benc
     assert len(b.held) == 5
 
 
+def test_what_is_proved_while_its_study_is_being_settled_is_deleted_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _b, c = bench.node("A"), bench.node("B"), bench.node("C")
+    a.fill(1, 5)
+    broken = True
+
+    def fail(_ref: object) -> None:
+        if broken:
+            raise AnswerError(400, "Never.")
+
+    c.on_store = fail
+    looked, go = threading.Event(), threading.Event()
+    settle = bench.ledger.settle_study
+
+    def slow(study_id: int, **keys: bool) -> None:
+        if not looked.is_set():
+            looked.set()
+            go.wait(20)
+        settle(study_id, **keys)
+
+    monkeypatch.setattr(bench.ledger, "settle_study", slow)
+    job = bench.job("forward", destination=["B", "C"], after="move")
+    bench.start()
+    assert looked.wait(20)
+    broken = False
+    bench.command(Verb.RETRY, job_id=job)
+    bench.wait(lambda: bench.record(job).counts.verified == 10, "the retry")
+    go.set()
+    bench.finish(job)
+    assert a.held == {}
+
+
 def test_destinations_that_hold_different_content_keep_the_source(bench: Bench) -> None:
     a, b, c = bench.node("A", bulk_digests=False), bench.node("B"), bench.node("C")
     a.fill(1, 1)
