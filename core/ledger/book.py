@@ -38,6 +38,7 @@ _OPEN_COMMANDS = (
     .where(t.commands.c.handled.is_(None))
     .order_by(t.commands.c.id)
 )
+REMOVED = 50  # studies that one entry removes
 _CLOSED = (JobState.FINISHED.value, JobState.CANCELLED.value, JobState.SAVED.value)
 
 
@@ -227,7 +228,7 @@ class Book(LedgerPart):
     def remove_job(self, job_id: int) -> None:
         """Remove a job with everything known about it. Refused while it is unfinished."""
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> bool:
             state = connection.execute(select(t.jobs.c.state).where(t.jobs.c.id == job_id)).scalar()
             if state is not None and state not in _CLOSED:
                 raise ConfigurationError(
@@ -235,9 +236,15 @@ class Book(LedgerPart):
                     "Cancel it first.",
                     code="job-unfinished",
                 )
-            connection.execute(delete(t.jobs).where(t.jobs.c.id == job_id))
+            part = list(connection.scalars(select(t.studies.c.id).where(t.studies.c.job_id == job_id).limit(REMOVED)))
+            if part:
+                connection.execute(delete(t.studies).where(t.studies.c.id.in_(part)))
+            else:
+                connection.execute(delete(t.jobs).where(t.jobs.c.id == job_id))
+            return not part
 
-        self.writer.do(write)
+        while not self.writer.do(write):
+            pass  # some studies at a time: other jobs' outcomes get in between
 
     def cursor(self, job_id: int, source: str) -> tuple[int | None, int]:
         """Where a source's change log was left (None: never read), and the last pass with a finished inventory."""
