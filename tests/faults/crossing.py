@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,10 +67,7 @@ class Crossing:
 
     def command(self, *arguments: str) -> FerryRun:
         """Any command of the program."""
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = main(arguments)
-        return FerryRun(arguments, status, out.getvalue(), err.getvalue())
+        return command(*arguments)
 
     def run(
         self, *options: str, after: str = "move", kind: str = "forward", source: str = "from", to: str = "to"
@@ -117,7 +114,12 @@ class Crossing:
         assert self.source.count() == 0
 
 
-MakeCrossing = Callable[..., Crossing]
+def command(*arguments: str) -> FerryRun:
+    """Any command of the program, on the home of this process, run within it."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(arguments)
+    return FerryRun(arguments, status, out.getvalue(), err.getvalue())
 
 
 def words(run: FerryRun) -> str:

