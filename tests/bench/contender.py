@@ -73,7 +73,7 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
         job = app.jobs.create("clone", fields)  # type: ignore[arg-type]
         app.engine(lambda _event: None)
         pause = threading.Event()
-        while (record := app.jobs.get(job.id)).state is not JobState.FINISHED:
+        while (record := app.jobs.get(job.id)).state is JobState.RUNNING:
             pause.wait(0.05)
         seconds = time.perf_counter() - began
         now = resource.getrusage(resource.RUSAGE_SELF)

@@ -96,7 +96,11 @@ class OrthancTransfer(OrthancBase):
             chunk = instances[start : start + _DELETE_CHUNK]
             held = holdings(self.rest, study, chunk, own=True, abort=abort)
             for one, now in zip(chunk, held, strict=True):
-                if now.presence is not Presence.PRESENT:
+                if now.presence is Presence.UNKNOWN:
+                    yield DeleteOutcome(
+                        one.sop_uid, DeleteState.REFUSED, "the server could not say whether it holds it"
+                    )
+                elif now.presence is Presence.ABSENT:
                     yield DeleteOutcome(one.sop_uid, DeleteState.GONE, "404")
                 elif one.digest and now.digest is None:
                     yield DeleteOutcome(
