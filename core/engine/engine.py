@@ -40,7 +40,7 @@ from core.nodes.base import Node
 
 log = logging.getLogger(__name__)
 
-TICK = 0.1
+TICK = 0.05
 COMMANDS_EVERY = 0.25
 ROW_EVERY = 0.2  # seconds between two events of one row
 ROWS_A_TICK = 300
