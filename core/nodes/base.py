@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from core.model.diagnosis import DiagnosisStep, Profile
@@ -249,6 +250,8 @@ class PushState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PushStatus:
+    """How far the server's own sending is; `detail` is what it says, in its own words (state, or C-MOVE's counters)."""
+
     state: PushState
     progress: float = 0.0
     detail: str = ""
@@ -257,10 +260,17 @@ class PushStatus:
 @runtime_checkable
 class Push(Protocol, metaclass=_Capability):
     def push_target(self, destination: Node) -> str:
-        """The name under which this server knows `destination` (an Orthanc peer); empty when it doesn't."""
+        """The name under which this server knows `destination`; empty when it doesn't.
 
-    def push(self, instances: Sequence[InstanceRef], target: str) -> str:
-        """Start the server's own job; returns its identifier."""
+        The name of an Orthanc's peer or modality; the AE title for a node that is asked by C-MOVE.
+        """
+
+    @property
+    def pushes_studies(self) -> bool:
+        """Whether one job carries a whole study best (C-MOVE at study level), or any set of instances as well."""
+
+    def push(self, instances: Sequence[InstanceRef], target: str, *, whole: bool = False) -> str:
+        """Start the server's own job; returns its identifier. `whole`: these are all instances of their study."""
 
     def push_status(self, job: str) -> PushStatus:
         """State of the server's job, asked now."""
@@ -289,17 +299,101 @@ class Identity(Protocol, metaclass=_Capability):
         """
 
 
+@runtime_checkable
+class Dimse(Protocol, metaclass=_Capability):
+    """A node that takes images by C-STORE: what another node must know to send to it."""
+
+    def dicom_address(self) -> DicomAddress:
+        """AE title, host and port; raises where the node can't be asked for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DicomAddress:
+    """Where an application entity is reached (PS3.8): `aet` of at most 16 characters, `host` a name or an address."""
+
+    aet: str
+    host: str
+    port: int
+
+
+@runtime_checkable
+class Listen(Protocol, metaclass=_Capability):
+    """A node that is called by others. It listens while the engine of its home runs, in that process only."""
+
+    def listen(self) -> None:
+        """Start to listen; nothing when it does already. Raises `LocalError` where the port is taken."""
+
+    def stop_listening(self) -> None:
+        """Let what is being received end at an instance boundary, then stop; may be called twice."""
+
+    @property
+    def is_listening(self) -> bool: ...
+
+
+@runtime_checkable
+class DiskUse(Protocol, metaclass=_Capability):
+    """A node that can tell how full it is."""
+
+    def disk_use(self) -> DiskLevel:
+        """Asked now; raises where it can't be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLevel:
+    """Bytes in use, and the most there is room for (None where the node doesn't say)."""
+
+    used: int
+    capacity: int | None = None
+
+
+class Arrivals(Protocol):
+    """Instances that were expected here by their SOP Instance UIDs, as they arrive."""
+
+    def wait(self, count: int, timeout: float) -> int:
+        """Wait until `count` of them are here, or `timeout` seconds have passed; how many are."""
+
+    def path(self, sop_uid: str) -> Path | None:
+        """The DICOM file (PS3.10) of one that has arrived; None while it hasn't."""
+
+
+class Landing(Protocol):
+    """This computer as the place where a C-MOVE brings images: the this-computer node that listens in this process."""
+
+    @property
+    def aet(self) -> str: ...
+
+    def expect(self, sop_uids: Collection[str]) -> AbstractContextManager[Arrivals]:
+        """Take in these instances on the way through: they are no holding of this computer, and gone afterwards."""
+
+
 SecretOf = Callable[[str], str | None]
 """Gives a secret field's value by its name; raises `SecretError` when the keyring can't be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenContext:
-    """What a kind is given to open a node."""
+    """What a kind is given to open a node.
+
+    Attributes
+    ----------
+    name : str
+    secret : SecretOf
+    profile : Profile | None
+        What the last diagnosis learned.
+    folder : Path | None
+        A folder of the home that is this node's own (a spool, files on their way through); made when it is used.
+    node : Callable[[str], Node] | None
+        Opens another registered node, for one that is reached through it; close what it gives.
+    landing : Callable[[], Landing | None]
+        This computer as the destination of a C-MOVE; None where it doesn't listen in this process.
+    """
 
     name: str
     secret: SecretOf
     profile: Profile | None = None
+    folder: Path | None = None
+    node: Callable[[str], Node] | None = None
+    landing: Callable[[], Landing | None] = lambda: None
 
 
 class NodeKind(ABC):

@@ -30,7 +30,11 @@ class OrthancPush(OrthancBase):
                 return name
         return ""
 
-    def push(self, instances: Sequence[InstanceRef], target: str) -> str:
+    @property
+    def pushes_studies(self) -> bool:
+        return False
+
+    def push(self, instances: Sequence[InstanceRef], target: str, *, whole: bool = False) -> str:
         path = f"/peers/{quote(target, safe='')}/store"
         payload = {"Resources": [one.ref for one in instances], "Synchronous": False, "Priority": 0}
         found = self.rest.json("POST", path, payload=payload)

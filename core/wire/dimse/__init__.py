@@ -1,0 +1,1 @@
+"""DIMSE on sockets of our own: associations, messages, and what their answers mean (PS3.7, PS3.8)."""
