@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from core.model.diagnosis import DiagnosisStep, Profile
 from core.model.errors import FerryError
@@ -24,6 +24,9 @@ from core.model.study import (
     StudyQuery,
 )
 from core.wire.http import Abort
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 class _Capability(type(Protocol)):  # type: ignore[misc]  # Protocol's own metaclass has no public name
@@ -316,6 +319,14 @@ class DicomAddress:
     port: int
 
 
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """A registered node that speaks DICOM, and where it is reached."""
+
+    name: str
+    address: DicomAddress
+
+
 @runtime_checkable
 class Listen(Protocol, metaclass=_Capability):
     """A node that is called by others. It listens while the engine of its home runs, in that process only."""
@@ -356,7 +367,15 @@ class Arrivals(Protocol):
         """The DICOM file (PS3.10) of one that has arrived; None while it hasn't."""
 
 
-class Landing(Protocol):
+class Reports(Protocol):
+    """The storage commitment report of one transaction, when its node sends it on an association of its own."""
+
+    def wait(self, timeout: float, *, abort: Abort | None = None) -> tuple[int, Dataset] | None:
+        """Event type (PS3.4 J.3.3.1: 1 all committed, 2 failures exist) and event information; None in time-out."""
+
+
+@runtime_checkable
+class Landing(Protocol, metaclass=_Capability):
     """This computer as the place where a C-MOVE brings images: the this-computer node that listens in this process."""
 
     @property
@@ -364,6 +383,9 @@ class Landing(Protocol):
 
     def expect(self, sop_uids: Collection[str]) -> AbstractContextManager[Arrivals]:
         """Take in these instances on the way through: they are no holding of this computer, and gone afterwards."""
+
+    def expect_report(self, transaction_uid: str) -> AbstractContextManager[Reports]:
+        """Take in the N-EVENT-REPORT of this storage commitment (PS3.4 J.3.3); entered before the N-ACTION."""
 
 
 SecretOf = Callable[[str], str | None]
@@ -386,6 +408,8 @@ class OpenContext:
         Opens another registered node, for one that is reached through it; close what it gives.
     landing : Callable[[], Landing | None]
         This computer as the destination of a C-MOVE; None where it doesn't listen in this process.
+    peers : Callable[[], Sequence[KnownNode]]
+        The other registered nodes that speak DICOM. What is not known for certain may be asked of them: seconds.
     """
 
     name: str
@@ -394,16 +418,24 @@ class OpenContext:
     folder: Path | None = None
     node: Callable[[str], Node] | None = None
     landing: Callable[[], Landing | None] = lambda: None
+    peers: Callable[[], Sequence[KnownNode]] = lambda: ()
 
 
 class NodeKind(ABC):
-    """A kind of node: its declared fields, and how one is opened. Registered by `registry.register`."""
+    """A kind of node: its declared fields, and how one is opened. Registered by `registry.register`.
+
+    Attributes
+    ----------
+    listens : bool
+        Its nodes implement `Listen`: an engine opens them when it starts, whether a job uses them or not.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     summary: ClassVar[str]
     icon: ClassVar[str]
     Fields: ClassVar[type[NodeFields]]
+    listens: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
