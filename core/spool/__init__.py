@@ -1,0 +1,1 @@
+"""Images received by this computer: durable files, and the catalogue that knows them."""
