@@ -9,6 +9,7 @@ from pydantic import field_validator, model_validator
 
 from core.model.fields import FieldType, declared
 from core.model.node import NodeFields
+from core.wire.host import is_loopback
 
 
 class OrthancFields(NodeFields):
@@ -209,17 +210,6 @@ def checked_url(value: str) -> str:
             path = path.removesuffix(page)
             break
     return f"{parts.scheme}://{netloc}{path}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host is certainly this computer itself, judged by its name alone."""
-    host = host.rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def place_of(url: str, server: str = "") -> tuple[str, int, str]:

@@ -9,9 +9,10 @@ from typing import ClassVar
 from core.model.errors import ConfigurationError
 from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
-from core.nodes.orthanc.fields import OrthancFields, is_loopback
+from core.nodes.orthanc.fields import OrthancFields
 from core.nodes.orthanc.node import OrthancNode
 from core.nodes.orthanc.rest import OrthancRest
+from core.wire.host import is_loopback
 from core.wire.http import HttpPool, system_proxy
 from core.wire.tls import TlsSettings
 
