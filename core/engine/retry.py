@@ -23,13 +23,14 @@ def next_attempt(
 ) -> float | None:
     """Time of the next attempt after a failure, None when there is none.
 
+    A failure with delays of its own is tried again so many times and after these, whatever the job says.
     A following job goes on hourly once its attempts are used up.
     """
     if failure.cls in NEVER_AGAIN:
         return None
-    if attempt >= max_attempts:
+    if attempt >= (len(failure.delays) + 1 if failure.delays else max_attempts):
         return now + HOURLY if follow else None
-    return now + max(delay_after(attempt, delays), failure.retry_after or 0.0)
+    return now + max(delay_after(attempt, failure.delays or delays), failure.retry_after or 0.0)
 
 
 def patience(max_attempts: int, delays: Sequence[float]) -> float:

@@ -106,6 +106,8 @@ class Failure:
         "source", "destination" or "here".
     retry_after : float | None
         Seconds the node asked us to wait.
+    delays : tuple[float, ...]
+        Seconds before each retry, where this failure has its own instead of the job's: as many retries as delays.
     """
 
     code: str
@@ -115,6 +117,7 @@ class Failure:
     detail: str = ""
     side: str = ""
     retry_after: float | None = None
+    delays: tuple[float, ...] = ()
 
 
 class SourceState(StrEnum):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from enum import StrEnum
 from importlib import resources
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -46,6 +48,52 @@ class PolicyRow(BaseModel):
     next_step: str = ""
 
 
+class Meaning(StrEnum):
+    """What a DIMSE status says about the operation itself (PS3.7 Annex C)."""
+
+    DONE = "done"  # 0000
+    WARNING = "warning"  # done, and there is something to tell
+    DUPLICATE = "duplicate"  # the other side says that it has this already
+    PENDING = "pending"  # more answers follow; never the last one
+    CANCELLED = "cancelled"  # ended by a C-CANCEL
+    FAILURE = "failure"
+
+
+class DimseRow(BaseModel):
+    """One row of a DIMSE table.
+
+    Attributes
+    ----------
+    cls : FailureClass
+        Column ``class``: for a delivery that this answer leaves undone.
+    source : FailureClass | None
+        The class while reading, where it differs.
+    meaning : Meaning
+    status : tuple[int | tuple[int, int], ...]
+        Statuses, or first and last of a range; none for what is no status, or for all that no other row names.
+    rejected : tuple[tuple[int, int, int], ...]
+        Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21).
+    delays : tuple[float, ...]
+        Seconds before each retry, where they are not the job's.
+    sentence, next_step : str
+        For a person; ``{node}`` stands for the node's name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cls: FailureClass = Field(alias="class")
+    source: FailureClass | None = None
+    meaning: Meaning = Meaning.FAILURE
+    status: tuple[int | tuple[int, int], ...] = ()
+    rejected: tuple[tuple[int, int, int], ...] = ()
+    delays: tuple[float, ...] = ()
+    sentence: str = Field(min_length=10)
+    next_step: str = ""
+
+
+DimseTable = Literal["general", "echo", "store", "find", "retrieve", "action", "commitment", "association"]
+
+
 class StatusPolicy(BaseModel):
     """The whole file: rows by table and code."""
 
@@ -55,6 +103,7 @@ class StatusPolicy(BaseModel):
     http: dict[str, PolicyRow]
     answer: dict[str, PolicyRow]
     local: dict[str, PolicyRow]
+    dimse: dict[DimseTable, dict[str, DimseRow]]
 
     def http_row(self, status: int) -> tuple[str, PolicyRow]:
         """Code and row of an HTTP status; every status has one."""
@@ -111,8 +160,8 @@ def answer_error(
     row = policy().answer.get(code) or policy().http[code]
     return AnswerError(
         status,
-        _words(row.sentence, node),
-        _words(row.next_step, node),
+        words(row.sentence, node),
+        words(row.next_step, node),
         detail=detail,
         code=code,
         retry_after=retry_after,
@@ -148,8 +197,8 @@ def http_failure(error: FerryError, *, side: str, node: str) -> Failure:
     return Failure(
         code=code,
         cls=cls,
-        sentence=_words(row.sentence, node),
-        next_step=_words(row.next_step, node),
+        sentence=words(row.sentence, node),
+        next_step=words(row.next_step, node),
         detail=f"{error.sentence} {error.detail}".strip() if isinstance(error, TransportError) else error.detail,
         side=side,
         retry_after=error.retry_after if isinstance(error, AnswerError) else None,
@@ -174,5 +223,6 @@ def _row(error: FerryError) -> tuple[str, PolicyRow | None]:
     return error.code, None
 
 
-def _words(template: str, node: str) -> str:
+def words(template: str, node: str) -> str:
+    """A sentence of the table with the node's name in it."""
     return template.replace("{node}", node)
