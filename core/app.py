@@ -20,7 +20,7 @@ from core.logs import start_logging
 from core.model.errors import FerryError, LocalError
 from core.model.events import Event
 from core.node_book import NodeBook
-from core.nodes.base import NodeKind
+from core.nodes.base import Landing, NodeKind
 from core.nodes.registry import node_kinds
 from core.reports import ReportFormat, write_report
 from core.secrets import Secrets, SecretsStatus
@@ -70,6 +70,10 @@ class EngineHandle:
         """Whether a job is being started or stopped in this process right now."""
         return self._engine is not None and self._engine.is_moving(job_id)
 
+    def landing(self) -> Landing | None:
+        """This computer as the destination of a C-MOVE; None where no node listens in this process."""
+        return self._engine.landing() if self._engine is not None else None
+
     def unconfirmed_studies(self) -> int:
         """Studies that are not yet proved at their destination: what "safe to shut down?" asks."""
         return self._app.ledger.unconfirmed_studies()
@@ -94,7 +98,8 @@ class EngineHandle:
             self._lock.acquire(timeout=0)
         except Timeout:
             return False
-        engine = Engine(self._app.ledger, self._app.nodes.open, self._on_event, only=self._only)
+        nodes = self._app.nodes
+        engine = Engine(self._app.ledger, nodes.open, self._on_event, only=self._only, listening=nodes.listening)
         self._engine = engine
         self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
         self._thread.start()
@@ -144,7 +149,8 @@ class App:
         self.settings = settings
         self.secrets = secrets
         self.ledger = ledger
-        self.nodes = NodeBook(ledger, secrets)
+        self.nodes = NodeBook(ledger, secrets, home.node_folder)
+        self.nodes.surroundings.landing = self._landing
         self._handle: EngineHandle | None = None
         self.jobs = JobBook(ledger, self.nodes, self._nudge)
 
@@ -240,6 +246,9 @@ class App:
             self._handle.stop()
             self._handle = None
         self.ledger.close()
+
+    def _landing(self) -> Landing | None:
+        return self._handle.landing() if self._handle is not None else None
 
     def _nudge(self) -> None:
         if self._handle is not None:

@@ -83,6 +83,11 @@ class Home:
     def spool_folder(self) -> Path:
         return self.folder / "spool"
 
+    @property
+    def node_folder(self) -> Path:
+        """Holds a folder for each node that keeps something on this computer, made when it first does."""
+        return self.folder / "nodes"
+
     def private_file(self, path: Path) -> Path:
         """Create `path` empty where it is missing, and make it readable by its owner only.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from pydantic import JsonValue, ValidationError
@@ -15,9 +16,10 @@ from core.model.fields import explain, secret_fields
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
 from core.model.node import NodeFields, NodeRecord
 from core.model.outcome import FailureClass
-from core.nodes.base import Diagnose, Node, NodeKind, OpenContext
+from core.nodes.base import Diagnose, Node, NodeKind
 from core.nodes.registry import node_kinds
 from core.secrets import Secrets, variable_name
+from core.surroundings import Surroundings
 
 _LONGEST_NAME = 64
 
@@ -39,11 +41,22 @@ class NodeBook:
 
     Fields are kept as given, without those that equal their default and without secrets; secrets go to
     the keyring before the node is written, so that a node never exists without the secret it was given.
+
+    Parameters
+    ----------
+    folder : Path | None
+        Where nodes keep what they have to keep, each in a folder of its own.
+
+    Attributes
+    ----------
+    surroundings : Surroundings
+        What opened nodes know of each other and of this computer.
     """
 
-    def __init__(self, ledger: NodeTable, secrets: Secrets) -> None:
+    def __init__(self, ledger: NodeTable, secrets: Secrets, folder: Path | None = None) -> None:
         self._ledger = ledger
         self._secrets = secrets
+        self.surroundings = Surroundings(self._open, lambda: [r.name for r in ledger.nodes()], folder)
 
     def all(self) -> list[NodeRecord]:
         """All nodes, by name."""
@@ -106,6 +119,7 @@ class NodeBook:
                 self._secrets.remove(record.name, (field,))
         changed = NodeRecord(name=record.name, kind=record.kind, fields=_plain(checked))
         self._ledger.save_node(changed)
+        self.surroundings.forget()
         return changed
 
     def remove(self, name: str) -> None:
@@ -128,6 +142,12 @@ class NodeBook:
             )
         self._secrets.remove(record.name, secret_fields(self.kind(record).Fields))
         self._ledger.remove_node(record.name)
+        self.surroundings.forget()
+
+    def listening(self) -> list[str]:
+        """Names of the nodes that others call: an engine lets them listen for as long as it runs."""
+        kinds = {name for name, kind in node_kinds.all().items() if kind.listens}
+        return [r.name for r in self._ledger.nodes() if r.kind in kinds]
 
     def open(self, name: str) -> Node:
         """The opened node, without talking to it yet. The caller closes it.
@@ -139,13 +159,17 @@ class NodeBook:
         SecretError
             A secret can't be had from the keyring.
         """
+        return self._open(name, ())
+
+    def _open(self, name: str, within: tuple[str, ...]) -> Node:
         record = self.get(name)
         fields = self.check(record.kind, record.fields, {})
 
         def secret(field: str) -> str | None:
             return self._secrets.get(record.name, field)
 
-        return self.kind(record).open(fields, OpenContext(record.name, secret, self.profile(record.name)))
+        context = self.surroundings.context(record.name, secret, self.profile(record.name), within)
+        return self.kind(record).open(fields, context)
 
     def let_in(self, name: str) -> None:
         """Ask a node once whether it lets us in, before a job is started.
@@ -183,7 +207,7 @@ class NodeBook:
                 return secrets[field] or None
             return self._secrets.get(name, field) if self._ledger.node(name) is not None else None
 
-        return node_kinds.get(kind).open(checked, OpenContext(name or kind, secret, None))
+        return node_kinds.get(kind).open(checked, self.surroundings.context(name or kind, secret, None))
 
     def diagnose(self, name: str) -> Iterator[DiagnosisStep]:
         """Look at a node in named steps, each given as it ends; keeps the dated profile at the end."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from core.engine.gate import Gate
 from core.engine.job_run import JobRun, Progress
+from core.engine.listening import LOOK_SECONDS, Listeners
 from core.jobs.base import TransferKind
 from core.jobs.registry import job_kinds
 from core.ledger.book import Command, Verb
@@ -36,7 +37,7 @@ from core.model.events import (
 from core.model.fields import explain
 from core.model.job import After, JobRecord, JobState
 from core.model.outcome import DeliveryState, EvidenceLevel, StudyState
-from core.nodes.base import Node
+from core.nodes.base import Landing, Node
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Engine:
         Told what happens, from several threads.
     only : frozenset[int] | None
         Take up only these unfinished jobs at the start (a command line that runs one job); None takes up all.
+    listening : Callable[[], Sequence[str]]
+        Names of the registered nodes that are called by others; asked again and again.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Engine:
         *,
         only: frozenset[int] | None = None,
         clock: Callable[[], datetime] = local_now,
+        listening: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         self.ledger = ledger
         self._open_node = open_node
@@ -82,6 +86,10 @@ class Engine:
         self._only = only
         self._clock = clock
         self._gates: dict[str, Gate] = {}
+        # An engine that is here only to obey a command or two is gone before anybody could call.
+        names = listening if only != frozenset() else lambda: ()
+        self._listeners = Listeners(ledger, names, self._gate, self._drop_gate, on_event)
+        self._renewing: threading.Thread | None = None
         self._runs: dict[int, JobRun] = {}
         self._moving: dict[int, threading.Thread] = {}  # jobs that are being stopped
         self._lock = threading.Lock()
@@ -94,6 +102,7 @@ class Engine:
         self._wake = threading.Event()
         self._next_commands = 0.0
         self._next_jobs = 0.0
+        self._next_look = 0.0
         self._engine_said: EngineChanged | None = None
         self._idle_since: datetime | None = local_now()
         ledger.writer.on_commit = self._committed
@@ -106,7 +115,8 @@ class Engine:
         """Run until `stop`; then settle the instances in flight and let go of the nodes."""
         try:
             self.ledger.writer.take_over()
-            self._read_commands()  # first: what a person wanted while no engine ran
+            self._listeners.start()  # before the jobs: some wait for what is brought here
+            self._read_commands()  # what a person wanted while no engine ran
             self._take_up()
             while not self._stop.is_set():
                 try:
@@ -137,6 +147,9 @@ class Engine:
         if now >= self._next_commands:
             self._next_commands = now + COMMANDS_EVERY
             self._read_commands()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._look_after_listeners()
         for gate in list(self._gates.values()):
             gate.probe_if_due()
         for job_id, run in list(self._runs.items()):
@@ -170,6 +183,9 @@ class Engine:
         self._next_jobs = 0.0
         self._say_rows(time.monotonic() + 1.0)
         self._say_jobs()
+        if self._renewing is not None:
+            self._renewing.join(40.0)
+        self._listeners.stop()  # after the jobs: what they wait for may still arrive until then
         for gate in self._gates.values():
             gate.node.close()
         self._gates.clear()
@@ -178,6 +194,8 @@ class Engine:
     # commands -------------------------------------------------------------------------------------------
 
     def _read_commands(self) -> None:
+        if self._renewing is not None and self._renewing.is_alive():
+            return  # what is started now would get nodes that are about to be closed
         done = []
         for command in self.ledger.open_commands():
             job_id = self._job_of(command)
@@ -410,8 +428,18 @@ class Engine:
                 self._gates[name] = Gate(self._open_node(name), self._gate_changed)
             return self._gates[name]
 
+    def _drop_gate(self, name: str) -> None:
+        with self._gate_lock:
+            gate = self._gates.pop(name, None)
+        if gate is not None:
+            gate.node.close()
+
     def _gate_changed(self, gate: Gate) -> None:
         since = local_now() if gate.failure else None
+        unheard = self._listeners.problem_of(gate.name)
+        if gate.failure is None and unheard is not None:  # jobs can use it, but nobody can call it
+            self._on_event(NodeChanged(gate.name, NodeHealth.DOWN, since, unheard.sentence))
+            return
         self._on_event(NodeChanged(gate.name, gate.health, since, gate.failure.sentence if gate.failure else ""))
         if gate.health is NodeHealth.DOWN and gate.failure:
             words = f"{gate.failure.sentence} {gate.failure.next_step}".strip()
@@ -421,7 +449,7 @@ class Engine:
         self._wake.set()
 
     def _renew_nodes(self) -> None:
-        """A node was edited: jobs that use nodes start anew with it."""
+        """A node was edited: jobs that use nodes start anew with it; who listens and was not edited goes on."""
         running = dict(self._runs)
         for run in running.values():
             run.hold()
@@ -431,16 +459,32 @@ class Engine:
                 run.stop()
             for job_id in running:
                 self._runs.pop(job_id, None)
-            for gate in self._gates.values():
-                gate.node.close()
-            self._gates.clear()
+            kept = self._listeners.keep()
+            for name in [n for n in self._gates if n not in kept]:
+                self._drop_gate(name)
+            self._listeners.look()
             for job_id in running:
                 self._start_now(job_id)
 
         thread = threading.Thread(target=work, name="renew-nodes", daemon=True)
+        self._renewing = thread
         for job_id in running:
             self._moving[job_id] = thread
         thread.start()
+
+    # nodes that listen ----------------------------------------------------------------------------------
+
+    def landing(self) -> Landing | None:
+        """This computer as the destination of a C-MOVE; None while it doesn't listen."""
+        return self._listeners.landing()
+
+    def _look_after_listeners(self) -> None:
+        if self._renewing is not None and self._renewing.is_alive():
+            return
+        if self._listeners.changed() and not self._moving:
+            self._renew_nodes()
+        else:
+            self._listeners.look()
 
     # telling --------------------------------------------------------------------------------------------
 
@@ -521,7 +565,8 @@ class Engine:
         elif self._idle_since is None:
             self._idle_since = local_now()
         followers = sum(1 for run in self._runs.values() if run.options.follow)
-        event = EngineChanged(True, speed, self.ledger.unconfirmed_studies(), followers, self._idle_since)
+        waiting = self.ledger.unconfirmed_studies()
+        event = EngineChanged(True, speed, waiting, followers, self._idle_since, self._listeners.count)
         if event != self._engine_said:
             self._engine_said = event
             self._on_event(event)

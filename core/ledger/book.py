@@ -81,6 +81,12 @@ class Book(LedgerPart):
             r = connection.execute(select(t.nodes).where(t.nodes.c.name == name)).first()
         return None if r is None else NodeRecord(name=r.name, kind=r.kind, fields=r.fields)
 
+    def nodes_saved(self) -> dict[str, float]:
+        """When each node was last saved: whether its fields or its secrets may be others by now."""
+        with self.reading() as connection:
+            rows = connection.execute(select(t.nodes.c.name, t.nodes.c.updated)).all()
+        return {r.name: r.updated for r in rows}
+
     def save_node(self, record: NodeRecord) -> None:
         """Add or replace a node; a changed address drops its profile."""
 

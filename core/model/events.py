@@ -120,13 +120,17 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class EngineChanged:
-    """The engine as a whole: running, its speed, how much is not yet confirmed."""
+    """The engine as a whole: running, its speed, how much is not yet confirmed.
+
+    `listeners` counts the nodes of this computer that others can call for as long as it runs.
+    """
 
     running: bool
     speed: float
     unconfirmed_studies: int
     followers: int
     idle_since: datetime | None = None
+    listeners: int = 0
 
 
 Event = StudyChanged | JobChanged | NodeChanged | LogLine | EngineChanged
