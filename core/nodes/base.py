@@ -283,6 +283,19 @@ class Push(Protocol, metaclass=_Capability):
 
 
 @runtime_checkable
+class PushResume(Protocol, metaclass=_Capability):
+    """A node with `Push` whose jobs go on when this program ends: they can be found again."""
+
+    def push_resume(self, instances: Sequence[InstanceRef], target: str) -> str:
+        """A job that is still at work there on any of these instances for `target`; empty when there surely is none.
+
+        To be asked before `push`, as long as it gives one: follow the job to its end, then ask the destination what
+        is missing. So nothing is sent twice after this program was killed, or when the answer to a `push` was lost.
+        The job may be another program's: let it be, never cancel it.
+        """
+
+
+@runtime_checkable
 class Label(Protocol, metaclass=_Capability):
     def label(self, study: StudyInfo, label: str) -> None:
         """Put a label on a study."""
