@@ -1,0 +1,1 @@
+"""The node kind "dicom": application entities by DIMSE (PS3.4, PS3.7, PS3.8)."""
