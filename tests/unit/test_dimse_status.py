@@ -9,6 +9,7 @@ import pytest
 from core.engine.retry import HOURLY, next_attempt
 from core.model.errors import AnswerError, ConfigurationError, FerryError, TransportError, TransportFault
 from core.model.outcome import Failure, FailureClass
+from core.wire.dimse.errors import AssociationAborted, AssociationRejected
 from core.wire.dimse.status import (
     Meaning,
     Service,
@@ -195,17 +196,18 @@ def test_a_word_that_nobody_knows() -> None:
 def test_rejections(rejection: tuple[int, int, int], expected: tuple[str, FailureClass]) -> None:
     row = rejection_row(*rejection)
     assert (row.code, row.cls) == (f"association-{expected[0]}", expected[1])
+    found = failure(AssociationRejected("pacs.lan:104", "PACS", *rejection))
+    assert (found.code, found.cls) == (row.code, row.cls)
+    assert f"result {rejection[0]}" in found.detail
 
 
 def test_broken_associations() -> None:
     """What may have been stored is asked for; what certainly was not, and what is only read, is tried again."""
-    aborted = TransportError(TransportFault.CUT, "Aborted.")
-    aborted.code = "association-aborted"
+    aborted = AssociationAborted("PACS:104", 0, 0)
     assert (failure(aborted).code, failure(aborted).cls) == ("association-aborted", C.ASK)
     assert failure(aborted, "source").cls is C.RETRY
-    unsent = TransportError(TransportFault.CUT, "Aborted.", request_sent=False)
-    unsent.code = "association-aborted"
-    assert failure(unsent).cls is C.RETRY
+    aborted.request_sent = False
+    assert (failure(aborted).code, failure(aborted).cls) == ("association-aborted", C.RETRY)
     for fault in (TransportFault.TIMEOUT, TransportFault.CUT, TransportFault.PROTOCOL):
         assert failure(TransportError(fault, "Something happened.")).cls is C.ASK
     stranger = failure(TransportError(TransportFault.PROTOCOL, "No DICOM.", request_sent=False))

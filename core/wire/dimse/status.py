@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from core.model.errors import AnswerError, ConfigurationError, FerryError, TransportError, TransportFault
 from core.model.outcome import Failure, FailureClass
+from core.wire.dimse.errors import AssociationAborted, AssociationRejected
 from core.wire.status import DimseRow, DimseTable, Meaning, http_failure, policy, words
 
 OTHER = "other"
@@ -153,24 +154,30 @@ def dimse_failure(error: FerryError, *, side: str, node: str) -> Failure:
     row = _row_for(error)
     if row is None:
         return http_failure(error, side=side, node=node)
-    transport = isinstance(error, TransportError)
+    cls = row.source if side == "source" and row.source is not None else row.cls
+    if isinstance(error, TransportError) and not error.request_sent and cls is FailureClass.ASK:
+        cls = FailureClass.RETRY  # nothing there to ask for
     return Failure(
         code=row.code,
-        cls=row.source if side == "source" and row.source is not None else row.cls,
+        cls=cls,
         sentence=words(row.sentence, node),
         next_step=words(row.next_step, node),
-        detail=f"{error.sentence} {error.detail}".strip() if transport else error.detail,
+        detail=f"{error.sentence} {error.detail}".strip() if isinstance(error, TransportError) else error.detail,
         side=side,
         delays=row.delays,
     )
 
 
 def _row_for(error: FerryError) -> StatusRow | None:
-    if isinstance(error, TransportError) and error.fault is TransportFault.PROTOCOL:
+    if isinstance(error, AssociationRejected):
+        return rejection_row(error.result, error.source, error.reason)
+    if isinstance(error, AssociationAborted):
+        return _row_of("association-aborted")
+    if isinstance(error, TransportError):
+        if error.fault is not TransportFault.PROTOCOL:
+            return None
         # Nonsense in answer to images is something else than what isn't a DICOM server at all.
         return _row_of("association-protocol" if error.request_sent else "association-no-dicom")
-    if isinstance(error, TransportError) and not error.request_sent:
-        return None
     return _find_row(error.code)
 
 
