@@ -38,6 +38,26 @@ class DiagnosisStep:
     detail: str = ""
 
 
+_ACCEPTS = "accepts-"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedContexts:
+    """Kinds of image (SOP Class UIDs) that a node takes in the same encodings (Transfer Syntax UIDs)."""
+
+    sop_classes: tuple[str, ...]
+    transfer_syntaxes: tuple[str, ...]
+
+    def as_fact(self, number: int) -> tuple[str, str]:
+        """How it stands among the facts of a profile."""
+        return f"{_ACCEPTS}{number}", f"{' '.join(self.sop_classes)} in {' '.join(self.transfer_syntaxes)}"
+
+    @classmethod
+    def of_fact(cls, value: str) -> AcceptedContexts:
+        classes, _, syntaxes = value.partition(" in ")
+        return cls(tuple(classes.split()), tuple(syntaxes.split()))
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A dated diagnosis, kept with the node: what it is and what it can do.
@@ -55,3 +75,18 @@ class Profile:
 
     def fact(self, name: str, default: str = "") -> str:
         return dict(self.facts).get(name, default)
+
+    @property
+    def accepted(self) -> tuple[AcceptedContexts, ...]:
+        """What a DICOM node takes: SOP classes × transfer syntaxes, those with the most kinds first.
+
+        Empty where it was not found out. What stands in none of them, the node refused.
+        """
+        return tuple(AcceptedContexts.of_fact(value) for name, value in self.facts if name.startswith(_ACCEPTS))
+
+    def accepts(self, sop_class: str, transfer_syntax: str) -> bool | None:
+        """Whether the node takes this kind of image in this encoding; None where that was not found out."""
+        groups = self.accepted
+        if not groups:
+            return None
+        return any(sop_class in g.sop_classes and transfer_syntax in g.transfer_syntaxes for g in groups)
