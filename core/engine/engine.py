@@ -252,12 +252,12 @@ class Engine:
             elif verb is Verb.CANCEL_TRANSFER:
                 self._runs[job_id].cancel_transfer(transfer_id)
         elif verb is Verb.CANCEL_TRANSFER:
-            self.ledger.close_open(transfer_id, DeliveryState.CANCELLED, sent=_wants_proof(self._job(job_id))).wait()
+            self.ledger.close_open(transfer_id, DeliveryState.CANCELLED, wanted=_evidence(self._job(job_id))).wait()
 
     def _retry_job(self, job: JobRecord) -> None:
         states = [DeliveryState.FAILED, DeliveryState.CANCELLED]
         found = self.ledger.transfers_with(job.id, job.pass_number, states)
-        waiting = self.ledger.waiting_transfers(job.id, job.pass_number)
+        waiting = self.ledger.waiting_transfers(job.id, job.pass_number, wanted=_evidence(job))
         if job.fields.get("after") == After.MOVE.value:
             self.ledger.reconsider_refused(job.id, job.pass_number).wait()
         self._retry(job.id, list(dict.fromkeys((*found, *waiting))))
@@ -342,9 +342,9 @@ class Engine:
         if run is None:
             job = self._job(job_id)
             if cancel and job.state not in (JobState.FINISHED, JobState.SAVED):
-                sent = _wants_proof(job)
-                waiting = self.ledger.all_open_transfers(job_id, job.pass_number, sent=sent)
-                self.ledger.close_open(waiting, DeliveryState.CANCELLED, sent=sent).wait()
+                wanted = _evidence(job)
+                waiting = self.ledger.all_open_transfers(job_id, job.pass_number, wanted=wanted)
+                self.ledger.close_open(waiting, DeliveryState.CANCELLED, wanted=wanted).wait()
                 self.ledger.update_job(job_id, state=state.value, finished=time.time())
             elif not cancel and job.state in RESUMED:
                 self.ledger.update_job(job_id, state=state.value)
@@ -572,5 +572,5 @@ class Engine:
             self._on_event(event)
 
 
-def _wants_proof(job: JobRecord) -> bool:
-    return job.fields.get("evidence") != EvidenceLevel.SENT.value
+def _evidence(job: JobRecord) -> EvidenceLevel:
+    return EvidenceLevel(str(job.fields.get("evidence") or EvidenceLevel.VERIFIED))

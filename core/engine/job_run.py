@@ -21,7 +21,7 @@ from core.ledger.rows import Planned, TransferTask
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import JobRecord, TransferFields
-from core.model.outcome import DeliveryState, EvidenceLevel
+from core.model.outcome import DeliveryState
 from core.wire.http import Abort
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class JobRun:
         self.ledger.rest(self.ledger.begun_transfers(job.id, job.pass_number)).wait()
         for (source, target), lane in self._lanes.items():
             for transfer_id in self.ledger.open_transfers(
-                job.id, job.pass_number, source, target, sent=self._wants_proof
+                job.id, job.pass_number, source, target, wanted=self.options.evidence
             ):
                 lane.offer(transfer_id, restart=True)
         self.settle_rest()
@@ -144,10 +144,10 @@ class JobRun:
     def cancel(self) -> None:
         """Cut off what is in flight and give everything open its outcome: cancelled."""
         self.stop(at_once=True)
-        self.ledger.close_open(self._open_transfers(), S.CANCELLED, sent=self._wants_proof).wait()
+        self.ledger.close_open(self._open_transfers(), S.CANCELLED, wanted=self.options.evidence).wait()
 
     def _open_transfers(self) -> list[int]:
-        return self.ledger.all_open_transfers(self.job.id, self.job.pass_number, sent=self._wants_proof)
+        return self.ledger.all_open_transfers(self.job.id, self.job.pass_number, wanted=self.options.evidence)
 
     # what lanes ask -------------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class JobRun:
     def _listed(self, study_id: int) -> None:
         with self._lock:
             self._unwanted = {k: study for k, study in self._unwanted.items() if study != study_id}
-        if not self.ledger.study_is_done(study_id, sent=self._wants_proof):
+        if not self.ledger.study_is_done(study_id, wanted=self.options.evidence):
             return
         found = self.ledger.source_of(study_id)
         if found:
@@ -199,13 +199,13 @@ class JobRun:
 
     def settle_rest(self) -> None:
         """Settle what is done and was not settled: a stop came in between, or a person wants it tried again."""
-        for study_id in self.ledger.unsettled_studies(self.job.id, self.job.pass_number, sent=self._wants_proof):
+        for study_id in self.ledger.unsettled_studies(self.job.id, self.job.pass_number, wanted=self.options.evidence):
             source = self.ledger.source_of(study_id)
             if source in self._settlings:
                 self._settle_if_done(study_id, source, queue=True)
 
     def _settle_if_done(self, study_id: int, source: str, *, queue: bool = False) -> None:
-        if self.is_planning(study_id) or not self.ledger.study_is_done(study_id, sent=self._wants_proof):
+        if self.is_planning(study_id) or not self.ledger.study_is_done(study_id, wanted=self.options.evidence):
             return
         with self._lock:
             if study_id in self._settling_now:
@@ -305,7 +305,7 @@ class JobRun:
                 return False
         if not all(lane.idle for lane in self._lanes.values()):
             return False
-        left = self.ledger.unsettled_studies(self.job.id, self.job.pass_number, sent=self._wants_proof)
+        left = self.ledger.unsettled_studies(self.job.id, self.job.pass_number, wanted=self.options.evidence)
         for study_id in left:
             source = self.ledger.source_of(study_id)
             if source:
@@ -335,14 +335,10 @@ class JobRun:
             lane.withdraw(transfer_id, lambda: self._cancelled(transfer_id))
 
     def _cancelled(self, transfer_id: int) -> None:
-        self.ledger.close_open(transfer_id, S.CANCELLED, sent=self._wants_proof).wait()
+        self.ledger.close_open(transfer_id, S.CANCELLED, wanted=self.options.evidence).wait()
         task = self.ledger.task(transfer_id)
         if task:
             self.transfer_rested(task)
-
-    @property
-    def _wants_proof(self) -> bool:
-        return self.options.evidence is not EvidenceLevel.SENT
 
     @property
     def refused_deletions(self) -> int:

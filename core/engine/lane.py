@@ -16,7 +16,7 @@ from typing import Protocol
 
 from core.engine.retry import patience
 from core.engine.transfer import Chunk, Pipeline
-from core.ledger.rows import Delivery, TransferTask
+from core.ledger.rows import OPEN_UNTIL, Delivery, TransferTask
 from core.model.errors import FerryError, LedgerError
 from core.model.job import Path
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
@@ -164,8 +164,10 @@ class Lane:
             return bool(self._busy or self._finish or self._in_flight)
 
     @property
-    def _wants_proof(self) -> bool:
-        return self.pipe.options.evidence is not EvidenceLevel.SENT
+    def _states(self) -> tuple[str, ...]:
+        """States of deliveries that the lane carries and confirms."""
+        asked = self.pipe.options.evidence
+        return OPEN_UNTIL[asked if asked is EvidenceLevel.SENT else EvidenceLevel.VERIFIED]
 
     def take_waiting(self) -> list[int]:
         """Take all transfers that wait out of this lane (for a fallback, or to give them up)."""
@@ -193,7 +195,9 @@ class Lane:
                 return  # what is under way ends first
             waiting = self._take_waiting()
         if waiting:
-            self.pipe.ledger.close_open(waiting, DeliveryState.FAILED, failure, sent=self._wants_proof).wait()
+            self.pipe.ledger.close_open(
+                waiting, DeliveryState.FAILED, failure, wanted=self.pipe.options.evidence
+            ).wait()
         for transfer_id in waiting:  # by a worker: what follows may talk to the source
             self.finish(lambda transfer_id=transfer_id: self._tell_rested(transfer_id))  # type: ignore[misc]
 
@@ -360,7 +364,7 @@ class Lane:
             self._stale.discard(transfer_id)
         if stale:
             self.pipe.ledger.writer.flush()
-        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), sent=self._wants_proof)
+        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), states=self._states)
         if not claimed:
             return None
         chunk = Chunk(task, [d for d in claimed if d.id not in in_hand], Path(task.path or Path.RELAY))
@@ -530,7 +534,7 @@ class Lane:
             with self._cond:
                 self._forget(task.id)
             return
-        open_count, due = self.pipe.ledger.next_due(task.id, sent=self._wants_proof)
+        open_count, due = self.pipe.ledger.next_due(task.id, states=self._states)
         if open_count:
             self.schedule(task.id, due or time.time())
             self.pipe.ledger.rest([task.id])
@@ -538,7 +542,7 @@ class Lane:
         with self._cond:
             if task.id not in self._queued and task.id not in self._in_flight:
                 self._forget(task.id)
-        self.pipe.ledger.rest([task.id])
+        self.pipe.ledger.rest([task.id], done=True)
         self.owner.transfer_rested(task)
 
     def schedule(self, transfer_id: int, due: float) -> None:

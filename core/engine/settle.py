@@ -99,7 +99,7 @@ class Settling:
 
     def _settled(self, study_id: int) -> None:
         o = self.options
-        self.ledger.settle_study(study_id, sent=o.evidence is not EvidenceLevel.SENT, deleting=o.after is After.MOVE)
+        self.ledger.settle_study(study_id, wanted=o.evidence, deleting=o.after is After.MOVE)
 
     # deleting -------------------------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Settling:
         while True:
             if not may_run():
                 return False
-            found = self.ledger.deletable(study_id, after, BATCH)
+            found = self.ledger.deletable(study_id, after, BATCH, wanted=self.options.evidence)
             if not found:
                 return True
             lost = self._lost(study_id, study, found)
@@ -245,7 +245,7 @@ class Settling:
         if failure.cls in WHOLE_NODE and not fatal:
             gate.close(failure, o.retry_delays)
         if fatal or (attempt >= o.max_attempts and not o.follow):
-            left = self.ledger.deletable(study_id, "", 1_000_000) if o.after is After.MOVE else []
+            left = self.ledger.deletable(study_id, "", 1_000_000, wanted=o.evidence) if o.after is After.MOVE else []
             self.refused += len(left)
             self.ledger.source_states([(d.key, SourceState.REFUSED, error.sentence) for d in left]).wait()
             self.problem = f"{failure.sentence} {failure.next_step}".strip()

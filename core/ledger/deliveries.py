@@ -12,18 +12,20 @@ from core.ledger.base import LedgerPart, now
 from core.ledger.bulk import BulkUpdate
 from core.ledger.rows import (
     CLAIMABLE,
+    OPEN_UNTIL,
     PROVED,
     STUDY_COLUMNS,
-    UNSENT,
     Delivery,
     S,
     TransferTask,
+    still_open,
     study_of,
 )
 from core.ledger.writer import Counted, Delta, Ticket, Tickets, derive_states
 from core.model.outcome import (
     DeliveryState,
     Evidence,
+    EvidenceLevel,
     Failure,
     FailureClass,
     SourceState,
@@ -55,14 +57,20 @@ class Deliveries(LedgerPart):
     # claiming -------------------------------------------------------------------------------------------
 
     def open_transfers(
-        self, job_id: int, pass_number: int, source: str, destination: str, *, sent: bool = True
+        self,
+        job_id: int,
+        pass_number: int,
+        source: str,
+        destination: str,
+        *,
+        wanted: EvidenceLevel = EvidenceLevel.VERIFIED,
     ) -> list[int]:
         """Transfers of a route that still have something to do, in the order of priority and planning.
 
-        `sent` counts what was sent and not proved as open (a job that asks for no proof passes False).
+        `wanted` is the proof that the job asks for: what has less is open.
         """
         c = t.transfers.c
-        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
+        still = still_open(wanted)
         with self.reading() as connection:
             return list(
                 connection.scalars(
@@ -105,13 +113,15 @@ class Deliveries(LedgerPart):
             attempt=row.attempt,
         )
 
-    def claim(self, transfer_id: int, after: int, limit: int, at: float, *, sent: bool = True) -> list[Delivery]:
-        """The next deliveries of a transfer that are due, by key, from `after` on."""
+    def claim(
+        self, transfer_id: int, after: int, limit: int, at: float, *, states: Sequence[str] = CLAIMABLE
+    ) -> list[Delivery]:
+        """The next deliveries of a transfer that are in one of `states` and due, by key, from `after` on."""
         d, i = t.deliveries.c, t.instances.c
         with self.reading() as connection:
             rows = connection.execute(
                 select(
-                    d.id, d.instance_id, d.state, d.attempt, d.answer,
+                    d.id, d.instance_id, d.state, d.attempt, d.answer, d.path, d.evidence_digest, d.evidence_note,
                     i.sop_uid, i.series_uid, i.ref, i.size, i.digest, i.transfer_syntax, i.sop_class,
                     t.studies.c.study_uid, t.studies.c.patient_id,
                 )
@@ -121,7 +131,7 @@ class Deliveries(LedgerPart):
                 .where(
                     d.transfer_id == transfer_id,
                     d.id > after,
-                    d.state.in_(CLAIMABLE if sent else UNSENT),
+                    d.state.in_(states),
                     (d.next_attempt.is_(None)) | (d.next_attempt <= at),
                 )
                 .order_by(d.id)
@@ -147,17 +157,20 @@ class Deliveries(LedgerPart):
                 ),
                 known_digest=r.digest,
                 answer=r.answer or "",
+                tried=r.path is not None,
+                proof=r.evidence_digest or "",
+                proof_note=r.evidence_note or "",
             )
             for r in rows
         ]
 
-    def next_due(self, transfer_id: int, *, sent: bool = True) -> tuple[int, float | None]:
-        """How many deliveries are still open, and when the next of them is due (None: at once)."""
+    def next_due(self, transfer_id: int, *, states: Sequence[str] = CLAIMABLE) -> tuple[int, float | None]:
+        """How many deliveries are in one of `states`, and when the next of them is due (None: at once)."""
         d = t.deliveries.c
         with self.reading() as connection:
             row = connection.execute(
                 select(func.count(), func.min(func.coalesce(d.next_attempt, 0.0))).where(
-                    d.transfer_id == transfer_id, d.state.in_(CLAIMABLE if sent else UNSENT)
+                    d.transfer_id == transfer_id, d.state.in_(states)
                 )
             ).one()
         due = row[1]
@@ -254,15 +267,15 @@ class Deliveries(LedgerPart):
         state: DeliveryState,
         failure: Failure | None = None,
         *,
-        sent: bool = True,
+        wanted: EvidenceLevel = EvidenceLevel.VERIFIED,
     ) -> Tickets:
         """Give every open delivery of some transfers the final `state` (cancelled, or failed with a reason).
 
-        `sent` counts what was sent and not proved as open (a job that asks for no proof passes False).
+        `wanted` is the proof that the job asks for: what has less is open.
         """
 
         def write(connection: Connection, part: Sequence[int]) -> Counted:
-            return Counted(0, self._sweep(connection, part, CLAIMABLE if sent else UNSENT, state, failure))
+            return Counted(0, self._sweep(connection, part, OPEN_UNTIL[wanted], state, failure))
 
         return self._in_parts(transfers, write)
 
@@ -282,6 +295,11 @@ class Deliveries(LedgerPart):
                 update(t.deliveries)
                 .where(d.transfer_id.in_(part), d.state == S.PLANNED.value, d.next_attempt.is_not(None))
                 .values(next_attempt=None, attempt=0)
+            )
+            connection.execute(  # what waits for its next commitment keeps its proof
+                update(t.deliveries)
+                .where(d.transfer_id.in_(part), d.state == S.VERIFIED.value, d.next_attempt.is_not(None))
+                .values(next_attempt=None)
             )
             values: dict[str, Any] = {
                 "reason": "",
@@ -404,10 +422,14 @@ class Deliveries(LedgerPart):
 
         return self.writer.call(write)
 
-    def rest(self, transfer_ids: Sequence[int]) -> Ticket:
-        """The engine has let go of these transfers: derive their states as such."""
+    def rest(self, transfer_ids: Sequence[int], *, done: bool = False) -> Ticket:
+        """The engine has let go of these transfers: derive their states as such. `done`: nothing more is to come."""
 
         def write(connection: Connection) -> Counted:
+            if done:
+                c = t.transfers.c
+                which = [c.id.in_(transfer_ids), c.next_attempt.is_not(None)]
+                connection.execute(update(t.transfers).where(*which).values(next_attempt=None))
             derive_states(connection, list(transfer_ids), active=False)
             return Counted(None, touched=transfer_ids)
 
@@ -426,23 +448,31 @@ class Deliveries(LedgerPart):
                 )
             )
 
-    def all_open_transfers(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
-        """Transfers of all routes that still have something to do; `sent` as for `open_transfers`."""
+    def all_open_transfers(
+        self, job_id: int, pass_number: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED
+    ) -> list[int]:
+        """Transfers of all routes that still have something to do; `wanted` as for `open_transfers`."""
         c = t.transfers.c
-        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
+        still = still_open(wanted)
         with self.reading() as connection:
             return list(
                 connection.scalars(select(c.id).where(c.job_id == job_id, c.pass_number == pass_number, still > 0))
             )
 
-    def waiting_transfers(self, job_id: int, pass_number: int) -> list[int]:
-        """Transfers of which something waits for its next attempt."""
+    def waiting_transfers(
+        self, job_id: int, pass_number: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED
+    ) -> list[int]:
+        """Transfers of which something waits for its next attempt, or for its next request for commitment."""
         c = t.transfers.c
+        waiting = c.planned + c.verified if wanted is EvidenceLevel.COMMITTED else c.planned
         with self.reading() as connection:
             return list(
                 connection.scalars(
                     select(c.id).where(
-                        c.job_id == job_id, c.pass_number == pass_number, c.planned > 0, c.next_attempt.is_not(None)
+                        c.job_id == job_id,
+                        c.pass_number == pass_number,
+                        waiting > 0,
+                        c.next_attempt.is_not(None),
                     )
                 )
             )

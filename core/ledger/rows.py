@@ -5,16 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import ColumnElement
+
 from core.ledger import schema as t
-from core.model.outcome import (
-    DeliveryState,
-)
+from core.model.outcome import DeliveryState, EvidenceLevel
 from core.model.study import InstanceRef, StudyInfo
 
 S = DeliveryState
 CLAIMABLE = (S.PLANNED.value, S.SENDING.value, S.SENT.value)
 UNSENT = (S.PLANNED.value, S.SENDING.value)
 PROVED = (S.VERIFIED.value, S.COMMITTED.value, S.SKIPPED.value)
+#: States in which something is still to be done, by the proof that a job wants.
+OPEN_UNTIL = {
+    EvidenceLevel.SENT: UNSENT,
+    EvidenceLevel.VERIFIED: CLAIMABLE,
+    EvidenceLevel.COMMITTED: (*CLAIMABLE, S.VERIFIED.value),
+}
+#: States on which a deletion at the source may stand, by the proof that a job wants: "sent" is enough for none.
+ENOUGH = {
+    EvidenceLevel.SENT: (),
+    EvidenceLevel.VERIFIED: PROVED,
+    EvidenceLevel.COMMITTED: (S.COMMITTED.value, S.SKIPPED.value),
+}
+
+
+def still_open(wanted: EvidenceLevel) -> ColumnElement[int]:
+    """How many deliveries of a row of `transfers` are not done yet."""
+    first, *rest = OPEN_UNTIL[wanted]
+    return sum((t.transfers.c[name] for name in rest), t.transfers.c[first])
 
 
 @dataclass(slots=True)
@@ -22,7 +40,9 @@ class Delivery:
     """One delivery in the engine's hands: instance × destination.
 
     `known_digest` is the source's own MD5, from the source or from hashing what was read.
-    `newly_stored` is True once the destination said that it had stored it anew.
+    `newly_stored` is True once the destination said that it had stored it anew. `tried` says whether it was sent,
+    or begun to be sent, before it was claimed; `proof` and `proof_note` are the digest and the note of the evidence
+    that was seen so far.
     """
 
     id: int
@@ -34,6 +54,9 @@ class Delivery:
     known_digest: str | None
     answer: str = ""
     newly_stored: bool = False
+    tried: bool = False
+    proof: str = ""
+    proof_note: str = ""
 
     @property
     def size(self) -> int:

@@ -10,17 +10,18 @@ from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
 from core.ledger.bulk import BulkUpdate
 from core.ledger.rows import (
-    CLAIMABLE,
-    PROVED,
+    ENOUGH,
+    OPEN_UNTIL,
     STUDY_COLUMNS,
-    UNSENT,
     Deletable,
+    still_open,
     study_of,
 )
 from core.ledger.writer import Ticket
 from core.model.outcome import (
     COUNT_NAMES,
     Counts,
+    EvidenceLevel,
     SourceState,
 )
 from core.model.study import InstanceRef, StudyInfo
@@ -31,10 +32,10 @@ _SOURCE = BulkUpdate(t.instances, ("source_state", "source_answer", "source_at")
 class SourceSide(LedgerPart):
     """What settling a study reads and writes."""
 
-    def study_is_done(self, study_id: int, *, sent: bool = True) -> bool:
+    def study_is_done(self, study_id: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED) -> bool:
         """Whether a study is wholly listed and none of its deliveries is open any more, at any destination."""
         c, s = t.transfers.c, t.studies.c
-        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
+        still = still_open(wanted)
         with self.reading() as connection:
             row = connection.execute(
                 select(func.min(s.listed), func.sum(still)).join(t.studies, s.id == c.study_id).where(s.id == study_id)
@@ -66,14 +67,17 @@ class SourceSide(LedgerPart):
             return None
         return study_of(row), Counts(*(int(getattr(row, n)) for n in COUNT_NAMES))
 
-    def deletable(self, study_id: int, after: str, limit: int) -> list[Deletable]:
-        """Instances whose every delivery is proved, and that are still at the source, in the order of their UIDs.
+    def deletable(
+        self, study_id: int, after: str, limit: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED
+    ) -> list[Deletable]:
+        """Instances whose every delivery has the proof that is `wanted`, and that are still at the source.
 
+        In the order of their UIDs.
         `after` is the SOP Instance UID to go on from. Includes those found in "deleting": a deletion that was begun
         and whose end is unknown.
         """
         d, i = t.deliveries.c, t.instances.c
-        page = _deletable(study_id, after).order_by(i.sop_uid).limit(limit).subquery()
+        page = _deletable(study_id, after, wanted).order_by(i.sop_uid).limit(limit).subquery()
         proofs = (
             select(
                 d.instance_id,
@@ -142,24 +146,28 @@ class SourceSide(LedgerPart):
 
         return self.writer.call(write)
 
-    def settle_study(self, study_id: int, *, sent: bool = True, deleting: bool = False) -> None:
+    def settle_study(
+        self, study_id: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED, deleting: bool = False
+    ) -> None:
         """Everything about a study is done, deletions at the source included; unless there is more to do by now."""
         d, c = t.deliveries.c, t.transfers.c
         still = (
             select(d.id)
             .join(t.transfers, c.id == d.transfer_id)
-            .where(c.study_id == study_id, d.state.in_(CLAIMABLE if sent else UNSENT))
+            .where(c.study_id == study_id, d.state.in_(OPEN_UNTIL[wanted]))
         )
         which = [t.studies.c.id == study_id, ~still.exists()]
         if deleting:
-            which.append(~_deletable(study_id, "").exists())
+            which.append(~_deletable(study_id, "", wanted).exists())
         statement = update(t.studies).where(*which).values(settled=now())
         self.writer.call(lambda connection: connection.execute(statement) and None)
 
-    def unsettled_studies(self, job_id: int, pass_number: int, *, sent: bool = True) -> list[int]:
+    def unsettled_studies(
+        self, job_id: int, pass_number: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED
+    ) -> list[int]:
         """Studies whose deliveries are all done but that were not settled yet (a stop came in between)."""
         s, c = t.studies.c, t.transfers.c
-        still = c.planned + c.sending + c.sent if sent else c.planned + c.sending
+        still = still_open(wanted)
         with self.reading() as connection:
             return list(
                 connection.scalars(
@@ -177,12 +185,12 @@ class SourceSide(LedgerPart):
             )
 
 
-def _deletable(study_id: int, after: str) -> Select[tuple[int, str]]:
+def _deletable(study_id: int, after: str, wanted: EvidenceLevel) -> Select[tuple[int, str]]:
     d, i = t.deliveries.c, t.instances.c
     return select(i.id, i.sop_uid).where(
         i.study_id == study_id,
         i.sop_uid > after,
         i.source_state.in_((SourceState.KEPT.value, SourceState.DELETING.value)),
         select(d.id).where(d.instance_id == i.id).correlate(t.instances).exists(),
-        ~select(d.id).where(d.instance_id == i.id, d.state.not_in(PROVED)).correlate(t.instances).exists(),
+        ~select(d.id).where(d.instance_id == i.id, d.state.not_in(ENOUGH[wanted])).correlate(t.instances).exists(),
     )

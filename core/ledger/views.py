@@ -86,10 +86,17 @@ class Views(LedgerPart):
     def unconfirmed_studies(self) -> int:
         """Studies of jobs' present passes that are not yet proved at their destination."""
         c = t.transfers.c
+        level = t.jobs.c.fields["evidence"].as_string()
+        until_committed = select(t.jobs.c.id).where(level == EvidenceLevel.COMMITTED.value)
         query = (
             select(func.count())
             .join(t.jobs, and_(t.jobs.c.id == c.job_id, t.jobs.c.pass_number == c.pass_number))
-            .where((c.planned + c.sending + c.sent) > 0)
+            .where(
+                or_(
+                    (c.planned + c.sending + c.sent) > 0,
+                    and_(c.verified > 0, c.job_id.in_(until_committed)),
+                )
+            )
         )
         with self.reading() as connection:
             return int(connection.execute(query).scalar() or 0)
@@ -273,7 +280,8 @@ _TRANSFER = (
 
 def _row(r: Any) -> TransferRow:
     counts = Counts(*(int(getattr(r, n)) for n in COUNT_NAMES))
-    troubled = counts.failed or counts.conflict or counts.planned
+    waiting = counts.planned or (counts.verified and r.next_attempt)  # to be sent again, or to be committed
+    troubled = counts.failed or counts.conflict or waiting
     return TransferRow(
         id=r.id,
         job_id=r.job_id,
@@ -287,7 +295,7 @@ def _row(r: Any) -> TransferRow:
         next_step=r.next_step if troubled else "",
         path=r.path,
         path_reason=r.path_reason,
-        next_attempt=moment(r.next_attempt) if counts.planned else None,
+        next_attempt=moment(r.next_attempt) if waiting else None,
         attempt=r.attempt,
         started=moment(r.started),
         updated=moment(r.updated),

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from core.ledger.ledger import Ledger
-from core.ledger.rows import Delivery
+from core.ledger.rows import OPEN_UNTIL, Delivery
 from core.model.job import JobState
 from core.model.outcome import (
     DeliveryState,
@@ -29,6 +29,7 @@ S = DeliveryState
 FAILURE = Failure("http-500", FailureClass.RETRY, "It did not work.")
 FINAL_STATES = st.lists(st.sampled_from([S.FAILED, S.CANCELLED, S.CONFLICT]), min_size=1, unique=True)
 PROOFS = st.sampled_from([S.VERIFIED, S.SKIPPED, S.CONFLICT, S.COMMITTED])
+LEVELS = st.sampled_from(EvidenceLevel)
 
 
 class Totals(RuleBasedStateMachine):
@@ -66,13 +67,13 @@ class Totals(RuleBasedStateMachine):
         planned = self.ledger.plan_page(self.job, 1, "A", StudyInfo(uid), ["B", "C"], page, last=last).wait()
         self.transfers.update(planned.transfer_ids.values())
 
-    @rule(which=st.integers(0, 9), limit=st.integers(1, 4), sent=st.booleans())
-    def claim(self, which: int, limit: int, sent: bool) -> None:
+    @rule(which=st.integers(0, 9), limit=st.integers(1, 4), wanted=st.sampled_from(EvidenceLevel))
+    def claim(self, which: int, limit: int, wanted: EvidenceLevel) -> None:
         transfer = self.rest(which)
         if transfer is None:
             return
         self.ledger.writer.flush()
-        found = self.ledger.claim(transfer, 0, limit, 1e12, sent=sent)
+        found = self.ledger.claim(transfer, 0, limit, 1e12, states=OPEN_UNTIL[wanted])
         if found:
             self.hands[transfer] = found
 
@@ -100,6 +101,19 @@ class Totals(RuleBasedStateMachine):
             self.ledger.proved([(d, state, evidence) for d in mine if d.state in (S.PLANNED, S.SENT)])
             self.let_go(transfer, mine)
 
+    @rule(which=st.integers(0, 9), committed=st.booleans(), again=st.booleans())
+    def commit(self, which: int, committed: bool, again: bool) -> None:
+        """A commitment comes, or doesn't, for what is claimed; a person or a listing may have come before it."""
+        if found := self.hand(which):
+            transfer, mine = found
+            asked = [d for d in mine if d.state in (S.VERIFIED, S.SENT)]
+            if committed:
+                evidence = Evidence(Method.COMMITMENT, datetime.now(UTC))
+                self.ledger.committed([(d, S.COMMITTED, evidence) for d in asked])
+            else:
+                self.ledger.not_committed([(d, FAILURE, 1e9 if again else None) for d in asked])
+            self.let_go(transfer, mine)
+
     @rule(which=st.integers(0, 9), again=st.booleans())
     def fail(self, which: int, again: bool) -> None:
         if found := self.hand(which):
@@ -124,12 +138,14 @@ class Totals(RuleBasedStateMachine):
         self.ledger.writer.flush()
         del self.hands[transfer]
 
-    @rule(which=st.integers(0, 9), state=st.sampled_from([S.CANCELLED, S.FAILED]), sent=st.booleans())
-    def close_open(self, which: int, state: DeliveryState, sent: bool) -> None:
+    @rule(
+        which=st.integers(0, 9), state=st.sampled_from([S.CANCELLED, S.FAILED]), wanted=st.sampled_from(EvidenceLevel)
+    )
+    def close_open(self, which: int, state: DeliveryState, wanted: EvidenceLevel) -> None:
         transfer = self.rest(which)
         if transfer is not None:
             failure = FAILURE if state is S.FAILED else None
-            self.ledger.close_open(transfer, state, failure, sent=sent).wait()
+            self.ledger.close_open(transfer, state, failure, wanted=wanted).wait()
 
     @rule(states=FINAL_STATES, overwrite=st.booleans())
     def reopen(self, states: list[DeliveryState], overwrite: bool) -> None:
