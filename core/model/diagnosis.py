@@ -80,13 +80,13 @@ class Profile:
     def accepted(self) -> tuple[AcceptedContexts, ...]:
         """What a DICOM node takes: SOP classes × transfer syntaxes, those with the most kinds first.
 
-        Empty where it was not found out. What stands in none of them, the node refused.
+        Kinds that it refuses stand in one group without transfer syntaxes. Empty where it was not found out.
         """
         return tuple(AcceptedContexts.of_fact(value) for name, value in self.facts if name.startswith(_ACCEPTS))
 
     def accepts(self, sop_class: str, transfer_syntax: str) -> bool | None:
         """Whether the node takes this kind of image in this encoding; None where that was not found out."""
-        groups = self.accepted
-        if not groups:
-            return None
-        return any(sop_class in g.sop_classes and transfer_syntax in g.transfer_syntaxes for g in groups)
+        for group in self.accepted:
+            if sop_class in group.sop_classes:
+                return transfer_syntax in group.transfer_syntaxes
+        return None
