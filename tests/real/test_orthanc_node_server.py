@@ -171,7 +171,7 @@ def test_a_push_that_fails_says_so(version: str, start_orthanc: Start) -> None:
         job = node.push(found, "nobody")
         assert wait_push(node, job) is PushState.FAILED
         assert node.push_status(job).detail
-        with pytest.raises(AnswerError):
+        with pytest.raises(ConfigurationError, match="no longer knows the peer “unknown”"):
             node.push(found, "unknown")
 
 

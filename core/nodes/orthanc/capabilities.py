@@ -33,6 +33,10 @@ class Capabilities:
     overwrites : bool | None
         ``OverwriteInstances``, where it says so.
     read_only : bool
+    aet : str
+        The server's own AE title.
+    dicom_port : int
+        Where it listens for DICOM; 0 where it doesn't say.
     """
 
     version: str
@@ -45,6 +49,8 @@ class Capabilities:
     labels: bool = False
     overwrites: bool | None = None
     read_only: bool = False
+    aet: str = ""
+    dicom_port: int = 0
 
 
 def read_capabilities(system: JsonObject) -> Capabilities:
@@ -66,6 +72,8 @@ def read_capabilities(system: JsonObject) -> Capabilities:
         labels=system.get("HasLabels") is True,
         overwrites=overwrites if isinstance(overwrites, bool) else None,
         read_only=system.get("ReadOnly") is True,
+        aet=text(system, "DicomAet"),
+        dicom_port=number(system, "DicomPort") or 0,
     )
 
 

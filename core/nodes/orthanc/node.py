@@ -7,6 +7,7 @@ from core.nodes.orthanc.diagnosis import OrthancDiagnosis
 from core.nodes.orthanc.follow import OrthancFollow
 from core.nodes.orthanc.inventory import OrthancInventory
 from core.nodes.orthanc.marking import OrthancMarking
+from core.nodes.orthanc.modalities import OrthancEntity
 from core.nodes.orthanc.push import OrthancPush
 from core.nodes.orthanc.transfer import OrthancTransfer
 
@@ -19,6 +20,7 @@ class OrthancNode(
     OrthancFollow,
     OrthancPush,
     OrthancMarking,
+    OrthancEntity,
 ):
-    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label` and
-    `Identity` of an Orthanc server, by its REST API."""
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`
+    and `Dimse` of an Orthanc server, by its REST API."""
