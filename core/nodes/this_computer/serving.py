@@ -84,8 +84,15 @@ class Diversion(Protocol):
 
     folder: Path
 
-    def wants(self, sop_uid: str) -> bool:
-        """Whether this instance is expected; asked when its C-STORE request has come."""
+    def wants(self, sop_uid: str, association: Served, command: Dataset) -> bool:
+        """Whether this instance is expected of this caller; asked when its C-STORE request has come.
+
+        What somebody else sends under an expected UID is an ordinary reception: its sender was not asked for it,
+        and relies on its being kept.
+        """
+
+    def kept(self, sop_uid: str, path: Path) -> None:
+        """An instance is held by the spool now, by an ordinary reception; told after each, for those who wait."""
 
     def arrived(self, sop_uid: str, path: Path, digest: str) -> None:
         """The complete, synced file (PS3.10) is at `path` in `folder` and belongs to the diversion; 0000 follows.
