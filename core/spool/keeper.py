@@ -1,0 +1,402 @@
+"""The catalogue's one writer: files get their names and their records in batches, each made durable as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.model.errors import FerryError, LocalError
+from core.spool import disk
+from core.spool import schema as t
+from core.spool.catalogue import held
+from core.spool.database import trouble
+from core.spool.incoming import Complete
+from core.spool.record import InstanceRecord, Removed
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+"""Most files of one batch: recovery looks for files without a record as far ahead as this."""
+SHELF_BITS = 10
+"""A folder for each 1,024 sequence numbers."""
+PATIENCE = 300.0
+"""Seconds for which somebody waits for the disk."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Wish:
+    """A file to be kept, or a change of the catalogue; `done` once it is on the disk, or refused."""
+
+    complete: Complete | None = None
+    sender: str = ""
+    received: float = 0.0
+    name: str = ""
+    call: Callable[[Connection, Numbers], Any] | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+    error: Exception | None = None
+
+
+class Numbers:
+    """Sequence numbers within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._first = int(connection.execute(_SEQUENCE).scalar_one())
+        self.last = self._first
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+    def save(self) -> None:
+        if self.last != self._first:
+            self._connection.execute(_SET_SEQUENCE, {"b_value": self.last})
+
+
+class Keeper:
+    """Takes complete files from any thread.
+
+    Parameters
+    ----------
+    database : sqlalchemy.Engine
+        Its transactions begin as writing ones, so that other processes' batches don't mix with ours.
+    folder : Path
+        The spool's folder.
+    """
+
+    def __init__(self, database: Engine, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+        self._cond = threading.Condition()
+        self._wishes: list[_Wish] = []
+        self._closing = False
+        self._studies: dict[str, int] = {}
+        self._series: dict[tuple[str, str], int] = {}
+        self._touched: dict[int, float] = {}
+        self.commits = 0
+        self._thread = threading.Thread(target=self._run, name="spool-keeper", daemon=True)
+        self._thread.start()
+
+    def keep(
+        self, complete: Complete, sender: str, *, name: str = "", received: float | None = None
+    ) -> tuple[InstanceRecord, bool]:
+        """Give a file its name and its record, durably.
+
+        Parameters
+        ----------
+        complete : Complete
+        sender : str
+        name : str
+            Below the spool's folder, where the file has its name already.
+        received : float | None
+            Seconds since 1970; None for now.
+
+        Returns
+        -------
+        InstanceRecord
+            What is held under its SOP Instance UID from now on.
+        bool
+            Whether that is this file; otherwise something was there before, and the file is left where it is.
+
+        Raises
+        ------
+        OSError, LocalError
+            It isn't kept.
+        """
+        found: tuple[InstanceRecord, bool] = self._ask(
+            _Wish(complete, sender, time.time() if received is None else received, name)
+        )
+        return found
+
+    def call(self, function: Callable[[Connection, Numbers], T]) -> T:
+        """Run `function` inside a transaction of the writer; returns when that is durable."""
+        result: T = self._ask(_Wish(call=function))
+        return result
+
+    def forget(self) -> None:
+        """Rows may be gone: look them up anew. To be called inside the writer."""
+        self._studies.clear()
+        self._series.clear()
+        self._touched.clear()
+
+    def close(self) -> None:
+        """Do what is queued, then stop."""
+        with self._cond:
+            self._closing = True
+            self._cond.notify_all()
+        self._thread.join(PATIENCE)
+
+    def _ask(self, wish: _Wish) -> Any:
+        with self._cond:
+            if self._closing:
+                raise LocalError("The store of received images is closed.", code="spool-closed")
+            self._wishes.append(wish)
+            if len(self._wishes) == 1:
+                self._cond.notify_all()
+        if not wish.done.wait(PATIENCE):
+            raise LocalError(
+                "The disk of the received images did not take a file in time.",
+                "Check that the disk answers.",
+                code="disk-fault",
+            )
+        if wish.error is not None:
+            raise wish.error
+        return wish.result
+
+    # the thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._cond:
+                while not self._wishes:
+                    if self._closing:
+                        return
+                    self._cond.wait()
+                wishes, self._wishes = self._wishes[:BATCH], self._wishes[BATCH:]
+            error = self._try(wishes)
+            if error is not None and len(wishes) > 1:
+                # One of them may be what spoils it for all.
+                for wish in wishes:
+                    wish.error = self._try([wish])
+            elif error is not None:
+                wishes[0].error = error
+            for wish in wishes:
+                wish.done.set()
+
+    def _try(self, wishes: Sequence[_Wish]) -> Exception | None:
+        batch = _Batch(self._folder)
+        try:
+            with self._database.begin() as connection:
+                numbers = Numbers(connection)
+                self._keep_all([wish for wish in wishes if wish.complete is not None], batch, connection, numbers)
+                for wish in wishes:
+                    if wish.call is not None:
+                        wish.result = wish.call(connection, numbers)
+                numbers.save()
+            self.commits += 1
+            return None
+        except SQLAlchemyError as error:
+            log.warning("the spool's catalogue could not be written: %s", type(error).__name__)
+            self._take_back(batch)
+            return trouble(error)
+        except (OSError, FerryError) as error:
+            self._take_back(batch)
+            return error
+        except Exception as error:
+            log.exception("the spool's writer")
+            self._take_back(batch)
+            return LocalError("An image could not be recorded.", detail=repr(error), code="catalogue")
+
+    def _take_back(self, batch: _Batch) -> None:
+        self.forget()
+        batch.take_back()
+
+    def _keep_all(self, wishes: Sequence[_Wish], batch: _Batch, connection: Connection, numbers: Numbers) -> None:
+        if not wishes:
+            return
+        known = held(connection, [w.complete.attributes.sop_uid for w in wishes if w.complete])
+        rows: list[dict[str, Any]] = []
+        for wish in wishes:
+            complete = wish.complete
+            assert complete is not None
+            there = known.get(complete.attributes.sop_uid)
+            if there is not None:
+                wish.result = there, False
+                continue
+            record, row = self._row(wish, complete, batch, connection, numbers)
+            known[record.sop_uid] = record
+            rows.append(row)
+            wish.result = record, True
+        batch.settle()
+        if rows:
+            connection.execute(_INSERT_INSTANCE, rows)
+
+    def _row(
+        self, wish: _Wish, complete: Complete, batch: _Batch, connection: Connection, numbers: Numbers
+    ) -> tuple[InstanceRecord, dict[str, Any]]:
+        a = complete.attributes
+        series_id = self._series_id(complete, wish.received, connection, numbers)
+        number = numbers.next()
+        name = wish.name or batch.adopt(complete, number)
+        record = InstanceRecord(
+            a.sop_uid, a.sop_class, a.series_uid, a.study_uid, complete.meta.transfer_syntax, complete.size,
+            complete.digest, complete.meta.length, name, wish.received, wish.sender, a.study.get("PatientID", ""),
+            a.instance,
+        )  # fmt: skip
+        return record, {
+            "id": number,
+            "sop_uid": a.sop_uid,
+            "series_id": series_id,
+            "sop_class": a.sop_class,
+            "transfer_syntax": record.transfer_syntax,
+            "size": record.size,
+            "digest": record.digest,
+            "data_offset": record.data_offset,
+            "name": name,
+            "received": record.received,
+            "sender": record.sender,
+            "attributes": _packed(a.instance),
+        }
+
+    def _series_id(self, complete: Complete, now: float, connection: Connection, numbers: Numbers) -> int:
+        a = complete.attributes
+        key = (a.study_uid, a.series_uid)
+        study_id = self._studies.get(a.study_uid)
+        if study_id is None:
+            study_id = connection.execute(_STUDY_ID, {"b_uid": a.study_uid}).scalar()
+            if study_id is None:
+                study_id = numbers.next()
+                connection.execute(
+                    insert(t.studies),
+                    {
+                        "id": study_id,
+                        "study_uid": a.study_uid,
+                        "patient_id": a.study.get("PatientID", ""),
+                        "study_date": a.study.get("StudyDate", "").replace(".", ""),
+                        "accession": a.study.get("AccessionNumber", ""),
+                        "attributes": _packed(a.study),
+                        "last": now,
+                    },
+                )
+            self._studies[a.study_uid] = study_id
+        series_id = self._series.get(key)
+        if series_id is None:
+            series_id = connection.execute(_SERIES_ID, {"b_study": study_id, "b_uid": a.series_uid}).scalar()
+            if series_id is None:
+                series_id = numbers.next()
+                connection.execute(
+                    insert(t.series),
+                    {
+                        "id": series_id,
+                        "study_id": study_id,
+                        "series_uid": a.series_uid,
+                        "modality": a.series.get("Modality", ""),
+                        "attributes": _packed(a.series),
+                        "last": now,
+                    },
+                )
+            self._series[key] = series_id
+        # Once a second is enough: what counts as quiet is longer, so nobody takes it for stable in between.
+        if not 0 <= now - self._touched.get(series_id, 0.0) < 1.0:
+            connection.execute(_TOUCH_STUDY, {"b_id": study_id, "b_last": now})
+            connection.execute(_TOUCH_SERIES, {"b_id": series_id, "b_last": now})
+            self._touched[series_id] = now
+        if len(self._series) > 10_000:
+            self.forget()
+        return series_id
+
+
+class _Batch:
+    """Files that get their names together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._renamed: list[tuple[Path, Path]] = []
+        self._shelves: set[Path] = set()
+
+    def adopt(self, complete: Complete, number: int) -> str:
+        """Give a file the name for its sequence number; the path below the spool's folder."""
+        name = file_name(number)
+        path = self._folder / name
+        if path.parent not in self._shelves:
+            disk.make_folder(path.parent)
+            self._shelves.add(path.parent)
+        disk.rename(complete.path, path)
+        self._renamed.append((complete.path, path))
+        return name
+
+    def settle(self) -> None:
+        """The names last from here on."""
+        for shelf in self._shelves:
+            disk.sync_folder(shelf)
+
+    def take_back(self) -> None:
+        """Back to the temporary names: no file without a record stays behind."""
+        for temporary, path in self._renamed:
+            with contextlib.suppress(OSError):
+                disk.rename(path, temporary)
+
+
+def file_name(number: int) -> str:
+    """Where the file of a sequence number lies below the spool's folder: short, and the same on every system."""
+    return f"files/{number >> SHELF_BITS:x}/{number:x}.dcm"
+
+
+def remove_records(connection: Connection, wanted: Sequence[tuple[str, str | None]]) -> list[tuple[Removed, str]]:
+    """Delete the records of these instances, each only if it has the digest that is named with it (None for any).
+
+    What becomes of each, with the name of its file where it was deleted. Their files are noted as garbage.
+    """
+    known = held(connection, [uid for uid, _ in wanted])
+    found: list[tuple[Removed, str]] = []
+    for sop_uid, digest in wanted:
+        record = known.pop(sop_uid, None)
+        if record is None:
+            found.append((Removed.GONE, ""))
+        elif digest is not None and record.digest != digest.lower():
+            known[sop_uid] = record
+            found.append((Removed.CHANGED, ""))
+        else:
+            series_id = connection.execute(
+                select(t.instances.c.series_id).where(t.instances.c.sop_uid == sop_uid)
+            ).scalar_one()
+            connection.execute(delete(t.instances).where(t.instances.c.sop_uid == sop_uid))
+            connection.execute(insert(t.garbage), {"name": record.name})
+            _remove_if_empty(connection, series_id)
+            found.append((Removed.DELETED, record.name))
+    return found
+
+
+def _remove_if_empty(connection: Connection, series_id: int) -> None:
+    if connection.execute(select(t.instances.c.id).where(t.instances.c.series_id == series_id).limit(1)).first():
+        return
+    study_id = connection.execute(select(t.series.c.study_id).where(t.series.c.id == series_id)).scalar_one()
+    connection.execute(delete(t.series).where(t.series.c.id == series_id))
+    if not connection.execute(select(t.series.c.id).where(t.series.c.study_id == study_id).limit(1)).first():
+        connection.execute(delete(t.studies).where(t.studies.c.id == study_id))
+
+
+def settle_quiet(connection: Connection, numbers: Numbers, quiet: float) -> int:
+    """Number the series and studies to which nothing has come for `quiet` seconds as stable; how many."""
+    now = time.time()
+    count = 0
+    for table in (t.series, t.studies):
+        # After the clock was set back, the quiet time begins anew.
+        connection.execute(update(table).where(table.c.settled.is_(None), table.c.last > now + 1).values(last=now))
+        due = select(table.c.id).where(table.c.settled.is_(None), table.c.last <= now - quiet).order_by(table.c.last)
+        for table_id in connection.execute(due).scalars().all():
+            connection.execute(update(table).where(table.c.id == table_id).values(settled=numbers.next()))
+            count += 1
+    return count
+
+
+def _packed(attributes: Any) -> str:
+    return json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))
+
+
+_SEQUENCE = select(t.state.c.value).where(t.state.c.name == "sequence")
+_SET_SEQUENCE = update(t.state).where(t.state.c.name == "sequence").values(value=bindparam("b_value"))
+_STUDY_ID = select(t.studies.c.id).where(t.studies.c.study_uid == bindparam("b_uid"))
+_SERIES_ID = select(t.series.c.id).where(
+    t.series.c.study_id == bindparam("b_study"), t.series.c.series_uid == bindparam("b_uid")
+)
+_INSERT_INSTANCE = insert(t.instances)
+_TOUCH_STUDY = (
+    update(t.studies).where(t.studies.c.id == bindparam("b_id")).values(last=bindparam("b_last"), settled=None)
+)
+_TOUCH_SERIES = (
+    update(t.series).where(t.series.c.id == bindparam("b_id")).values(last=bindparam("b_last"), settled=None)
+)
