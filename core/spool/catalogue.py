@@ -41,7 +41,7 @@ _INSTANCE = select(
 
 
 def _instance(row: Any) -> InstanceRecord:
-    return InstanceRecord(*row[:12], json.loads(row[12]))
+    return InstanceRecord(*(*row[:12], json.loads(row[12])))
 
 
 def held(connection: Any, sop_uids: Sequence[str]) -> dict[str, InstanceRecord]:
