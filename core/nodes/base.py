@@ -394,8 +394,20 @@ class Landing(Protocol, metaclass=_Capability):
     @property
     def aet(self) -> str: ...
 
-    def expect(self, sop_uids: Collection[str]) -> AbstractContextManager[Arrivals]:
-        """Take in these instances on the way through: they are no holding of this computer, and gone afterwards."""
+    def expect(
+        self, sop_uids: Collection[str], *, sender: str = "", originator: str = ""
+    ) -> AbstractContextManager[Arrivals]:
+        """Take in these instances on the way through: they are no holding of this computer, and gone afterwards.
+
+        Parameters
+        ----------
+        sop_uids : Collection[str]
+        sender : str
+            AE title of the peer that the C-MOVE was sent to.
+        originator : str
+            The calling AE title of that C-MOVE: what a C-STORE request of it names (PS3.7 9.1.1.1.9). The same
+            instance from anybody else is an ordinary reception, and kept; it counts as arrived all the same.
+        """
 
     def expect_report(self, transaction_uid: str) -> AbstractContextManager[Reports]:
         """Take in the N-EVENT-REPORT of this storage commitment (PS3.4 J.3.3); entered before the N-ACTION."""

@@ -42,7 +42,7 @@ class Served(Protocol):
 
     @property
     def contexts(self) -> Sequence[ServedContext]:
-        """Those that were accepted. `scu_role` says of a storage context that the caller takes C-STORE on it (C-GET)."""
+        """Those that were accepted; see `takes` for those on which the caller receives (C-GET)."""
 
     def takes(self, abstract_syntax: str, transfer_syntax: str | None = None) -> ServedContext | None:
         """The context on which the caller accepts C-STORE requests from us (SCP role, PS3.7 Annex D.3.3.4)."""
