@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from core.model.errors import TransportError
 from core.wire.abort import Abort
@@ -29,12 +30,15 @@ class Channel:
         Bytes that the system has taken so far.
     broken_off : bool
         True when a send ended in the middle: no PDU can follow.
+    on_stall : Callable[[], None] | None
+        Called while a send waits, after what has come was taken in; what it raises ends the send.
     """
 
-    def __init__(self, sock: socket.socket, where: str, abort: Abort | None) -> None:
+    def __init__(self, sock: socket.socket, where: str) -> None:
         self.where = where
         self.sent = 0
         self.broken_off = False
+        self.on_stall: Callable[[], None] | None = None
         self._sock = sock
         self._tls = isinstance(sock, ssl.SSLSocket)
         self._abort: Abort | None = None
@@ -43,9 +47,9 @@ class Channel:
         self._start = self._end = 0
         self._silence = self._allowed = self._waited = 0.0
         self._got = 0
+        self._then: tuple[float, float] | None = None
         self._closed = False
         sock.settimeout(_LOOK)
-        self.watch(abort)
 
     # Times and the abort switch
 
@@ -59,6 +63,15 @@ class Channel:
         self._allowed = altogether
         self._waited = 0.0
         self._got = 0
+        self._then = None
+
+    def begin(self, first: float, silence: float, altogether: float) -> None:
+        """A message is awaited: `first` seconds of silence until it begins; from then on as `allow` says."""
+        self.allow(first, first)
+        if self._start == self._end:
+            self._then = (silence, altogether)
+        else:
+            self.allow(silence, altogether)
 
     def watch(self, abort: Abort | None) -> None:
         """Let another switch end what is done here; raises ``ABORTED`` when it already has."""
@@ -106,7 +119,9 @@ class Channel:
                     raise self._failure(cut(self.where, "while data was sent to it", error), error) from error
                 self._account(began, 0, sending=True)
                 self.broken_off = self.broken_off or len(left) < len(data)
-                self.look()
+                if self.on_stall is not None:
+                    self.look()
+                    self.on_stall()
                 continue
             except ssl.SSLError as error:
                 self.broken_off = True
@@ -136,15 +151,37 @@ class Channel:
         """Take what has come without waiting; False when the other side has ended the connection."""
         if self._end == len(self._view) and not self._compact():
             return True
-        try:
-            self._sock.settimeout(0)
-            got = self._sock.recv_into(self._view[self._end :])
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return self._take(0) is not False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something has come, or the connection has ended; False when nothing has in this time.
+
+        Raises
+        ------
+        TransportError
+            ``ABORTED``.
+        """
+        if self._end > self._start:
             return True
+        self._start = self._end = 0
+        came = self._take(seconds) is not None
+        if self._abort is not None:
+            self._abort.check()
+        return came
+
+    def _take(self, seconds: float) -> bool | None:
+        """Receive into the buffer's free end: True when something came, False at the end, None when nothing did."""
+        try:
+            self._sock.settimeout(seconds)
+            if self._arm is not None and seconds:
+                self._arm_now()
+            got = self._sock.recv_into(self._view[self._end :])
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
         except OSError:
             return False
         finally:
-            with contextlib.suppress(OSError):  # a socket that the abort switch has closed
+            with contextlib.suppress(OSError):  # closed meanwhile
                 self._sock.settimeout(_LOOK)
         self._end += got
         return got > 0
@@ -176,7 +213,11 @@ class Channel:
                 raise self._failure(self._cut(error), error) from error
             if not got:
                 raise self._failure(self._cut())
-            self._account(began, got, sending=False)
+            if self._then is None:
+                self._account(began, got, sending=False)
+            else:
+                self.allow(*self._then)
+                self._got = got
             return got
 
     def _arm_now(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR
@@ -50,7 +50,7 @@ def number_element(element: int, value: int) -> bytes:
     return struct.pack("<HHLH", 0, element, 2, value)
 
 
-def _encoded(vr: str, value: object) -> bytes:
+def _encoded(vr: str, value: Any) -> bytes:
     values = [] if value is None else list(value) if _is_many(value) else [value]
     if vr == "AT":
         tags = [int(tag) for tag in values]

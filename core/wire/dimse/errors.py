@@ -41,7 +41,7 @@ _ABORT_REASONS = {
 }
 
 
-class AssociationRejected(AnswerError):
+class AssociationRejected(AnswerError):  # noqa: N818 - the standard's word
     """The peer answered the association request with A-ASSOCIATE-RJ (PS3.8 section 9.3.4); nothing else was sent.
 
     Attributes
@@ -80,7 +80,7 @@ class AssociationRejected(AnswerError):
         return self.result == 2 or self.is_congestion
 
 
-class AssociationAborted(TransportError):
+class AssociationAborted(TransportError):  # noqa: N818 - the standard's word
     """The peer sent A-ABORT (PS3.8 section 9.3.8).
 
     Attributes
@@ -103,7 +103,7 @@ class AssociationAborted(TransportError):
         self.reason = reason
 
 
-class ProtocolViolation(TransportError):
+class ProtocolViolation(TransportError):  # noqa: N818 - the standard's word
     """What came breaks the rules of PS3.7 or PS3.8; the association is aborted for it.
 
     Attributes
@@ -122,14 +122,16 @@ class ProtocolViolation(TransportError):
         self.abort_reason = abort_reason
 
 
-def released(where: str) -> TransportError:
-    """The peer ended the association in an orderly way while something was still to be done."""
-    return TransportError(
-        TransportFault.CUT,
-        f"{where} ended the association before all was done.",
-        "It is tried again by itself. If this lasts, look at the server's log.",
-        detail="A-RELEASE-RQ",
-    )
+class AssociationReleased(TransportError):  # noqa: N818 - the standard's word
+    """The peer ended the association in an orderly way while something was still to be done (A-RELEASE-RQ)."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            TransportFault.CUT,
+            f"{where} ended the association before all was done.",
+            "It is tried again by itself. If this lasts, look at the server's log.",
+            detail="A-RELEASE-RQ",
+        )
 
 
 def closed(where: str) -> TransportError:

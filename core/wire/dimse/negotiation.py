@@ -15,13 +15,19 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
 )
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 
 from core.model.errors import ConfigurationError
 from core.model.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from core.wire.dimse.errors import ProtocolViolation
 from core.wire.dimse.peer import Peer
 
+_UserInformation = (
+    MaximumLengthNotification
+    | ImplementationClassUIDNotification
+    | ImplementationVersionNameNotification
+    | SCP_SCU_RoleSelectionNegotiation
+)
 MOST_CONTEXTS = 128  # identifiers are the odd numbers of one byte (PS3.8 section 9.3.2.2)
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _SMALLEST_PDU = 8  # a fragment of two bytes
@@ -123,7 +129,7 @@ def request(peer: Peer, contexts: Sequence[Proposed]) -> bytes:
         asked.presentation_context_definition_list = [
             _presentation_context(position, proposed) for position, proposed in enumerate(contexts)
         ]
-        asked.user_information = _user_information(peer.max_pdu, contexts)
+        asked.user_information = [*_user_information(peer.max_pdu, contexts)]
         encoded: bytes = A_ASSOCIATE_RQ(asked).encode()
     except _MALFORMED as error:
         raise ConfigurationError(
@@ -134,20 +140,20 @@ def request(peer: Peer, contexts: Sequence[Proposed]) -> bytes:
     return encoded
 
 
-def _presentation_context(position: int, proposed: Proposed) -> object:
+def _presentation_context(position: int, proposed: Proposed) -> PresentationContext:
     made = build_context(proposed.abstract_syntax, list(proposed.transfer_syntaxes))
     made.context_id = context_id(position)
     return made
 
 
-def _user_information(max_pdu: int, contexts: Sequence[Proposed]) -> list[object]:
+def _user_information(max_pdu: int, contexts: Sequence[Proposed]) -> list[_UserInformation]:
     length = MaximumLengthNotification()
     length.maximum_length_received = max_pdu
     uid = ImplementationClassUIDNotification()
     uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    items: list[object] = [length, uid, version]
+    items: list[_UserInformation] = [length, uid, version]
     as_scu = {proposed.abstract_syntax for proposed in contexts if not proposed.scp}
     for sop_class in dict.fromkeys(proposed.abstract_syntax for proposed in contexts if proposed.scp):
         role = SCP_SCU_RoleSelectionNegotiation()
@@ -169,7 +175,7 @@ def agreement(encoded: bytes, contexts: Sequence[Proposed], where: str) -> Agree
     answer = A_ASSOCIATE_AC()
     try:
         answer.decode(encoded)
-        results = {item.context_id: (item.result, item) for item in reversed(answer.presentation_context)}
+        results = {item.context_id: item for item in reversed(answer.presentation_context)}
         user = answer.user_information
         max_pdu = (user.maximum_length if user is not None else 0) or 0
         roles = {str(uid): bool(item.scp_role) for uid, item in user.role_selection.items()} if user is not None else {}
@@ -177,15 +183,16 @@ def agreement(encoded: bytes, contexts: Sequence[Proposed], where: str) -> Agree
         accepted: list[Context] = []
         refused: dict[Proposed, Refusal] = {}
         for position, proposed in enumerate(contexts):
-            result, item = results.get(context_id(position), (None, None))
-            granted = str(item.transfer_syntax) if result == 0 else ""
-            if granted and granted in proposed.transfer_syntaxes:
+            item = results.get(context_id(position))
+            if item is None:
+                refused[proposed] = Refusal.NO_ANSWER
+            elif item.result != 0:
+                refused[proposed] = _RESULTS.get(item.result or 2, Refusal.NO_REASON)
+            elif (granted := str(item.transfer_syntax)) in proposed.transfer_syntaxes:
                 role = proposed.scp and roles.get(proposed.abstract_syntax, False)
                 accepted.append(Context(context_id(position), proposed.abstract_syntax, granted, role))
-            elif result == 0:
-                refused[proposed] = Refusal.FOREIGN_SYNTAX
             else:
-                refused[proposed] = Refusal.NO_ANSWER if item is None else _RESULTS.get(result, Refusal.NO_REASON)
+                refused[proposed] = Refusal.FOREIGN_SYNTAX
     except _MALFORMED as error:
         raise ProtocolViolation(where, "its acceptance of the association is malformed", detail=str(error)) from error
     if 0 < max_pdu < _SMALLEST_PDU:
