@@ -1,0 +1,435 @@
+"""An Orthanc that sends by itself by C-STORE to a modality that it knows, and what goes wrong with that."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from core.model.errors import AnswerError, ConfigurationError, NotSupportedError
+from core.model.node import NodeFields
+from core.model.study import InstanceRef
+from core.nodes.base import DicomAddress, Dimse, Node, Push, PushResume, PushState
+from core.nodes.orthanc import modalities as modalities_module
+from core.nodes.orthanc import push
+from core.nodes.orthanc.configuration import Modality, Peer
+from core.nodes.orthanc.modalities import known_modality
+from core.nodes.orthanc.node import OrthancNode
+from core.nodes.orthanc.push import STORE_TIMEOUT, job_status
+from tests.support import raw_http
+from tests.support.orthanc import OrthancServer
+from tests.support.orthanc_nodes import all_instances, orthanc_node, the_study
+from tests.support.proxy import FaultProxy
+from tests.support.qrscp import QueryRetrieveServer
+from tests.support.servers import ORTHANC_VERSIONS
+from tests.support.studies import make_study
+from tests.support.waiting import wait_for
+
+Start = Callable[..., OrthancServer]
+Before = Callable[[OrthancServer | str], FaultProxy]
+
+
+class Entity(Node):
+    """Any node that takes images by C-STORE."""
+
+    def __init__(self, aet: str, host: str, port: int) -> None:
+        self.name = aet
+        self.fields = NodeFields()
+        self._address = DicomAddress(aet, host, port)
+
+    @property
+    def place(self) -> str:
+        return f"{self._address.aet}@{self._address.host}:{self._address.port}"
+
+    def dicom_address(self) -> DicomAddress:
+        return self._address
+
+    def probe(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Unspeaking(Entity):
+    """An Orthanc whose DICOM side is off tells no address; so does this one."""
+
+    def dicom_address(self) -> DicomAddress:
+        raise NotSupportedError("No DICOM here.")
+
+
+def wait_push(node: OrthancNode, job: str) -> PushState:
+    wait_for(lambda: node.push_status(job).state is not PushState.RUNNING, what="the server's job")
+    return node.push_status(job).state
+
+
+def job_content(server: OrthancServer, job: str) -> dict[str, object]:
+    found = server.get(f"/jobs/{job}")["Content"]
+    assert isinstance(found, dict)
+    return found
+
+
+@contextmanager
+def sender(start: Start, version: str, instances: int, **config: object) -> Iterator[tuple[OrthancServer, OrthancNode]]:
+    """An Orthanc that holds a study, and the node on it."""
+    server = start(version, config=config)
+    server.upload(make_study(instances=instances))
+    with orthanc_node(server, name="FROM") as node:
+        yield server, node
+
+
+STUDY = make_study(instances=1).study_uid
+
+
+# --- who is who
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_an_orthanc_tells_its_dicom_side(version: str, start_orthanc: Start) -> None:
+    server = start_orthanc(version, aet="MY_AET")
+    with orthanc_node(server) as node:
+        assert isinstance(node, Dimse)
+        assert isinstance(node, Push)
+        assert isinstance(node, PushResume)
+        assert node.dicom_address() == DicomAddress("MY_AET", "127.0.0.1", server.dicom_port)
+
+
+def test_an_orthanc_without_a_dicom_side(start_orthanc: Start) -> None:
+    def script(peer: raw_http.Peer) -> None:
+        while peer.head():
+            peer.answer(json.dumps({"Version": "1.12.7", "ApiVersion": 27, "DicomAet": "X"}).encode())
+
+    source = start_orthanc("1.12", config={"DicomModalities": {"x": ["X", "127.0.0.1", 4242]}})
+    with raw_http.RawServer(script) as raw, orthanc_node(raw.url) as other, orthanc_node(source) as node:
+        with pytest.raises(NotSupportedError, match="AE title"):
+            other.dicom_address()
+        assert node.push_target(other) == ""
+        assert node.push_target(Unspeaking("X", "127.0.0.1", 4242)) == ""
+
+
+def test_a_modality_is_known_by_title_host_and_port() -> None:
+    known = [
+        Modality("nowhere", "PACS", "", 104),
+        Modality("other-host", "PACS", "10.0.0.8", 104),
+        Modality("other-port", "PACS", "10.0.0.7", 105),
+        Modality("other-title", "pacs", "10.0.0.7", 104),
+        Modality("right", " PACS ", "10.0.0.7", 104),
+        Modality("again", "PACS", "10.0.0.7", 104),
+        Modality("own", "OWN", "localhost", 4242),
+        Modality("name", "NAMED", "Archive.Hospital.LAN.", 11112),
+    ]
+
+    def name(aet: str, host: str, port: int, server: str = "10.0.0.1") -> str:
+        found = known_modality(known, DicomAddress(aet, host, port), server)
+        return found.name if found else ""
+
+    assert name("PACS", "10.0.0.7", 104) == "right"
+    assert name("PACS", "10.0.0.8", 104) == "other-host"
+    assert name("PACS", "10.0.0.9", 104) == ""
+    assert name("PACS", "10.0.0.7", 4242) == ""
+    assert name("NAMED", "archive.hospital.lan", 11112) == "name"
+    # "localhost" in the server's settings is the server, ours is this computer
+    assert name("OWN", "10.0.0.1", 4242) == "own"
+    assert name("OWN", "localhost", 4242) == ""
+    assert name("OWN", "127.0.0.1", 4242, "127.0.0.1") == "own"
+
+
+def test_a_name_and_an_address_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [Modality("west", "PACS", "10.0.0.7", 104)]
+    hosts = {"pacs.lan": {"10.0.0.7", "fd00::7"}, "other.lan": {"10.0.0.8"}, "10.0.0.7": {"10.0.0.7"}}
+    monkeypatch.setattr(modalities_module, "_addresses", lambda host: hosts.get(host, set()))
+    assert known_modality(known, DicomAddress("PACS", "pacs.lan", 104), "s") is known[0]
+    assert known_modality(known, DicomAddress("PACS", "other.lan", 104), "s") is None
+    assert known_modality(known, DicomAddress("PACS", "unknown.lan", 104), "s") is None
+
+
+def test_a_name_that_is_not_found_is_no_address() -> None:
+    known = [Modality("west", "PACS", "no-such-host.invalid", 104)]
+    assert known_modality(known, DicomAddress("PACS", "also-none.invalid", 104), "s") is None
+
+
+def test_two_nodes_with_the_same_title_are_told_apart(start_orthanc: Start, tmp_path: Path) -> None:
+    with (
+        QueryRetrieveServer(tmp_path / "one", aet="TWIN") as one,
+        QueryRetrieveServer(tmp_path / "two", aet="TWIN") as two,
+    ):
+        known = {"a": ["TWIN", "127.0.0.1", one.port], "b": ["TWIN", "localhost", two.port]}
+        with sender(start_orthanc, "1.12", 3, DicomModalities=known) as (_, node):
+            assert node.push_target(Entity("TWIN", "127.0.0.1", one.port)) == "modality:a"
+            target = node.push_target(Entity("TWIN", "127.0.0.1", two.port))
+            assert target == "modality:b"
+            instances = all_instances(node, the_study(node, STUDY))
+            job = node.push(instances, target)
+            assert wait_push(node, job) is PushState.DONE
+            assert (one.stored(), two.stored()) == (0, 3)
+            assert node.push_resume(instances, target) == ""
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_peers_come_first_and_names_are_not_mixed_up(version: str, start_orthanc: Start) -> None:
+    destination = start_orthanc(version, name="DESTINATION")
+    with sender(start_orthanc, version, 2) as (_, node), orthanc_node(destination, name="TO") as other:
+        known = node.configuration
+        assert node.push_target(other) == ""
+        known.put_modality(Modality("same", "DESTINATION", "127.0.0.1", destination.dicom_port))
+        assert node.push_target(other) == "modality:same"
+        known.put_peer(Peer("elsewhere", "http://127.0.0.1:1/"))
+        assert node.push_target(other) == "modality:same"
+        known.put_peer(Peer("same", destination.url))
+        assert node.push_target(other) == "same"
+        assert node.push_target(Entity("DESTINATION", "127.0.0.1", destination.dicom_port)) == "modality:same"
+        known.put_modality(Modality("itself", "ORTHANC2", "127.0.0.1", node.dicom_address().port))
+        assert node.push_target(node) == ""
+
+
+def test_a_server_that_hides_whom_it_knows_knows_nobody(start_orthanc: Start, fault_proxy: Before) -> None:
+    server = start_orthanc("1.12", config={"DicomModalities": {"x": ["X", "127.0.0.1", 104]}})
+    proxy = fault_proxy(server)
+    with orthanc_node(proxy) as node, orthanc_node(start_orthanc("1.12")) as other:
+        fault = proxy.answer(403, r"GET /(peers|modalities)")
+        assert node.push_target(other) == ""
+        assert node.push_target(Entity("X", "127.0.0.1", 104)) == ""
+        fault.off()
+        assert node.push_target(Entity("X", "127.0.0.1", 104)) == "modality:x"
+        proxy.answer(500, r"GET /modalities")
+        with pytest.raises(AnswerError):
+            node.push_target(Entity("X", "127.0.0.1", 104))
+
+
+# --- sending
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_the_server_sends_to_a_pacs(version: str, start_orthanc: Start, tmp_path: Path) -> None:
+    with (
+        QueryRetrieveServer(tmp_path) as pacs,
+        sender(
+            start_orthanc,
+            version,
+            6,
+            DicomModalities={"pacs": {"AET": "QRSCP", "Host": "127.0.0.1", "Port": pacs.port}},
+        ) as (server, node),
+    ):
+        target = node.push_target(Entity("QRSCP", "localhost", pacs.port))
+        assert target == "modality:pacs"
+        instances = all_instances(node, the_study(node, STUDY))
+        job = node.push(instances, target)
+        assert wait_push(node, job) is PushState.DONE
+        assert node.push_status(job).progress == 1.0
+        assert node.push_cancel(job)
+        assert pacs.stored() == 6
+        content = job_content(server, job)
+        assert content["RemoteAet"] == "QRSCP"
+        assert "StorageCommitmentTransactionUID" not in content
+
+
+def test_the_servers_own_timeout_is_left_alone(start_orthanc: Start, fault_proxy: Before) -> None:
+    config = {
+        "plain": {"AET": "P", "Host": "127.0.0.1", "Port": 1},
+        "slow": {"AET": "S", "Host": "127.0.0.1", "Port": 1, "Timeout": 300},
+    }
+    sent: list[dict[str, object]] = []
+
+    def script(peer: raw_http.Peer) -> None:
+        while head := peer.head():
+            if b"GET /modalities" in head:
+                peer.answer(json.dumps(config).encode())
+                continue
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            sent.append(json.loads(peer.body(length)))
+            peer.answer(b'{"ID": "11111111-1111-1111-1111-111111111111"}')
+
+    with raw_http.RawServer(script) as raw, orthanc_node(raw.url) as node:
+        node.push([], "modality:plain")
+        node.push([], "modality:slow")
+    assert [one.get("Timeout") for one in sent] == [STORE_TIMEOUT, None]
+    assert all(one["Synchronous"] is False and one["StorageCommitment"] is False for one in sent)
+
+
+# --- bad days
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_a_modality_that_is_down(version: str, start_orthanc: Start) -> None:
+    config = {"down": ["DOWN", "127.0.0.1", 1]}
+    with sender(start_orthanc, version, 2, DicomModalities=config) as (_, node):
+        instances = all_instances(node, the_study(node, STUDY))
+        job = node.push(instances, node.push_target(Entity("DOWN", "127.0.0.1", 1)))
+        assert wait_push(node, job) is PushState.FAILED
+        assert "DOWN" in node.push_status(job).detail
+        assert "refused" in node.push_status(job).detail
+
+
+def test_a_pacs_that_knows_another_title(start_orthanc: Start, tmp_path: Path) -> None:
+    with (
+        QueryRetrieveServer(tmp_path) as pacs,
+        sender(start_orthanc, "1.12", 1, DicomModalities={"pacs": ["WRONG", "127.0.0.1", pacs.port]}) as (_, node),
+    ):
+        job = node.push(all_instances(node, the_study(node, STUDY)), "modality:pacs")
+        assert wait_push(node, job) is PushState.FAILED
+        assert "WRONG" in node.push_status(job).detail
+        assert pacs.stored() == 0
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_a_modality_that_is_gone_from_the_settings(version: str, start_orthanc: Start) -> None:
+    with sender(start_orthanc, version, 2) as (_, node):
+        instances = all_instances(node, the_study(node, STUDY))
+        with pytest.raises(ConfigurationError, match="no longer knows the modality “gone”"):
+            node.push(instances, "modality:gone")
+        with pytest.raises(ConfigurationError, match="no longer knows the modality “gone”"):
+            node.push([], "modality:gone")
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_what_is_gone_at_the_source_stops_nothing_else(version: str, start_orthanc: Start, tmp_path: Path) -> None:
+    with (
+        QueryRetrieveServer(tmp_path) as pacs,
+        sender(start_orthanc, version, 3, DicomModalities={"pacs": ["QRSCP", "127.0.0.1", pacs.port]}) as (
+            server,
+            node,
+        ),
+    ):
+        instances = all_instances(node, the_study(node, STUDY))
+        server.delete(f"/instances/{instances[1].ref}")
+        job = node.push(instances, "modality:pacs")
+        assert wait_push(node, job) is PushState.DONE
+        assert pacs.stored() == 2
+        with pytest.raises(AnswerError) as raised:
+            node.push([instances[1]], "modality:pacs")
+        assert raised.value.code == "gone"
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_a_job_that_the_history_has_forgotten(version: str, start_orthanc: Start, tmp_path: Path) -> None:
+    config = {"DicomModalities": {"down": ["DOWN", "127.0.0.1", 1]}, "JobsHistorySize": 1}
+    with sender(start_orthanc, version, 1, **config) as (_, node):
+        instances = all_instances(node, the_study(node, STUDY))
+        first = node.push(instances, "modality:down")
+        wait_push(node, first)
+        second = node.push(instances, "modality:down")
+        wait_push(node, second)
+        wait_for(lambda: node.push_status(first).state is PushState.GONE, what="the first job to be forgotten")
+        assert node.push_status(second).state is PushState.FAILED
+
+
+def test_every_state_of_a_job_is_told() -> None:
+    def state(**job: object) -> tuple[PushState, str] | None:
+        found = job_status({"State": "Success", "Progress": 40, **job})
+        return (found.state, found.detail) if found else None
+
+    assert state() == (PushState.DONE, "")
+    assert state(Content={"FailedInstancesCount": 2}) == (PushState.FAILED, "2 images could not be sent")
+    for word in ("Pending", "Running", "Paused", "Retry"):
+        assert state(State=word) == (PushState.RUNNING, word)
+    failed = state(State="Failure", ErrorCode=9, ErrorDescription="Network", ErrorDetails="C-STORE … 0xA700")
+    assert failed == (PushState.FAILED, "C-STORE … 0xA700 (9)")
+    assert state(State="Failure", ErrorCode=9, ErrorDescription="Network") == (PushState.FAILED, "Network (9)")
+    for odd in ("", "success", 7, None):
+        assert state(State=odd) is None
+    running = job_status({"State": "Running", "Progress": 900})
+    assert running is not None
+    assert running.progress == 1.0
+
+
+def test_a_job_that_hangs_can_not_be_cancelled_at_once(start_orthanc: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "_CANCEL_WAIT", 0.2)
+    with raw_http.RawServer(lambda peer: peer.gone()) as silent:
+        config = {"hung": ["HUNG", "127.0.0.1", silent.port]}
+        with sender(start_orthanc, "1.12", 1, DicomModalities=config) as (_, node):
+            job = node.push(all_instances(node, the_study(node, STUDY)), "modality:hung")
+            wait_for(lambda: silent.connections, what="the server to call")
+            assert node.push_status(job).state is PushState.RUNNING
+            assert not node.push_cancel(job)
+
+
+# --- after a stop
+
+
+@contextmanager
+def jobs_at_work(
+    start: Start, version: str, folder: Path, let_go: threading.Event
+) -> Iterator[tuple[OrthancServer, OrthancNode, list[InstanceRef], dict[str, str]]]:
+    """A job that hangs at its modality until `let_go`, and others that wait behind it; the jobs by their targets."""
+    with QueryRetrieveServer(folder) as pacs, raw_http.RawServer(lambda _: let_go.wait(60)) as silent:
+        peer = start(version, name="PEER")
+        known = {"hung": ["HUNG", "127.0.0.1", silent.port]}
+        known |= {name: [name.upper(), "127.0.0.1", pacs.port] for name in ("qrscp", "other")}
+        known |= {name: ["TWIN", "127.0.0.1", pacs.port + n] for n, name in enumerate(("twin1", "twin2"))}
+        peers = {"peer": [peer.url], "second": {"Url": f"{peer.url}/b", "Username": "u", "Password": "p"}}
+        config = {"DicomModalities": known, "OrthancPeers": peers, "ConcurrentJobs": 1}
+        with sender(start, version, 4, **config) as (server, node):
+            instances = all_instances(node, the_study(node, STUDY))
+            jobs = {}
+            for target in ("modality:hung", "modality:qrscp", "peer", "second", "modality:twin1"):
+                jobs[target] = node.push(instances, target)
+                wait_for(lambda: silent.connections, what="the server to call")
+            try:
+                yield server, node, instances, jobs
+            finally:
+                let_go.set()
+
+
+@pytest.mark.parametrize("version", ORTHANC_VERSIONS)
+def test_running_jobs_are_found_again(version: str, start_orthanc: Start, tmp_path: Path) -> None:
+    with (
+        jobs_at_work(start_orthanc, version, tmp_path, threading.Event()) as (server, _, instances, jobs),
+        orthanc_node(server) as node,
+    ):
+        server.post(f"/jobs/{jobs['modality:qrscp']}/pause", {})
+        assert node.push_status(jobs["modality:hung"]).detail == "Running"
+        assert node.push_status(jobs["modality:qrscp"]).detail == "Paused"
+        assert node.push_status(jobs["peer"]).detail == "Pending"
+        for target in ("modality:hung", "modality:qrscp", "peer", "second"):
+            assert node.push_resume(instances, target) == jobs[target]
+            assert node.push_resume(instances[2:], target) == jobs[target]
+            assert node.push_resume([], target) == ""
+        assert node.push_resume(instances, "modality:other") == ""
+        assert node.push_resume(instances, "modality:twin1") == ""  # perhaps it goes to the other one
+        for job in jobs.values():
+            server.post(f"/jobs/{job}/cancel", {})
+        assert node.push_resume(instances, "modality:qrscp") == ""
+        assert node.push_status(jobs["modality:qrscp"]).state is PushState.FAILED
+
+
+def test_jobs_survive_a_restart_of_their_server(start_orthanc: Start, tmp_path: Path) -> None:
+    let_go = threading.Event()
+    with jobs_at_work(start_orthanc, "1.12", tmp_path, let_go) as (server, node, instances, jobs):
+        for target in ("modality:qrscp", "peer"):
+            server.post(f"/jobs/{jobs[target]}/pause", {})
+        let_go.set()
+        for target in ("modality:hung", "second", "modality:twin1"):
+            wait_push(node, jobs[target])
+        server.restart(OrthancPeers={"peer": ["http://127.0.0.1:1/"]})
+        assert node.push_status(jobs["peer"]).detail == "Paused"
+        assert node.push_resume(instances, "peer") == ""  # it goes to where the peer was before
+        for target in ("modality:qrscp", "peer"):
+            server.post(f"/jobs/{jobs[target]}/resume", {})
+            assert wait_push(node, jobs[target]) is PushState.DONE
+
+
+def test_odd_answers_about_jobs(start_orthanc: Start, fault_proxy: Before) -> None:
+    server = start_orthanc("1.12")
+    proxy = fault_proxy(server)
+    one = InstanceRef("1.2", "1.3", "1.4", ref="a")
+    with orthanc_node(proxy) as node:
+        for answer in ({"not": "a list"}, "jobs", 7):
+            fault = proxy.answer(200, r"GET /jobs", body=json.dumps(answer), content_type="application/json")
+            with pytest.raises(AnswerError) as raised:
+                node.push_resume([one], "peer")
+            assert raised.value.code == "unexpected"
+            fault.off()
+        odd = [
+            7,
+            {},
+            {"State": "Running"},
+            {"State": "Running", "Content": {"ParentResources": "a"}},
+            {"State": "Running", "Content": {"ParentResources": ["a", 7]}, "Type": "OrthancPeerStore"},
+            {"State": "Running", "Content": {"ParentResources": ["a"], "Peer": []}, "Type": "OrthancPeerStore"},
+            {"State": "Running", "Content": {"ParentResources": ["a"], "Peer": {}}, "Type": "OrthancPeerStore"},
+            {"State": "Running", "Content": {"ParentResources": ["a"]}, "Type": "DicomMoveScu"},
+        ]
+        proxy.answer(200, r"GET /jobs", body=json.dumps(odd), content_type="application/json")
+        assert node.push_resume([one], "peer") == ""
