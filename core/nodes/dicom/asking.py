@@ -1,0 +1,168 @@
+"""Questions to the node by C-FIND, and lists of series and images that are whole or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from core.model.study import SeriesInfo
+from core.nodes.base import OpenContext
+from core.nodes.dicom.answers import image_keys, number, series_info, series_keys, term
+from core.nodes.dicom.base import DicomBase
+from core.nodes.dicom.fields import DicomFields
+from core.nodes.dicom.limit import AnswerLimit
+from core.wire.abort import Abort
+from core.wire.dimse.find import FIND_CONTEXTS, MOST_ANSWERS, Found, find
+from core.wire.dimse.identifier import Answer
+from core.wire.dimse.peer import Peer
+from core.wire.dimse.status import dimse_answer
+
+FIND_LIMIT = "find-limit"
+"""Fact of the last diagnosis: after so many answers the node cuts a list off."""
+_UNLIMITED = 1 << 62
+
+Ask = Callable[[Mapping[str, str]], Found]
+"""Puts one question on an association that is open for several."""
+
+
+class DicomFind(DicomBase):
+    """What `Inventory`, `Confirm` and others ask a node.
+
+    Attributes
+    ----------
+    answer_limit : AnswerLimit
+    """
+
+    def __init__(self, fields: DicomFields, peer: Peer, context: OpenContext) -> None:
+        super().__init__(fields, peer, context)
+        known = self.fact(FIND_LIMIT)
+        self.answer_limit = AnswerLimit(fields.find_limit or (int(known) if known.isdigit() else 0))
+
+    @contextmanager
+    def asking(self, abort: Abort | None = None) -> Iterator[Ask]:
+        """An association for some questions. Nothing is to be waited for while it is held."""
+        character_set = term(self.fields.character_set)
+        with self.associate(FIND_CONTEXTS, abort=abort) as association:
+            yield lambda keys: find(association, keys, most=_UNLIMITED, character_set=character_set)
+
+    def ask(
+        self,
+        keys: Mapping[str, str],
+        *,
+        most: int = MOST_ANSWERS,
+        keep: Callable[[Answer], bool] = lambda answer: True,
+        abort: Abort | None = None,
+    ) -> Found:
+        """One question on an association of its own."""
+        with self.associate(FIND_CONTEXTS, abort=abort) as association:
+            return find(association, keys, most=most, keep=keep, character_set=term(self.fields.character_set))
+
+    def series_of(self, ask: Ask, study_uid: str, series_uid: str = "", more: Sequence[str] = ()) -> list[Answer]:
+        """The series of a study, one answer each; empty where there is none.
+
+        Raises
+        ------
+        AnswerError, TransportError
+            The list is not whole.
+        """
+        found = ask(series_keys(study_uid, series_uid, more=more))
+        series = _own(_ended(found), "SeriesInstanceUID", {"StudyInstanceUID": study_uid})
+        if series_uid:
+            return [s for s in series if s["SeriesInstanceUID"] == series_uid]
+        if self.answer_limit.suspects(found.count):
+            said = self._told(ask, study_uid, "NumberOfStudyRelatedSeries")
+            if said is None:
+                raise dimse_answer("find-maybe-cut", node=self.name, detail=f"{found.count} series")
+            self._compare(len(series), said, "series")
+        return series
+
+    def images_of(self, ask: Ask, study_uid: str, series: SeriesInfo, more: Sequence[str] = ()) -> list[Answer]:
+        """All images of a series that is there, one answer each.
+
+        Raises
+        ------
+        AnswerError
+            ``find-no-images`` where the node lists none, ``find-incomplete`` and ``find-maybe-cut`` where not all.
+        TransportError
+        """
+        found = ask(image_keys(study_uid, series.series_uid, more=more))
+        images = images_in(found, study_uid, series.series_uid)
+        if not images:
+            raise dimse_answer("find-no-images", node=self.name)
+        said = series.instance_count
+        if said is not None and len(images) < said:  # the count may be of a moment ago, and images deleted since
+            now = self.series_of(ask, study_uid, series.series_uid)
+            said = number(now[0], "NumberOfSeriesRelatedInstances") if now else 0
+            images = images_in(ask(image_keys(study_uid, series.series_uid, more=more)), study_uid, series.series_uid)
+        if said is not None:
+            self._compare(len(images), said, "images of a series")
+        elif self.answer_limit.suspects(found.count):
+            self._look_for_more(ask, study_uid, series.series_uid, images)
+        return images
+
+    def compare_total(self, ask: Ask, study_uid: str, listed: int, said: int | None) -> None:
+        """Hold the number of images listed for a study against what the node says of it, if it does.
+
+        Raises
+        ------
+        AnswerError
+            ``find-incomplete`` where it lists fewer than it counts.
+        """
+        if said is not None and listed < said:
+            said = self._told(ask, study_uid, "NumberOfStudyRelatedInstances")
+        if said is not None and listed < said:
+            raise dimse_answer(
+                "find-incomplete", node=self.name, detail=f"{said} images of a study counted, {listed} listed"
+            )
+
+    def _told(self, ask: Ask, study_uid: str, keyword: str) -> int | None:
+        keys = {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study_uid, keyword: ""}
+        for answer in _ended(ask(keys)):
+            if answer.get("StudyInstanceUID") == study_uid:
+                return number(answer, keyword)
+        return None
+
+    def _compare(self, listed: int, said: int, what: str) -> None:
+        if listed < said:
+            self.answer_limit.cut_at(listed)
+            raise dimse_answer("find-incomplete", node=self.name, detail=f"{said} {what} counted, {listed} listed")
+        self.answer_limit.whole_with(listed)
+
+    def _look_for_more(self, ask: Ask, study_uid: str, series_uid: str, images: Sequence[Answer]) -> None:
+        """A list of a length that looks like a limit: whole if its images are numbered through, with none beyond."""
+        numbers = {number(image, "InstanceNumber") for image in images}
+        known = {n for n in numbers if n is not None}
+        through = len(known) == len(images) and max(known) - min(known) + 1 == len(images)
+        if through:
+            for beyond in (min(known) - 1, max(known) + 1):
+                keys = image_keys(study_uid, series_uid) | {"InstanceNumber": str(beyond)}
+                told = images_in(ask(keys), study_uid, series_uid)
+                if any(number(image, "InstanceNumber") == beyond for image in told):
+                    self.answer_limit.cut_at(len(images))
+                    raise dimse_answer("find-incomplete", node=self.name, detail=f"cut off after {len(images)} images")
+        if not through:
+            raise dimse_answer("find-maybe-cut", node=self.name, detail=f"{len(images)} images in a series")
+
+
+def images_in(found: Found, study_uid: str, series_uid: str) -> list[Answer]:
+    """The images of an answer, each once; those of other series are left out, should the node not look at the key."""
+    return _own(_ended(found), "SOPInstanceUID", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid})
+
+
+def series_infos(answers: Sequence[Answer]) -> list[SeriesInfo]:
+    return [series_info(answer) for answer in answers]
+
+
+def _ended(found: Found) -> list[Answer]:
+    if found.failure is not None:
+        raise found.failure
+    return found.answers
+
+
+def _own(answers: Sequence[Answer], unique: str, parents: Mapping[str, str]) -> list[Answer]:
+    """Answers by their unique key, without those that say to belong elsewhere."""
+    own: dict[str, Answer] = {}
+    for answer in answers:
+        if answer.get(unique) and all(answer.get(k) in (None, "", uid) for k, uid in parents.items()):
+            own.setdefault(answer[unique], answer)
+    return list(own.values())
