@@ -1,0 +1,349 @@
+"""C-STORE over associations that are kept open between instances (PS3.4 Annex B, PS3.7 section 9.1.1)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from core.model.errors import AnswerError
+from core.wire.abort import Abort
+from core.wire.dimse.association import (
+    Association,
+    AssociationRejected,
+    ByteStream,
+    Context,
+    Message,
+    ProtocolViolation,
+)
+from core.wire.dimse.command import number_element, text_element, with_group_length
+from core.wire.dimse.limit import AssociationLimit
+from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal
+from core.wire.dimse.peer import Peer
+from core.wire.failures import aborted
+
+__all__ = ["AssociationLimit", "NoContext", "StoreAnswer", "StoreAssociations"]
+
+_C_STORE_RQ, _C_STORE_RSP = 0x0001, 0x8001
+_MEDIUM = 0x0000  # priority
+_HAS_DATA_SET = 0x0001
+_PENDING = (0xFF00, 0xFF01)
+_OUT_OF_RESOURCES = range(0xA700, 0xA800)
+_IDLE = 5.0  # seconds after which an association that nobody needs is released
+_FAREWELL = 2.0  # seconds that a release may take
+_HOT = 600.0  # seconds for which a kind of object counts as expected after it was last heard of
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAnswer:
+    """What the peer answered to a C-STORE: its status (PS3.4 section B.2.3), and what it said in words, if anything."""
+
+    status: int
+    comment: str = ""
+
+
+class NoContext(AnswerError):  # noqa: N818 - the standard's word
+    """The peer accepts no presentation context for such an instance; nothing was sent.
+
+    Attributes
+    ----------
+    sop_class, transfer_syntax : str
+    refusal : Refusal
+        Why (PS3.8 Table 9-18).
+    """
+
+    def __init__(self, where: str, sop_class: str, transfer_syntax: str, refusal: Refusal) -> None:
+        super().__init__(
+            0,
+            f"{where} does not take objects of this kind ({UID(sop_class).name}, {UID(transfer_syntax).name}).",
+            "Ask the PACS administrator which SOP classes and transfer syntaxes it accepts.",
+            detail=f"{sop_class} in {transfer_syntax}: {refusal.value}",
+            code="association-no-context",
+        )
+        self.sop_class = sop_class
+        self.transfer_syntax = transfer_syntax
+        self.refusal = refusal
+
+
+_Pair = tuple[str, str]
+"""SOP class and transfer syntax."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An association, and what it was opened for: the context of each pair, or why there is none."""
+
+    association: Association
+    contexts: dict[_Pair, Context | Refusal]
+    idle_since: float = field(default_factory=time.monotonic)
+
+
+class StoreAssociations:
+    """The associations of a node for C-STORE: opened as they are needed, used again, released when idle. Thread-safe.
+
+    Each kind of object (SOP class and transfer syntax) gets a context of its own that proposes exactly the syntax
+    the object is encoded in: nothing is ever re-encoded to be sent, and acceptance is known for each.
+
+    Parameters
+    ----------
+    peer
+    limit
+        Shared with whatever else has associations with this node.
+    idle
+        Seconds after which an association that nobody needs is released.
+    """
+
+    def __init__(self, peer: Peer, limit: AssociationLimit, *, idle: float = _IDLE) -> None:
+        self.peer = peer
+        self.limit = limit
+        self._idle_time = idle
+        self._idle: list[_Kept] = []
+        self._count = 0  # associations in use or idle
+        self._expected: dict[_Pair, float] = {}
+        self._closed = False
+        self._sweep = threading.Condition(limit.lock)
+        self._sweeper: threading.Thread | None = None
+        limit.keeper(self._give_up_idle)
+
+    def expect(self, pairs: Iterable[_Pair]) -> None:
+        """Objects of these SOP classes and transfer syntaxes are going to be sent: what is opened proposes them."""
+        with self.limit.lock:
+            now = time.monotonic()
+            for pair in pairs:
+                self._expected[pair] = now
+            if len(self._expected) > MOST_CONTEXTS:
+                self._expected = {pair: at for pair, at in self._expected.items() if now - at < _HOT}
+
+    def store(
+        self,
+        sop_class: str,
+        sop_uid: str,
+        transfer_syntax: str,
+        data: bytes | memoryview | ByteStream,
+        *,
+        abort: Abort | None = None,
+    ) -> StoreAnswer:
+        """Send one instance and wait for the answer to it.
+
+        Parameters
+        ----------
+        data
+            The data set as it is encoded in `transfer_syntax`, without preamble and meta information.
+
+        Returns
+        -------
+        StoreAnswer
+            Whatever the status is; no evidence that anything was stored.
+
+        Raises
+        ------
+        NoContext
+            The peer takes no such objects.
+        AssociationRejected
+        TransportError
+            No answer came. Unless `request_sent` is false, nobody knows whether the instance was stored: ask the
+            peer before it is sent again. The association is gone.
+        """
+        pair = (sop_class, transfer_syntax)
+        kept = self._take(pair, abort)
+        try:
+            context = kept.contexts[pair]
+            if isinstance(context, Refusal):
+                raise NoContext(kept.association.where, sop_class, transfer_syntax, context)
+            kept.association.watch(abort)
+            answer = _exchange(kept.association, context, sop_uid, data)
+        finally:
+            self._put_back(kept)
+        if answer.status in _OUT_OF_RESOURCES:
+            self.limit.strained()
+        return answer
+
+    def accepted(
+        self, sop_class: str, transfer_syntaxes: Sequence[str], *, abort: Abort | None = None
+    ) -> tuple[str, ...]:
+        """Which of these transfer syntaxes the peer takes objects of this SOP class in; it is asked where not known.
+
+        Raises
+        ------
+        AssociationRejected, TransportError
+            As for `store`.
+        """
+        pairs = [(sop_class, transfer_syntax) for transfer_syntax in transfer_syntaxes]
+        self.expect(pairs)
+        found: list[str] = []
+        for pair in pairs:
+            kept = self._take(pair, abort)
+            if isinstance(kept.contexts[pair], Context):
+                found.append(pair[1])
+            self._put_back(kept)
+        return tuple(found)
+
+    def close(self) -> None:
+        """Release what is idle now, and the rest as it is given back; later calls fail."""
+        with self.limit.lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._sweep.notify()
+        for kept in idle:
+            self._release(kept)
+
+    # Associations
+
+    def _take(self, pair: _Pair, abort: Abort | None) -> _Kept:
+        """An association of one's own that was opened for `pair`, among others."""
+        while True:
+            kept, fits = self.limit.wait_for(lambda: self._choose(pair), abort=abort)
+            if kept is not None:
+                if fits and kept.association.is_alive():
+                    return kept
+                kept.association.release(timeout=_FAREWELL)
+            try:
+                return self._open(pair, abort)
+            except BaseException as error:
+                with self.limit.lock:
+                    self._count -= 1
+                self.limit.give_back()
+                congested = isinstance(error, AssociationRejected) and error.is_congestion
+                if not congested or not self.limit.fewer():
+                    raise
+
+    def _choose(self, pair: _Pair) -> tuple[_Kept | None, bool] | None:
+        """An idle association that fits, else room for a new one, else the longest idle one to make room of.
+
+        Under the lock; None when none of it is there.
+        """
+        if self._closed:
+            raise aborted()
+        for kept in reversed(self._idle):
+            if pair in kept.contexts:
+                self._idle.remove(kept)
+                return kept, True
+        if self.limit.take_room():
+            self._count += 1
+            return None, False
+        if self._idle:
+            return self._idle.pop(0), False
+        return None
+
+    def _open(self, pair: _Pair, abort: Abort | None) -> _Kept:
+        with self.limit.lock:
+            self._expected[pair] = time.monotonic()
+            pairs = self._portion(pair)
+            if self._sweeper is None:
+                self._sweeper = threading.Thread(
+                    target=self._sweep_idle, name=f"idle associations of {self.peer.name}", daemon=True
+                )
+                self._sweeper.start()
+        proposed = {found: Proposed(found[0], (found[1],)) for found in pairs}
+        association = Association.open(self.peer, tuple(proposed.values()), abort=abort)
+        accepted = {(context.abstract_syntax, context.transfer_syntax): context for context in association.contexts}
+        contexts: dict[_Pair, Context | Refusal] = {
+            found: accepted.get(found) or association.refused[one] for found, one in proposed.items()
+        }
+        return _Kept(association, contexts)
+
+    def _portion(self, pair: _Pair) -> list[_Pair]:
+        """What one association proposes: `pair`, and what is expected besides. Under the lock."""
+        pairs = list(self._expected)
+        start = pairs.index(pair) // MOST_CONTEXTS * MOST_CONTEXTS
+        return pairs[start : start + MOST_CONTEXTS]
+
+    def _put_back(self, kept: _Kept) -> None:
+        if kept.association.is_open:
+            kept.association.watch(None)
+            with self.limit.lock:
+                if not self._closed:
+                    kept.idle_since = time.monotonic()
+                    self._idle.append(kept)
+                    self.limit.changed()
+                    return
+        self._release(kept)
+
+    def _release(self, kept: _Kept) -> None:
+        try:
+            kept.association.release(timeout=_FAREWELL)
+        finally:
+            with self.limit.lock:
+                self._count -= 1
+            self.limit.give_back()
+
+    def _give_up_idle(self) -> Callable[[], None] | None:
+        """For another service that needs room: the longest idle association. Under the lock."""
+        if not self._idle:
+            return None
+        kept = self._idle.pop(0)
+        self._count -= 1
+        return lambda: kept.association.release(timeout=_FAREWELL)
+
+    def _sweep_idle(self) -> None:
+        """The thread that releases what nobody needs; it ends with the last association."""
+        while True:
+            with self.limit.lock:
+                now = time.monotonic()
+                old = [kept for kept in self._idle if now - kept.idle_since >= self._idle_time]
+                if not old:
+                    if not self._count or self._closed:
+                        self._sweeper = None
+                        return
+                    self._sweep.wait(self._idle_time / 2)
+                    continue
+                for kept in old:
+                    self._idle.remove(kept)
+            for kept in old:
+                self._release(kept)
+
+
+def _exchange(
+    association: Association, context: Context, sop_uid: str, data: bytes | memoryview | ByteStream
+) -> StoreAnswer:
+    message_id = association.next_message_id()
+    command = with_group_length(
+        b"".join(
+            (
+                text_element(0x0002, context.abstract_syntax),
+                number_element(0x0100, _C_STORE_RQ),
+                number_element(0x0110, message_id),
+                number_element(0x0700, _MEDIUM),
+                number_element(0x0800, _HAS_DATA_SET),
+                text_element(0x1000, sop_uid),
+            )
+        )
+    )
+    association.send_encoded(context, command, data)
+    answer = association.receive()
+    try:
+        status = _check(answer, message_id, sop_uid, association.where)
+    except ProtocolViolation:
+        association.abort()
+        raise
+    if status in _PENDING:  # the standard knows no such answer: whatever follows, nobody could tell to what
+        association.abort()
+    return StoreAnswer(status, _comment(answer.command))
+
+
+def _check(answer: Message, message_id: int, sop_uid: str, where: str) -> int:
+    """The status of an answer that is certainly the one to what was sent."""
+    command = answer.command
+    if command.get("CommandField") != _C_STORE_RSP:
+        raise ProtocolViolation(where, "the answer to C-STORE is none", detail=f"{command.get('CommandField')}")
+    if command.get("MessageIDBeingRespondedTo") != message_id:
+        raise ProtocolViolation(where, "it answers to another message than was sent")
+    if command.get("AffectedSOPInstanceUID") not in (None, "", sop_uid):
+        raise ProtocolViolation(where, "it answers for another instance than was sent")
+    status = command.get("Status")
+    if not isinstance(status, int):
+        raise ProtocolViolation(where, "its answer to C-STORE has no status")
+    return status
+
+
+def _comment(command: Dataset) -> str:
+    """Error Comment (0000,0902) and Offending Element (0000,0901), for the details."""
+    said = str(command.get("ErrorComment") or "")
+    offending = command.get("OffendingElement")
+    if offending is None or offending == "":
+        return said
+    return f"{said} (offending element {offending})".strip()
