@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pydicom.dataset import Dataset
 
 from core.model.errors import FerryError, TransportError
-from core.wire.dimse.association import Association, ByteStream, Message
+from core.wire.dimse.association import Association, Incoming, Message
 from core.wire.dimse.command import NO_DATA_SET
 from core.wire.dimse.errors import ProtocolViolation
 from core.wire.dimse.identifier import encode
@@ -32,7 +32,7 @@ TAKEN = 0x0000
 NO_ROOM = 0xA700  # out of resources (PS3.4 Table B.2-1)
 NOT_ASKED_FOR = 0xC000
 
-Take = Callable[[str, str, str, ByteStream], int]
+Take = Callable[[str, str, str, Incoming], int]
 """Given SOP class, SOP Instance UID, transfer syntax and the data set; reads it and gives the status to answer."""
 
 
