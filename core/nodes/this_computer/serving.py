@@ -58,6 +58,9 @@ class Served(Protocol):
     def cancelled(self, message_id: int) -> bool:
         """Whether a C-CANCEL-RQ for this request has come; doesn't wait."""
 
+    def note_cancel(self, command: Dataset) -> bool:
+        """Remember what a C-CANCEL-RQ cancels that came while something else was awaited; whether it was one."""
+
     def next_message_id(self) -> int: ...
 
     def stopping(self) -> bool:

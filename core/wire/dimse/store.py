@@ -26,7 +26,7 @@ from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal
 from core.wire.dimse.peer import Peer
 from core.wire.failures import aborted
 
-__all__ = ["AssociationLimit", "NoContext", "StoreAnswer", "StoreAssociations"]
+__all__ = ["AssociationLimit", "NoContext", "Originator", "StoreAnswer", "StoreAssociations"]
 
 _C_STORE_RQ, _C_STORE_RSP = 0x0001, 0x8001
 _MEDIUM = 0x0000  # priority
@@ -44,6 +44,14 @@ class StoreAnswer:
 
     status: int
     comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Originator:
+    """The C-MOVE that an instance is sent for: who asked for it, and by which message (PS3.7 section 9.1.1.1.9)."""
+
+    aet: str
+    message_id: int
 
 
 class NoContext(AnswerError):  # noqa: N818 - the standard's word
@@ -125,6 +133,7 @@ class StoreAssociations:
         transfer_syntax: str,
         data: bytes | memoryview | ByteStream,
         *,
+        originator: Originator | None = None,
         abort: Abort | None = None,
     ) -> StoreAnswer:
         """Send one instance and wait for the answer to it.
@@ -133,6 +142,8 @@ class StoreAssociations:
         ----------
         data
             The data set as it is encoded in `transfer_syntax`, without preamble and meta information.
+        originator
+            The C-MOVE of another application entity that it is sent for, where it is.
 
         Returns
         -------
@@ -155,7 +166,7 @@ class StoreAssociations:
             if isinstance(context, Refusal):
                 raise NoContext(kept.association.where, sop_class, transfer_syntax, context)
             kept.association.watch(abort)
-            answer = _exchange(kept.association, context, sop_uid, data)
+            answer = _exchange(kept.association, context, sop_uid, data, originator)
         finally:
             self._put_back(kept)
         if answer.status in _OUT_OF_RESOURCES:
@@ -298,7 +309,11 @@ class StoreAssociations:
 
 
 def _exchange(
-    association: Association, context: Context, sop_uid: str, data: bytes | memoryview | ByteStream
+    association: Association,
+    context: Context,
+    sop_uid: str,
+    data: bytes | memoryview | ByteStream,
+    originator: Originator | None,
 ) -> StoreAnswer:
     message_id = association.next_message_id()
     command = with_group_length(
@@ -310,6 +325,7 @@ def _exchange(
                 number_element(0x0700, _MEDIUM),
                 number_element(0x0800, _HAS_DATA_SET),
                 text_element(0x1000, sop_uid),
+                *(() if originator is None else _of_move(originator)),
             )
         )
     )
@@ -323,6 +339,10 @@ def _exchange(
     if status in _PENDING:  # the standard knows no such answer: whatever follows, nobody could tell to what
         association.abort()
     return StoreAnswer(status, _comment(answer.command))
+
+
+def _of_move(originator: Originator) -> tuple[bytes, bytes]:
+    return text_element(0x1030, originator.aet, pad=b" "), number_element(0x1031, originator.message_id)
 
 
 def _check(answer: Message, message_id: int, sop_uid: str, where: str) -> int:
