@@ -108,7 +108,8 @@ def settle_command(app: App, job_id: int, until: frozenset[JobState]) -> bool:
 def _ended(app: App, handle: EngineHandle, job_id: int) -> bool:
     """Whether the job has its end, and no command waits that would begin it anew."""
     job = app.jobs.get(job_id)
-    broken = job.state is JobState.STOPPED and job.problem  # by something of ours; it goes on when started again
+    # Stopped by something of ours, or paused at its first error; it goes on when started again.
+    broken = job.state in (JobState.STOPPED, JobState.PAUSED) and job.problem
     if job.state not in _ENDED and not broken:
         return False
     return not handle.is_moving(job_id) and not _has_command(app, job_id)

@@ -389,6 +389,8 @@ class Engine:
             run.stop()
             self._runs.pop(job_id, None)
             values |= {"state": JobState.STOPPED.value, "note": ""}
+        elif progress.halted:
+            self._stop_run(job_id, JobState.PAUSED, cancel=False)
         if values:
             self.ledger.update_job(job_id, **values)
             run.job = replace(

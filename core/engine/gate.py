@@ -49,6 +49,7 @@ class Gate:
         self._probing = False
         self._failing_since: float | None = None
         self._opened = 0.0
+        self._pushes = 0
 
     @property
     def name(self) -> str:
@@ -57,6 +58,22 @@ class Gate:
     @property
     def is_open(self) -> bool:
         return self.down_since is None
+
+    def begin_push(self, most: int) -> bool:
+        """Count one more study that the node sends by itself and that is not confirmed yet, of at most `most`.
+
+        All jobs count together: the node has to bear them together.
+        """
+        with self._lock:
+            if self._pushes >= most:
+                return False
+            self._pushes += 1
+            return True
+
+    def end_push(self) -> None:
+        """It is confirmed, or given up."""
+        with self._lock:
+            self._pushes -= 1
 
     def worked(self) -> None:
         """Something succeeded there."""

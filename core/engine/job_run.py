@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from core.engine.disk_watch import DiskWatch
 from core.engine.gate import Gate
 from core.engine.lane import Lane
 from core.engine.planner import Planner
@@ -21,7 +22,7 @@ from core.ledger.rows import Planned, TransferTask
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import JobRecord, TransferFields
-from core.model.outcome import DeliveryState
+from core.model.outcome import DeliveryState, EvidenceLevel, Failure
 from core.wire.http import Abort
 
 log = logging.getLogger(__name__)
@@ -33,13 +34,14 @@ S = DeliveryState
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a running job stands."""
+    """Where a running job stands; `halted` when it is to be paused because of `problem`."""
 
     planning: bool
     finished: bool
     broken: bool
     problem: str
     note: str
+    halted: bool = False
 
 
 class JobRun:
@@ -67,11 +69,16 @@ class JobRun:
         self._later: dict[int, tuple[float, str]] = {}
         self._unwanted: dict[int, int] = {}  # cancelled while they are still being listed -> their study
         self._error: FerryError | None = None
+        self._first_failure = ""  # set where the job stops at the first image that has failed for good
         names = [*self.options.sources, *self.options.destinations, self.options.fallback]
         self.gates = {name: gate_of(name) for name in names if name}
         self._throttle = Throttle(self.options.bandwidth)
         self._lanes: dict[tuple[str, str], Lane] = {}
         targets = [n for n in (*self.options.destinations, self.options.fallback) if n]
+        limit = self.options.disk_limit
+        self._disks = {n: DiskWatch(self.gates[n], limit, self._room_changed) for n in targets} if limit else {}
+        if self.options.evidence is EvidenceLevel.COMMITTED:
+            ledger.writer.committing.add(job.id)
         self._settlings = {
             source: Settling(
                 ledger, job.id, self.options, self.gates[source], {n: self.gates[n] for n in targets}, self.abort
@@ -95,6 +102,7 @@ class JobRun:
             self.ledger, self.options, self.gates[source], self.gates[target], self._throttle, self.abort,
             lambda: self._stopping,
         )  # fmt: skip
+        pipeline.on_given_up = self._stop_at_error
         return Lane(f"{source}-{target}", self, pipeline, self.options.workers)
 
     # life -----------------------------------------------------------------------------------------------
@@ -109,6 +117,8 @@ class JobRun:
             ):
                 lane.offer(transfer_id, restart=True)
         self.settle_rest()
+        for watch in self._disks.values():
+            watch.start()
         for planner in self._planners:
             planner.start()
 
@@ -121,6 +131,8 @@ class JobRun:
         self._stopping = True
         if at_once:
             self.abort.abort()
+        for watch in self._disks.values():
+            watch.stop()
         for planner in self._planners:
             planner.stop()
         for lane in self._lanes.values():
@@ -152,7 +164,23 @@ class JobRun:
     # what lanes ask -------------------------------------------------------------------------------------
 
     def may_run(self) -> bool:
-        return not self._stopping and self._window_open and self._error is None
+        return not self._stopping and self._window_open and self._error is None and not self._first_failure
+
+    def has_room(self, destination: str) -> bool:
+        """Whether a destination's disk may take more."""
+        watch = self._disks.get(destination)
+        return watch is None or not watch.waiting
+
+    def _room_changed(self) -> None:
+        waiting = " ".join(w.waiting for w in self._disks.values() if w.waiting)
+        level = LogLevel.WARNING if waiting else LogLevel.INFO
+        self.ledger.add_log(level, waiting or "There is room at the destination.", job_id=self.job.id)
+
+    def _stop_at_error(self, failure: Failure) -> None:
+        if not self._first_failure:
+            words = f"{failure.sentence} {failure.next_step}".strip()
+            self._first_failure = f"Stopped at the first error, as chosen. {words} Resume the job to go on after it."
+            self.ledger.add_log(LogLevel.ERROR, self._first_failure, job_id=self.job.id, detail=failure.detail)
 
     def is_planning(self, study_id: int) -> bool:
         return any(p.is_planning(study_id) for p in self._planners)
@@ -247,8 +275,11 @@ class JobRun:
         problem = next((p.problem for p in self._planners if p.problem), "")
         if not problem and self._error is not None:
             problem = str(self._error)
+        problem = problem or self._first_failure
         broken = self._error is not None and not any(lane.working for lane in self._lanes.values())
-        return Progress(planning, not broken and self._is_finished(), broken, problem, self._note())
+        halted = bool(self._first_failure)
+        finished = not broken and not halted and self._is_finished()
+        return Progress(planning, finished, broken, problem, self._note(), halted)
 
     def _check_window(self) -> None:
         now = time.monotonic()
@@ -266,7 +297,8 @@ class JobRun:
             change = self.options.schedule.next_change(self._clock())
             return f"Waiting for its hours, from {change:%a %H:%M}" if change else "Waiting for its hours"
         down = [g for g in self.gates.values() if g.failure is not None]
-        return " ".join(f"{g.failure.sentence} {g.failure.next_step}".strip() for g in down if g.failure)
+        words = [f"{g.failure.sentence} {g.failure.next_step}".strip() for g in down if g.failure]
+        return " ".join((*words, *(w.waiting for w in self._disks.values() if w.waiting)))
 
     def _retry_settling(self) -> None:
         now = time.monotonic()

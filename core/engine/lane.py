@@ -1,12 +1,11 @@
 """A lane: the workers of one route (job, source → destination). A lane that hangs holds up no other.
 
-Order of work: finish what was begun (confirm, settle), then send, then prepare the next chunk of deliveries.
+Order of work: finish what was begun (confirm, settle), then what waits for its turn (a C-MOVE of a study, a storage
+commitment: beside the workers that carry images), then prepare the next chunk of deliveries, then send.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
 import time
@@ -14,9 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from core.engine.committing import Committing
+from core.engine.pushing import Pushing
 from core.engine.retry import patience
 from core.engine.transfer import Chunk, Pipeline
-from core.ledger.rows import OPEN_UNTIL, Delivery, TransferTask
+from core.engine.turns import Stage, Timers, Turns
+from core.ledger.rows import Delivery, TransferTask
 from core.model.errors import FerryError, LedgerError
 from core.model.job import Path
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
@@ -27,6 +29,7 @@ CHUNK = 200  # deliveries that are checked, intended and confirmed together
 LOW_WATER = 150  # below so many queued sends the next chunk is prepared
 IN_HAND = 800  # deliveries that a lane holds at a time
 PREPARING = 2
+LISTED_SOON = 0.5  # seconds until a study that is still being listed is looked at again
 
 Work = Callable[[], None]
 
@@ -35,6 +38,8 @@ class LaneOwner(Protocol):
     """What a lane asks of the job that it belongs to."""
 
     def may_run(self) -> bool: ...
+
+    def has_room(self, destination: str) -> bool: ...
 
     def transfer_rested(self, task: TransferTask) -> None: ...
 
@@ -65,9 +70,11 @@ class Lane:
         self._stale: set[int] = set()  # to be looked at anew: outcomes may still be on their way to the ledger
         self._sends: deque[tuple[Chunk, Delivery]] = deque()
         self._finish: deque[Work] = deque()
-        self._timers: list[tuple[float, int, int]] = []
-        self._timed: dict[int, float] = {}
-        self._ids = itertools.count()
+        self._timed = Timers()
+        self._turns = Turns()
+        self.pushing = Pushing(pipeline, self._wait, owner.is_planning)
+        asked = pipeline.options.evidence
+        self.committing = Committing(pipeline) if asked is EvidenceLevel.COMMITTED else None
         self._in_flight: dict[int, int] = {}  # transfer -> chunks in flight
         self._in_hand: set[int] = set()  # deliveries in flight
         self._tasks: dict[int, TransferTask] = {}
@@ -116,7 +123,8 @@ class Lane:
 
     @property
     def _may_send(self) -> bool:
-        return self.owner.may_run() and self.pipe.source.is_open and self.pipe.destination.is_open
+        here, there = self.pipe.source, self.pipe.destination
+        return self.owner.may_run() and here.is_open and there.is_open and self.owner.has_room(there.name)
 
     def drop_queued(self) -> None:
         """Nothing new starts: what was queued but not begun is planned again."""
@@ -151,6 +159,7 @@ class Lane:
                 or self._sends
                 or self._finish
                 or self._timed
+                or self._turns
                 or self._busy
                 or self._preparing
                 or self._in_flight
@@ -162,12 +171,6 @@ class Lane:
         """A worker holds something, or something begun waits for one."""
         with self._cond:
             return bool(self._busy or self._finish or self._in_flight)
-
-    @property
-    def _states(self) -> tuple[str, ...]:
-        """States of deliveries that the lane carries and confirms."""
-        asked = self.pipe.options.evidence
-        return OPEN_UNTIL[asked if asked is EvidenceLevel.SENT else EvidenceLevel.VERIFIED]
 
     def take_waiting(self) -> list[int]:
         """Take all transfers that wait out of this lane (for a fallback, or to give them up)."""
@@ -190,6 +193,9 @@ class Lane:
         return False
 
     def _fail_all(self, failure: Failure) -> None:
+        if self.pipe.options.stop_at_error:
+            self.pipe.on_given_up(failure)
+            return
         with self._cond:
             if self._in_flight:
                 return  # what is under way ends first
@@ -207,7 +213,7 @@ class Lane:
             self.owner.transfer_rested(task)
 
     def _take_waiting(self) -> list[int]:
-        waiting = dict.fromkeys((*self._ready, *self._timed))
+        waiting = dict.fromkeys((*self._ready, *self._timed.transfers(), *self._turns.transfers()))
         found = [i for i in waiting if i not in self._in_flight and i not in self._claiming and i not in self._then]
         for transfer_id in found:
             self._forget(transfer_id)
@@ -216,7 +222,8 @@ class Lane:
     def _forget(self, transfer_id: int) -> None:
         if transfer_id in self._queued and transfer_id in self._ready:
             self._ready.remove(transfer_id)
-        self._timed.pop(transfer_id, None)
+        self._turns.remove(transfer_id)
+        self._timed.remove(transfer_id)
         self._cursors.pop(transfer_id, None)
         self._tasks.pop(transfer_id, None)
         self._stale.discard(transfer_id)
@@ -245,7 +252,7 @@ class Lane:
 
     def _wake(self) -> None:
         idle = len(self._threads) - self._busy
-        if not self._ended and idle <= 0 and len(self._threads) < self.width:
+        if not self._ended and idle <= 0 and len(self._threads) < self.width + self._turns.running:
             thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads) + 1}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -284,7 +291,8 @@ class Lane:
                 work = self._choose()
                 if work is not None:
                     self._busy += 1
-                    if (self._finish or self._sends) and len(self._threads) < self.width:
+                    more = self._finish or self._sends or (self._ready and self._turns.running)
+                    if more and len(self._threads) < self.width + self._turns.running:
                         self._wake()
                     return work
                 if self._ended and not self._in_flight:
@@ -292,9 +300,8 @@ class Lane:
                 self._cond.wait(self._until_timer())
 
     def _until_timer(self) -> float:
-        if not self._timed or not self._may_send:
-            return 5.0
-        return min(5.0, max(0.01, self._timers[0][0] - time.time()))
+        due = self._timed.next if self._timed and self._may_send else None
+        return 5.0 if due is None else min(5.0, max(0.01, due - time.time()))
 
     def _choose(self) -> Work | None:
         if self._finish:
@@ -302,6 +309,13 @@ class Lane:
         if self._ended or not self._may_send:
             return None
         self._due_timers()
+        turn = self._turns.take()
+        if turn is not None:
+            transfer_id, stage = turn
+            self._in_flight[transfer_id] = self._in_flight.get(transfer_id, 0) + 1
+            return lambda: self._take_turn(transfer_id, stage)
+        if self._busy - self._turns.running >= self.width:
+            return None
         room = len(self._in_hand) < IN_HAND and self._preparing < PREPARING
         if room and self._ready and len(self._sends) < LOW_WATER:
             transfer_id = self._ready.popleft()
@@ -314,12 +328,7 @@ class Lane:
         return None
 
     def _due_timers(self) -> None:
-        now = time.time()
-        while self._timers and self._timers[0][0] <= now:
-            due, _n, transfer_id = heapq.heappop(self._timers)
-            if self._timed.get(transfer_id) != due:
-                continue
-            del self._timed[transfer_id]
+        for transfer_id in self._timed.due(time.time()):
             self._cursors.pop(transfer_id, None)
             self._stale.add(transfer_id)
             if transfer_id not in self._queued:
@@ -337,6 +346,8 @@ class Lane:
                 self._wake()
 
     def _prepare_chunk(self, transfer_id: int) -> None:
+        if self._is_pushed_whole(transfer_id):
+            return
         chunk = None
         try:
             chunk = self._claim(transfer_id)
@@ -352,6 +363,53 @@ class Lane:
         if not queued:
             self._chunk_over(chunk)
 
+    def _is_pushed_whole(self, transfer_id: int) -> bool:
+        """Whether the source server is to send this study with one job; it then waits for its turn."""
+        task = self._task(transfer_id)
+        if task is None or task.destination != self.pipe.destination.name or not self.pushing.takes(task):
+            return False
+        self._settle_stale(transfer_id)
+        count, due = self.pipe.ledger.next_due(transfer_id, states=self.pipe.states)
+        if count and (due or 0.0) <= time.time() and self.pushing.is_listed(task):
+            self._await_turn(transfer_id, self.pushing)
+        else:
+            self._leave(transfer_id, more=False)
+        return True
+
+    def _await_turn(self, transfer_id: int, stage: Stage) -> None:
+        with self._cond:
+            self._claiming.discard(transfer_id)
+            if transfer_id not in self._then:
+                self._queued.add(transfer_id)
+                self._turns.add(transfer_id, stage)
+                self._wake()
+                return
+        self._leave(transfer_id, more=False)  # withdrawn meanwhile
+
+    def _take_turn(self, transfer_id: int, stage: Stage) -> None:
+        try:
+            task = self._task(transfer_id)
+            if task is not None and task.destination == self.pipe.destination.name:
+                stage.run(task, lambda: self._is_withdrawn(transfer_id))
+        finally:
+            stage.end()
+            with self._cond:
+                self._turns.running -= 1
+            try:
+                self.pipe.ledger.writer.flush()
+            finally:
+                with self._cond:
+                    self._one_flight_less(transfer_id)
+                self._leave(transfer_id, more=False)
+
+    def _settle_stale(self, transfer_id: int) -> None:
+        """What is read from the ledger next must be what is known by now."""
+        with self._cond:
+            stale = transfer_id in self._stale
+            self._stale.discard(transfer_id)
+        if stale:
+            self.pipe.ledger.writer.flush()
+
     def _claim(self, transfer_id: int) -> Chunk | None:
         """The next deliveries of a transfer, from here on in this lane's hands; None when there are none."""
         task = self._task(transfer_id)
@@ -364,7 +422,7 @@ class Lane:
             self._stale.discard(transfer_id)
         if stale:
             self.pipe.ledger.writer.flush()
-        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), states=self._states)
+        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), states=self.pipe.states)
         if not claimed:
             return None
         chunk = Chunk(task, [d for d in claimed if d.id not in in_hand], Path(task.path or Path.RELAY))
@@ -385,9 +443,12 @@ class Lane:
             if not task.path:
                 task = chunk.task = self._choose_path(task)
                 chunk.path = Path(task.path)
+            if self.pushing.takes(task):
+                self.offer(task.id)  # and not in chunks, as it was begun before the path was known
+                return False
             to_send = self.pipe.check(chunk, overwrite=task.overwrite or self.pipe.options.overwrite)
         except FerryError as error:
-            self._check_failed(chunk, error)
+            self.pipe.check_failed(chunk, error)
             return False
         if not to_send or self._is_withdrawn(task.id):
             return False
@@ -426,11 +487,6 @@ class Lane:
         self._tasks[task.id] = chosen
         return chosen
 
-    def _check_failed(self, chunk: Chunk, error: FerryError) -> None:
-        for d in chunk.deliveries:
-            d.attempt += 1
-        self.pipe._all_failed(chunk.deliveries, self.pipe.destination, error)
-
     def _carry(self, chunk: Chunk, delivery: Delivery) -> None:
         try:
             self.pipe.carry(chunk, delivery)
@@ -447,7 +503,7 @@ class Lane:
             self._chunk_over(chunk)
             return
         try:
-            self.pipe.push(chunk, self._wait)
+            self.pushing.push(chunk)
         except BaseException:
             self._chunk_over(chunk)
             raise
@@ -477,16 +533,19 @@ class Lane:
             self.pipe.ledger.writer.flush()
         finally:
             with self._cond:
-                left = self._in_flight.get(transfer_id, 1) - 1
                 self._in_hand -= {d.id for d in chunk.deliveries}
-                if left:
-                    self._in_flight[transfer_id] = left
-                else:
-                    self._in_flight.pop(transfer_id, None)
+                self._one_flight_less(transfer_id)
                 rests = self._is_at_rest(transfer_id)
                 self._wake()
         if rests:
             self._at_rest(transfer_id)
+
+    def _one_flight_less(self, transfer_id: int) -> None:
+        left = self._in_flight.get(transfer_id, 1) - 1
+        if left:
+            self._in_flight[transfer_id] = left
+        else:
+            self._in_flight.pop(transfer_id, None)
 
     def _leave(self, transfer_id: int, *, more: bool) -> None:
         """A chunk was taken from a transfer: it goes on at the front, or rests for now."""
@@ -534,9 +593,19 @@ class Lane:
             with self._cond:
                 self._forget(task.id)
             return
-        open_count, due = self.pipe.ledger.next_due(task.id, states=self._states)
+        open_count, due = self.pipe.ledger.next_due(task.id, states=self.pipe.states)
+        if self.committing is not None:
+            awaiting, commit_due = self.committing.next_due(task.id)
+            if awaiting and (commit_due or 0.0) <= time.time():
+                self._await_turn(task.id, self.committing)
+                return
+            if awaiting:
+                due = min(due or 0.0, commit_due or 0.0) if open_count else commit_due
+                open_count += awaiting
         if open_count:
-            self.schedule(task.id, due or time.time())
+            whole = self.pushing.takes(task) and not self.pushing.is_listed(task)
+            soonest = time.time() + (LISTED_SOON if whole else 0.0)
+            self.schedule(task.id, max(due or 0.0, soonest))
             self.pipe.ledger.rest([task.id])
             return
         with self._cond:
@@ -550,8 +619,7 @@ class Lane:
         with self._cond:
             if transfer_id in self._queued:
                 return
-            self._timed[transfer_id] = due
-            heapq.heappush(self._timers, (due, next(self._ids), transfer_id))
+            self._timed.set(transfer_id, due)
             self._wake()
 
     def _task(self, transfer_id: int) -> TransferTask | None:

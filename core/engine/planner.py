@@ -16,6 +16,7 @@ from core.jobs.base import (
     FoundStudy,
     InventoryDone,
     LeftOut,
+    Remark,
     TransferKind,
     TransferOptions,
 )
@@ -210,6 +211,8 @@ class Planner:
             elif isinstance(found, CursorReached):
                 self._settle_pending(0)
                 self.ledger.save_cursor(self.job_id, self.source.name, cursor=found.cursor)
+            elif isinstance(found, Remark):
+                self.ledger.add_log(LogLevel.WARNING, found.sentence, job_id=self.job_id, node=self.source.name)
             elif isinstance(found, InventoryDone):
                 self._settle_pending(0)
                 self._inventory_done(found)

@@ -15,12 +15,12 @@ from core.engine.throttle import Throttle
 from core.engine.verify import Judgement, Verdict, cannot_tell, judge, judge_attributes, not_listed, proved_state
 from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
-from core.ledger.rows import Delivery, TransferTask
+from core.ledger.rows import OPEN_UNTIL, Delivery, TransferTask
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass
-from core.model.study import Holding, InstanceRef
-from core.nodes.base import ByteStream, Compare, Confirm, Push, PushState, Read, Write
+from core.model.study import Holding, InstanceRef, StudyInfo
+from core.nodes.base import ByteStream, Compare, Confirm, Push, Read, Write
 from core.wire.http import Abort
 
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
@@ -86,6 +86,8 @@ class Pipeline:
     ----------
     fenced : bool
         The job was stopped without waiting any longer: an answer that still comes changes nothing in the ledger.
+    on_given_up : Callable[[Failure], None]
+        Told of the first image that has failed for good, where the job stops at the first error.
     """
 
     def __init__(
@@ -112,6 +114,18 @@ class Pipeline:
         self._confirm = destination.node if isinstance(destination.node, Confirm) else None
         self.bytes_moved = 0
         self.fenced = False
+        self.on_given_up: Callable[[Failure], None] = lambda _failure: None
+
+    @property
+    def can_confirm(self) -> bool:
+        """Whether the destination can say what it holds."""
+        return self._confirm is not None
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """States of deliveries that are to be looked for and sent: what comes after that is committing."""
+        proof = self.options.evidence is not EvidenceLevel.SENT and self.can_confirm
+        return OPEN_UNTIL[EvidenceLevel.VERIFIED if proof else EvidenceLevel.SENT]
 
     # the way --------------------------------------------------------------------------------------------
 
@@ -127,6 +141,8 @@ class Pipeline:
             return Path.RELAY, f"{self.source.name} does not know {self.destination.name} as a peer"
         if not target:
             return Path.RELAY, "proof for every image; nothing to configure on the servers"
+        if isinstance(self.source.node, Push) and self.source.node.pushes_studies:
+            return Path.RELAY, "proof for every image as it is sent"
         if task.mean_size < PUSH_MEAN_BYTES:
             return Path.RELAY, "small images are faster through this computer"
         if self._confirm is None or not self._confirm.gives_digests:
@@ -150,7 +166,7 @@ class Pipeline:
         """
         if self._confirm is None:
             return chunk.deliveries
-        holdings = self._ask(chunk)
+        holdings = self.ask(chunk)
         present = [d for d, h in zip(chunk.deliveries, holdings, strict=True) if h.digest and not d.known_digest]
         self._learn_digests(present)
         to_send: list[Delivery] = []
@@ -179,14 +195,21 @@ class Pipeline:
             self.give_back([(d, cannot_tell(self.destination.name)) for d in unsure])
         return to_send
 
-    def _ask(self, chunk: Chunk) -> list[Holding]:
+    def check_failed(self, chunk: Chunk, error: FerryError) -> None:
+        """The destination could not be asked what it has already."""
+        for d in chunk.deliveries:
+            d.attempt += 1
+        self.all_failed(chunk.deliveries, self.destination, error)
+
+    def ask(self, chunk: Chunk) -> list[Holding]:
+        """What the destination holds of a chunk, asked now."""
         assert self._confirm is not None
         asked = [replace(d.instance, digest=d.known_digest) for d in chunk.deliveries]
         holdings = self._confirm.confirm(chunk.task.study, asked, abort=self.abort)
-        self._require_not_fenced()
+        self.require_not_fenced()
         return holdings
 
-    def _require_not_fenced(self) -> None:
+    def require_not_fenced(self) -> None:
         if self.fenced:
             raise TransportError(TransportFault.ABORTED, "The answer came after the job had been stopped.")
 
@@ -282,14 +305,18 @@ class Pipeline:
 
     def _store(self, chunk: Chunk, delivery: Delivery, body: memoryview | Carried) -> None:
         if delivery.id in chunk.replace:
-            self._write.replace(chunk.task.study, delivery.instance)
+            self.make_room(chunk.task.study, delivery.instance)
         answer = self._write.store(chunk.task.study, delivery.instance, body, abort=self.abort)
-        self._require_not_fenced()
+        self.require_not_fenced()
         delivery.newly_stored = answer.stored
         self.bytes_moved += delivery.size
         self.ledger.sent(
             delivery, f"{answer.answer}; {answer.warning}" if answer.warning else answer.answer, answer.ref
         )
+
+    def make_room(self, study: StudyInfo, instance: InstanceRef) -> None:
+        """Remove at the destination what a person wants to have replaced."""
+        self._write.replace(study, instance)
 
     def _pace(self, count: int) -> None:
         wait = self.throttle.delay(count)
@@ -298,73 +325,41 @@ class Pipeline:
             threading.Event().wait(min(wait, 0.2))
             wait = end - time.monotonic()
 
-    # pushing --------------------------------------------------------------------------------------------
-
-    def push(self, chunk: Chunk, wait: Callable[[float], bool]) -> None:
-        """Let the source server send a chunk itself and follow its job to the real end.
-
-        Whatever the job says, the destination's own list decides afterwards (`confirm`). `wait` waits so many
-        seconds and is False when the lane must stop.
-        """
-        node = self.source.node
-        assert isinstance(node, Push)
-        deliveries = [d for d in chunk.deliveries if d.state is DeliveryState.SENDING]
-        try:
-            for d in deliveries:
-                if d.id in chunk.replace:
-                    self._write.replace(chunk.task.study, d.instance)
-        except FerryError as error:
-            self._all_failed(deliveries, self.destination, error)
-            return
-        try:
-            job = node.push([d.instance for d in deliveries], self.push_target())
-            pause = 0.05
-            status = node.push_status(job)
-            while status.state is PushState.RUNNING:
-                if not wait(pause) and self.abort.aborted:
-                    stopped = node.push_cancel(job)
-                    detail = f"job {job} " + ("was cancelled" if stopped else "is still running on the server")
-                    self.give_back([(d, _push_stopped(self.source.name, detail)) for d in deliveries])
-                    return
-                pause = min(pause * 1.5, 1.0)
-                status = node.push_status(job)
-            self._require_not_fenced()
-        except FerryError as error:
-            self._all_failed(deliveries, self.source, error)
-            return
-        if status.state is PushState.FAILED:
-            # Some of it may have arrived all the same: the next attempt asks before it sends.
-            self.give_back(
-                [(d, _push_failed(self.source.name, self.destination.name, status.detail)) for d in deliveries]
-            )
-            return
-        for d in deliveries:
-            d.newly_stored = True
-            self.bytes_moved += d.size
-            self.ledger.sent(d, f"sent by {self.source.name}, job {job}", d.instance.ref)
-
     # after sending --------------------------------------------------------------------------------------
 
     def confirm(self, chunk: Chunk) -> None:
         """Ask the destination for what was sent; record the evidence, or what is missing."""
         sent = [d for d in chunk.deliveries if d.state is DeliveryState.SENT]
-        if not sent or self.options.evidence is EvidenceLevel.SENT:
-            return
-        assert self._confirm is not None, "refused before the start"
+        if not sent or self.options.evidence is EvidenceLevel.SENT or self._confirm is None:
+            return  # without a list to look at, storage commitment is the proof: refused before the start otherwise
         part = Chunk(chunk.task, sent, chunk.path)
+        if not self._learn_missing_digests(sent):
+            return
         try:
-            if self._confirm.gives_digests:
+            holdings = self.ask(part)
+        except FerryError as error:
+            self.all_failed(sent, self.destination, error)
+            return
+        self._record(part, holdings)
+
+    def prove(self, chunk: Chunk, holdings: Sequence[Holding]) -> None:
+        """Record what the destination was just seen to hold of what was sent, if proof is wanted."""
+        if self.options.evidence is not EvidenceLevel.SENT and self._learn_missing_digests(chunk.deliveries):
+            self._record(chunk, holdings)
+
+    def _learn_missing_digests(self, sent: Sequence[Delivery]) -> bool:
+        """Ask the source for what the destination's digests are compared with; False when it could not be asked."""
+        try:
+            if self._confirm is not None and self._confirm.gives_digests:
                 self._learn_digests([d for d in sent if not d.known_digest])
         except FerryError as error:
-            self._all_failed(sent, self.source, error)
-            return
-        try:
-            holdings = self._ask(part)
-        except FerryError as error:
-            self._all_failed(sent, self.destination, error)
-            return
+            self.all_failed(sent, self.source, error)
+            return False
+        return True
+
+    def _record(self, part: Chunk, holdings: Sequence[Holding]) -> None:
         judged: list[tuple[Delivery, Holding, Judgement]] = []
-        for delivery, holding in zip(sent, holdings, strict=True):
+        for delivery, holding in zip(part.deliveries, holdings, strict=True):
             try:
                 judged.append((delivery, holding, self._judge(part, delivery, holding)))
             except FerryError as error:
@@ -372,7 +367,7 @@ class Pipeline:
         try:
             again = self._judge_again(part, judged)
         except FerryError as error:
-            self._all_failed([d for d, _h, _j in judged], self.source, error)
+            self.all_failed([d for d, _h, _j in judged], self.source, error)
             return
         proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
         missing: list[tuple[Delivery, Failure]] = []
@@ -396,9 +391,9 @@ class Pipeline:
     # what went wrong ------------------------------------------------------------------------------------
 
     def _failed(self, delivery: Delivery, gate: Gate, error: FerryError) -> None:
-        self._all_failed([delivery], gate, error)
+        self.all_failed([delivery], gate, error)
 
-    def _all_failed(self, deliveries: Sequence[Delivery], gate: Gate, error: FerryError) -> None:
+    def all_failed(self, deliveries: Sequence[Delivery], gate: Gate, error: FerryError) -> None:
         if self.fenced:
             return
         if self.abort.aborted or (isinstance(error, TransportError) and error.fault is TransportFault.ABORTED):
@@ -419,6 +414,14 @@ class Pipeline:
         for delivery, failure in outcomes:
             rows.append((delivery, failure, self._next(delivery, failure, now)))
         self.ledger.trouble(rows)
+        self.tell_given_up(rows)
+
+    def tell_given_up(self, rows: Sequence[tuple[Delivery, Failure, float | None]]) -> None:
+        """Tell the job of the first image that will not be tried again, if it wants to stop then."""
+        if self.options.stop_at_error:
+            given_up = next((failure for _d, failure, at in rows if at is None), None)
+            if given_up is not None:
+                self.on_given_up(given_up)
 
     def _next(self, delivery: Delivery, failure: Failure, now: float) -> float | None:
         o = self.options
@@ -445,29 +448,3 @@ def _buffer() -> memoryview:
 
 def _md5(data: bytes | memoryview = b"") -> hashlib._Hash:
     return hashlib.md5(data, usedforsecurity=False)  # Orthanc's digest; it guards against accidents, not attackers
-
-
-def _push_stopped(source: str, detail: str) -> Failure:
-    return Failure(
-        code="push-stopped",
-        cls=FailureClass.ASK,
-        sentence=f"{source} was told to stop sending.",
-        detail=detail,
-        side="source",
-    )
-
-
-def _push_failed(source: str, destination: str, detail: str) -> Failure:
-    return Failure(
-        code="push-failed",
-        cls=FailureClass.ASK,
-        sentence=f"{source} could not send to {destination} by itself.",
-        next_step=f"Check the peer's address and password in the settings of {source}, or send through this computer.",
-        detail=detail,
-        side="source",
-    )
-
-
-def refs(deliveries: Sequence[Delivery]) -> list[InstanceRef]:
-    """The instances of some deliveries."""
-    return [d.instance for d in deliveries]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from core.model.disk import DiskLimit
 from core.model.errors import NotSupportedError
 from core.model.job import After, JobFields, Path, TransferFields
 from core.model.outcome import EvidenceLevel
@@ -29,7 +30,22 @@ CAPABILITY_WORDS: dict[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
-    """A transfer's fields as the engine reads them, whatever the kind. Times in seconds, bandwidth in bytes/s."""
+    """A transfer's fields as the engine reads them, whatever the kind. Times in seconds, bandwidth in bytes/s.
+
+    Attributes
+    ----------
+    filtered : bool
+        A filter may take some instances of a study and leave out others.
+    unconfirmed_pushes : int
+        Studies that a source may be sending by itself, at the bidding of all jobs, before the first is confirmed.
+    check_interval, arrival_wait : float
+        How often the destination is asked for what a source sends by itself, and how long it may go on without
+        anything new once the source has ended.
+    disk_limit : DiskLimit | None
+        How full a destination's disk may be; above, nothing new is sent there.
+    stop_at_error : bool
+        The job stops at the first image that has failed for good.
+    """
 
     sources: tuple[str, ...]
     destinations: tuple[str, ...]
@@ -47,6 +63,12 @@ class TransferOptions:
     fallback_after: float = 30.0
     label_success: str = ""
     label_failure: str = ""
+    filtered: bool = False
+    unconfirmed_pushes: int = 2
+    check_interval: float = 5.0
+    arrival_wait: float = 60.0
+    disk_limit: DiskLimit | None = None
+    stop_at_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +105,14 @@ class InventoryDone:
     reason: str = ""
 
 
-Found = FoundStudy | LeftOut | CursorReached | InventoryDone
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that the person should know about what was looked for; a sentence without patient data."""
+
+    sentence: str
+
+
+Found = FoundStudy | LeftOut | CursorReached | InventoryDone | Remark
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,14 @@ class Commitments(LedgerPart):
 
         return self.writer.call(write)
 
-    def not_committed(self, outcomes: Sequence[tuple[Delivery, Failure, float | None]]) -> Ticket:
-        """A failure each: with a time it keeps its state and is asked for again then, without it has failed."""
+    def not_committed(
+        self, outcomes: Sequence[tuple[Delivery, Failure, float | None]], *, look_again: bool = False
+    ) -> Ticket:
+        """A failure each: with a time it keeps its state and is asked for again then, without it has failed.
+
+        With `look_again`, what the destination may not hold at all (`FailureClass.ASK`) is planned again: looked for,
+        and sent if it is missing.
+        """
         outcomes = list(outcomes)
 
         def write(connection: Connection) -> Counted:
@@ -61,7 +67,8 @@ class Commitments(LedgerPart):
             for d, failure, at in outcomes:
                 if d.id not in here:
                     continue
-                new = S.FAILED if at is None else d.state
+                again = S.PLANNED if look_again and failure.cls is FailureClass.ASK else d.state
+                new = S.FAILED if at is None else again
                 rows.append((d.id, new.value, self.failure_id(connection, failure), at))
                 deltas.append(Delta(d.transfer_id, d.state, new, 1, d.size))
                 last = (d, failure, at)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,8 @@ class Writer:
 
     Attributes
     ----------
+    committing : set[int]
+        Jobs that want storage commitment: for those "verified" is not the end.
     on_rollback : Callable[[], None]
         Told when what a batch had written was taken back; it is tried again, or refused.
     """
@@ -146,6 +148,7 @@ class Writer:
         self._closed = False
         self._giving_up = False
         self._first = 0.0
+        self.committing: set[int] = set()
         self.commits = 0
         self.busy_seconds = 0.0
         with engine.connect() as connection:
@@ -310,7 +313,7 @@ class Writer:
                     at += 1
                 if rows and item.statement is not None:
                     item.statement.execute(connection, rows)
-            changed, self._revision = count_deltas(connection, deltas, self._revision)
+            changed, self._revision = count_deltas(connection, deltas, self._revision, self.committing)
             for transfer_id in touched - changed:
                 self._revision += 1
                 connection.execute(_TOUCH, {"b_id": transfer_id, "b_revision": self._revision})
@@ -348,13 +351,16 @@ _TOUCH = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values
 _STATE = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values(state=bindparam("b_state"))
 _ROW = [
     t.transfers.c.id,
+    t.transfers.c.job_id,
     t.transfers.c.needs_person,
     t.transfers.c.state,
     *(t.transfers.c[n] for n in COUNT_NAMES),
 ]
 
 
-def count_deltas(connection: Connection, deltas: Sequence[Delta], revision: int) -> tuple[set[int], int]:
+def count_deltas(
+    connection: Connection, deltas: Sequence[Delta], revision: int, committing: Collection[int] = ()
+) -> tuple[set[int], int]:
     """Add deltas to the transfers' totals and derive their states; gives the changed ids and the last revision."""
     if not deltas:
         return set(), revision
@@ -383,22 +389,31 @@ def count_deltas(connection: Connection, deltas: Sequence[Delta], revision: int)
             }
         )
     connection.execute(_BUMP, bumps)
-    derive_states(connection, list(sums), active=True)
+    derive_states(connection, list(sums), active=True, committing=committing)
     return set(sums), revision
 
 
-def derive_states(connection: Connection, transfer_ids: Sequence[int], *, active: bool) -> None:
-    """Derive the stored state of transfers from their totals; `active` says that the engine works on them."""
+def derive_states(
+    connection: Connection, transfer_ids: Sequence[int], *, active: bool, committing: Collection[int] = ()
+) -> None:
+    """Derive the stored state of transfers from their totals.
+
+    Parameters
+    ----------
+    active : bool
+        The engine works on them.
+    committing : Collection[int]
+        Jobs that want storage commitment.
+    """
     for start in range(0, len(transfer_ids), 500):
         part = transfer_ids[start : start + 500]
         states = []
         for row in connection.execute(select(*_ROW).where(t.transfers.c.id.in_(part))):
-            counts = Counts(*row[3:])
+            counts = Counts(*row[4:])
             # A delivery that ends as "sent" belongs to a job that asked for no more; the engine marks such
             # rows itself, so here more proof is taken to be wanted.
-            state = study_state(
-                counts, active=active, evidence=EvidenceLevel.VERIFIED, needs_person=bool(row.needs_person)
-            )
+            wanted = EvidenceLevel.COMMITTED if row.job_id in committing else EvidenceLevel.VERIFIED
+            state = study_state(counts, active=active, evidence=wanted, needs_person=bool(row.needs_person))
             if state.value != row.state:
                 states.append({"b_id": row.id, "b_state": state.value})
         if states:

@@ -786,7 +786,18 @@ def test_nothing_of_a_lane_is_left_behind(bench: Bench, monkeypatch: pytest.Monk
     (lane,) = lanes
     bench.wait(lambda: lane.idle, "rest")
     bench.wait(lambda: bench.same_totals(job), "the last commit")
-    for name in ("_queued", "_again", "_cursors", "_stale", "_timed", "_in_flight", "_in_hand", "_tasks", "_then"):
+    for name in (
+        "_queued",
+        "_again",
+        "_cursors",
+        "_stale",
+        "_timed",
+        "_turns",
+        "_in_flight",
+        "_in_hand",
+        "_tasks",
+        "_then",
+    ):
         assert len(getattr(lane, name)) == 0, name
     assert bench.engine
     bench.wait(lambda: not bench.engine._speeds.keys() - {-job}, "forgotten speeds")  # type: ignore[union-attr]
