@@ -14,12 +14,12 @@ from core.model.errors import AnswerError, ConfigurationError, NotSupportedError
 from core.model.node import NodeFields
 from core.model.study import InstanceRef
 from core.nodes.base import DicomAddress, Dimse, Node, Push, PushResume, PushState
+from core.nodes.orthanc import jobs
 from core.nodes.orthanc import modalities as modalities_module
-from core.nodes.orthanc import push
 from core.nodes.orthanc.configuration import Modality, Peer
 from core.nodes.orthanc.modalities import known_modality
 from core.nodes.orthanc.node import OrthancNode
-from core.nodes.orthanc.push import STORE_TIMEOUT, job_status
+from core.nodes.orthanc.push import STORE_TIMEOUT
 from tests.support import raw_http
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, orthanc_node, the_study
@@ -317,7 +317,7 @@ def test_a_job_that_the_history_has_forgotten(version: str, start_orthanc: Start
 
 def test_every_state_of_a_job_is_told() -> None:
     def state(**job: object) -> tuple[PushState, str] | None:
-        found = job_status({"State": "Success", "Progress": 40, **job})
+        found = jobs.job_status({"State": "Success", "Progress": 40, **job})
         return (found.state, found.detail) if found else None
 
     assert state() == (PushState.DONE, "")
@@ -329,13 +329,13 @@ def test_every_state_of_a_job_is_told() -> None:
     assert state(State="Failure", ErrorCode=9, ErrorDescription="Network") == (PushState.FAILED, "Network (9)")
     for odd in ("", "success", 7, None):
         assert state(State=odd) is None
-    running = job_status({"State": "Running", "Progress": 900})
+    running = jobs.job_status({"State": "Running", "Progress": 900})
     assert running is not None
     assert running.progress == 1.0
 
 
 def test_a_job_that_hangs_can_not_be_cancelled_at_once(start_orthanc: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "_CANCEL_WAIT", 0.2)
+    monkeypatch.setattr(jobs, "_CANCEL_WAIT", 0.2)
     with raw_http.RawServer(lambda peer: peer.gone()) as silent:
         config = {"hung": ["HUNG", "127.0.0.1", silent.port]}
         with sender(start_orthanc, "1.12", 1, DicomModalities=config) as (_, node):
@@ -362,12 +362,12 @@ def jobs_at_work(
         config = {"DicomModalities": known, "OrthancPeers": peers, "ConcurrentJobs": 1}
         with sender(start, version, 4, **config) as (server, node):
             instances = all_instances(node, the_study(node, STUDY))
-            jobs = {}
+            started = {}
             for target in ("modality:hung", "modality:qrscp", "peer", "second", "modality:twin1"):
-                jobs[target] = node.push(instances, target)
+                started[target] = node.push(instances, target)
                 wait_for(lambda: silent.connections, what="the server to call")
             try:
-                yield server, node, instances, jobs
+                yield server, node, instances, started
             finally:
                 let_go.set()
 
@@ -375,39 +375,39 @@ def jobs_at_work(
 @pytest.mark.parametrize("version", ORTHANC_VERSIONS)
 def test_running_jobs_are_found_again(version: str, start_orthanc: Start, tmp_path: Path) -> None:
     with (
-        jobs_at_work(start_orthanc, version, tmp_path, threading.Event()) as (server, _, instances, jobs),
+        jobs_at_work(start_orthanc, version, tmp_path, threading.Event()) as (server, _, instances, started),
         orthanc_node(server) as node,
     ):
-        server.post(f"/jobs/{jobs['modality:qrscp']}/pause", {})
-        assert node.push_status(jobs["modality:hung"]).detail == "Running"
-        assert node.push_status(jobs["modality:qrscp"]).detail == "Paused"
-        assert node.push_status(jobs["peer"]).detail == "Pending"
+        server.post(f"/jobs/{started['modality:qrscp']}/pause", {})
+        assert node.push_status(started["modality:hung"]).detail == "Running"
+        assert node.push_status(started["modality:qrscp"]).detail == "Paused"
+        assert node.push_status(started["peer"]).detail == "Pending"
         for target in ("modality:hung", "modality:qrscp", "peer", "second"):
-            assert node.push_resume(instances, target) == jobs[target]
-            assert node.push_resume(instances[2:], target) == jobs[target]
+            assert node.push_resume(instances, target) == started[target]
+            assert node.push_resume(instances[2:], target) == started[target]
             assert node.push_resume([], target) == ""
         assert node.push_resume(instances, "modality:other") == ""
         assert node.push_resume(instances, "modality:twin1") == ""  # perhaps it goes to the other one
-        for job in jobs.values():
+        for job in started.values():
             server.post(f"/jobs/{job}/cancel", {})
         assert node.push_resume(instances, "modality:qrscp") == ""
-        assert node.push_status(jobs["modality:qrscp"]).state is PushState.FAILED
+        assert node.push_status(started["modality:qrscp"]).state is PushState.FAILED
 
 
 def test_jobs_survive_a_restart_of_their_server(start_orthanc: Start, tmp_path: Path) -> None:
     let_go = threading.Event()
-    with jobs_at_work(start_orthanc, "1.12", tmp_path, let_go) as (server, node, instances, jobs):
+    with jobs_at_work(start_orthanc, "1.12", tmp_path, let_go) as (server, node, instances, started):
         for target in ("modality:qrscp", "peer"):
-            server.post(f"/jobs/{jobs[target]}/pause", {})
+            server.post(f"/jobs/{started[target]}/pause", {})
         let_go.set()
         for target in ("modality:hung", "second", "modality:twin1"):
-            wait_push(node, jobs[target])
+            wait_push(node, started[target])
         server.restart(OrthancPeers={"peer": ["http://127.0.0.1:1/"]})
-        assert node.push_status(jobs["peer"]).detail == "Paused"
+        assert node.push_status(started["peer"]).detail == "Paused"
         assert node.push_resume(instances, "peer") == ""  # it goes to where the peer was before
         for target in ("modality:qrscp", "peer"):
-            server.post(f"/jobs/{jobs[target]}/resume", {})
-            assert wait_push(node, jobs[target]) is PushState.DONE
+            server.post(f"/jobs/{started[target]}/resume", {})
+            assert wait_push(node, started[target]) is PushState.DONE
 
 
 def test_odd_answers_about_jobs(start_orthanc: Start, fault_proxy: Before) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from urllib.parse import quote
 
 from core.model.errors import AnswerError, ConfigurationError, NotSupportedError
 from core.model.study import InstanceRef, Presence, StudyInfo
-from core.nodes.base import Dimse, Node, PushState, PushStatus
-from core.nodes.orthanc.answers import JsonObject, number, text
+from core.nodes.base import Dimse, Node, PushStatus
+from core.nodes.orthanc import jobs
+from core.nodes.orthanc.answers import JsonObject, text
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.configuration import Modality, Peer
 from core.nodes.orthanc.fields import place_of
@@ -18,9 +18,6 @@ from core.nodes.orthanc.modalities import known_modality
 
 MODALITY = "modality:"  # no name of a peer or modality has a colon in it (Orthanc allows letters, digits, - and _)
 STORE_TIMEOUT = 60  # seconds: the server's own default, 10, is too short for a busy PACS and a large image
-_CANCEL_WAIT = 5.0  # seconds until a cancelled job counts as still running
-_CANCEL_STEP = 0.1
-_AT_WORK = frozenset({"Pending", "Running", "Paused", "Retry"})
 _NOT_FOR_US = frozenset({"forbidden", "method", "gone"})
 
 
@@ -88,11 +85,7 @@ class OrthancPush(OrthancBase):
                 payload["Timeout"] = STORE_TIMEOUT
         else:
             path = f"/peers/{quote(target, safe='')}/store"
-        found = self.rest.json("POST", path, payload=payload)
-        job = text(found, "ID") if isinstance(found, dict) else ""
-        if not job:
-            self.rest.unexpected(path, "no job was started")
-        return job
+        return jobs.started(self.rest, path, self.rest.json("POST", path, payload=payload))
 
     def _still_held(self, instances: Sequence[InstanceRef]) -> list[InstanceRef]:
         study = StudyInfo(study_uid=instances[0].study_uid, patient_id=instances[0].patient_id) if instances else None
@@ -102,27 +95,10 @@ class OrthancPush(OrthancBase):
         return [one for one, now in zip(instances, held, strict=True) if now.presence is not Presence.ABSENT]
 
     def push_status(self, job: str) -> PushStatus:
-        path = f"/jobs/{quote(job, safe='')}"
-        answer = self.rest.fetch("GET", path)
-        if answer.status == 404 and job not in self.rest.get_identifiers("/jobs"):
-            return PushStatus(PushState.GONE, detail="The server no longer knows the job.")
-        found = self.rest.parsed(path, answer)
-        if not isinstance(found, dict):
-            self.rest.unexpected(path, "not a job")
-        return job_status(found) or self.rest.unexpected(path, f"state {text(found, 'State')!r}")
+        return jobs.status_of(self.rest, job)
 
     def push_cancel(self, job: str) -> bool:
-        """Cancel, and look until it has ended; a job that ended by itself meanwhile is not running either."""
-        path = f"/jobs/{quote(job, safe='')}"
-        answer = self.rest.fetch("POST", f"{path}/cancel", payload={}, idempotent=True)
-        if answer.status != 200 and answer.status != 404:
-            self.rest.refuse(f"{path}/cancel", answer.status, answer.headers, answer.body)
-        deadline = time.monotonic() + _CANCEL_WAIT
-        while self.push_status(job).state is PushState.RUNNING:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_CANCEL_STEP)
-        return True
+        return jobs.cancel(self.rest, job)
 
     def push_resume(self, instances: Sequence[InstanceRef], target: str) -> str:
         """Found among ``/jobs?expand`` by the resources that each job names and by where it sends them.
@@ -131,18 +107,13 @@ class OrthancPush(OrthancBase):
         their jobs is surely for `target`.
         """
         wanted = {one.ref for one in instances}
-        found = self.rest.json("GET", "/jobs?expand")
-        if not isinstance(found, list):
-            self.rest.unexpected("/jobs?expand", "not a list of jobs")
-        at_work = [job for job in found if isinstance(job, dict) and text(job, "State") in _AT_WORK]
-        mine = [job for job in at_work if wanted & _resources(job)]
-        for job in sorted(mine, key=lambda job: text(job, "CreationTime")):
-            if self._sends_to(job, target):
+        for job in jobs.at_work(self.rest):
+            if wanted & _resources(job) and self._sends_to(job, target):
                 return text(job, "ID")
         return ""
 
     def _sends_to(self, job: JsonObject, target: str) -> bool:
-        content = job["Content"]
+        content = jobs.content_of(job)
         if text(job, "Type") == "DicomModalityStore" and target.startswith(MODALITY):
             aet = self._modality(target.removeprefix(MODALITY)).aet
             alike = [m for m in self._modalities() if m.aet == aet]
@@ -189,26 +160,7 @@ class OrthancPush(OrthancBase):
             raise
 
 
-def job_status(job: JsonObject) -> PushStatus | None:
-    """The state of a job of ``/jobs/{id}``; None where it is none that Orthanc has."""
-    state = text(job, "State")
-    progress = min(max((number(job, "Progress") or 0) / 100, 0.0), 1.0)
-    content = job.get("Content")
-    left_out = number(content, "FailedInstancesCount") if isinstance(content, dict) else None
-    if state == "Success" and left_out:  # a job that was told to go on after failures
-        return PushStatus(PushState.FAILED, progress, f"{left_out} images could not be sent")
-    if state == "Success":
-        return PushStatus(PushState.DONE, 1.0)
-    if state == "Failure":
-        described = text(job, "ErrorDetails") or text(job, "ErrorDescription")
-        return PushStatus(PushState.FAILED, progress, f"{described} ({number(job, 'ErrorCode')})")
-    if state in _AT_WORK:
-        return PushStatus(PushState.RUNNING, progress, state)
-    return None
-
-
 def _resources(job: JsonObject) -> set[str]:
     """What a job was told to send (since Orthanc 1.5.7)."""
-    content = job.get("Content")
-    listed = content.get("ParentResources") if isinstance(content, dict) else None
+    listed = jobs.content_of(job).get("ParentResources")
     return {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set()

@@ -1,0 +1,85 @@
+"""Application entities that another node talks to in our place: what that node can do, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from core.model.errors import TransportError
+from core.model.study import InstanceRef
+from core.nodes.base import Body, DicomAddress, PushStatus
+from core.wire.abort import Abort
+from core.wire.dimse.find import Found
+from core.wire.dimse.identifier import Answer
+from core.wire.dimse.retrieval import Wanted
+
+
+class BeyondError(TransportError):
+    """The node between answered: it is the entity behind it that it can't reach, or that breaks off."""
+
+
+class RemoteEntity(Protocol):
+    """An application entity behind another node, which speaks DIMSE to it. Thread-safe.
+
+    Errors are those of the entity itself (a DIMSE status, a refused association, `BeyondError`), named by the
+    node's name, or those of the node between, named by its own.
+    """
+
+    def known_as(self) -> str:
+        """Its name there, with the AE title and address that are used for it there ("pacs: PACS at 10.0.0.7:104").
+
+        Raises
+        ------
+        ConfigurationError
+            It is not known there, or not surely.
+        """
+
+    def echo(self, *, timeout: float, abort: Abort | None = None) -> None:
+        """C-ECHO; raises when it isn't answered within `timeout` seconds."""
+
+    def find(
+        self,
+        keys: Mapping[str, str],
+        *,
+        most: int,
+        keep: Callable[[Answer], bool],
+        character_set: str,
+        timeout: float,
+        abort: Abort | None = None,
+    ) -> Found:
+        """C-FIND of the Study Root model; `timeout` is the longest silence in seconds between two answers."""
+
+    def move(self, wanted: Sequence[Wanted], target: str, *, timeout: float) -> str:
+        """Start C-MOVEs, all of one level, to the application entity `target`; returns the job's identifier."""
+
+    def move_status(self, job: str) -> PushStatus: ...
+
+    def move_cancel(self, job: str) -> bool: ...
+
+    def move_resume(self, instances: Sequence[InstanceRef], target: str) -> str: ...
+
+    def store(self, sop_uid: str, body: Body, *, timeout: float, abort: Abort | None = None) -> str:
+        """C-STORE of one DICOM file, which the node between keeps no copy of; what it answered, in its own words."""
+
+    def commit(
+        self, references: Sequence[tuple[str, str]], *, timeout: float, abort: Abort | None = None
+    ) -> Mapping[str, int]:
+        """Storage commitment of pairs of SOP Class and SOP Instance UID, by the report that comes within `timeout`.
+
+        The failure reason (PS3.3 C.14.1.1) by SOP Instance UID, 0 where committed; what the report doesn't name
+        is left out. Raises ``commitment-no-report`` when none comes.
+        """
+
+    def close(self) -> None:
+        """Wait a moment for what is on its way there, so that nothing of ours is left behind."""
+
+
+@runtime_checkable
+class Intermediary(Protocol):
+    """A node that knows application entities and speaks DIMSE to them in our place."""
+
+    def entity(self, address: DicomAddress, *, node: str, known_as: str = "") -> RemoteEntity:
+        """The entity at `address`, of the name `known_as` there or the one with its AE title; asks nothing yet.
+
+        `node` is the name of the node that it is here.
+        """
