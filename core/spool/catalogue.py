@@ -194,6 +194,15 @@ class Catalogue:
         with speaking(), self._database.connect() as connection:
             return held(connection, sop_uids)
 
+    def syntaxes_held(self, sop_class: str) -> list[str]:
+        """Transfer syntaxes in which images of a SOP class are held, the most frequent one first."""
+        syntax = t.instances.c.transfer_syntax
+        wanted = (
+            select(syntax).where(t.instances.c.sop_class == sop_class).group_by(syntax).order_by(func.count().desc())
+        )
+        with speaking(), self._database.connect() as connection:
+            return list(connection.execute(wanted.order_by(func.count().desc())).scalars())
+
     def totals(self) -> tuple[int, int, int]:
         """Studies, instances, and the bytes of their files."""
         with speaking(), self._database.connect() as connection:

@@ -58,6 +58,7 @@ instances = Table(
     Column("attributes", Text, nullable=False),
 )
 Index("instances_of_series", instances.c.series_id, instances.c.sop_uid)
+Index("instances_of_class", instances.c.sop_class, instances.c.transfer_syntax)
 
 garbage = Table("garbage", metadata, Column("name", Text, primary_key=True))
 """Files of instances that are deleted and may not be gone from the disk yet."""

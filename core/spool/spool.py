@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -195,7 +195,11 @@ class Spool:
 
     def open_file(self, record: InstanceRecord) -> BinaryIO:
         """The file of an instance, from its beginning; seek to `data_offset` for the data set alone."""
-        return open(disk.extended(self.path(record)), "rb", buffering=0)  # noqa: PTH123
+        return open(disk.extended(self.path(record)), "rb")  # noqa: PTH123
+
+    def size_of(self, record: InstanceRecord) -> int | None:
+        """Bytes of an instance's file as it lies there now; None when it doesn't."""
+        return disk.size_of(self.path(record))
 
     def free(self) -> int:
         """Bytes that the disk has left."""
@@ -238,11 +242,6 @@ class Spool:
         """Whether nothing has come to it for `quiet` seconds; False when it is gone."""
         since = self.catalogue.quiet_since(study_uid, series_uid)
         return since is not None and since <= time.time() - quiet
-
-    def __iter__(self) -> Iterator[InstanceRecord]:
-        for study in self.catalogue.studies():
-            for page in self.catalogue.instances(study.study_uid):
-                yield from page
 
 
 def _opened(folder: Path, others: int) -> tuple[Engine, Engine]:

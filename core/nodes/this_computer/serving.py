@@ -9,17 +9,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from core.nodes.base import ByteStream
-
-
-class ServedContext(Protocol):
-    """A presentation context that was accepted (PS3.8 section 7.1.1.13)."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def abstract_syntax(self) -> str: ...
-    @property
-    def transfer_syntax(self) -> str: ...
+from core.wire.dimse.negotiation import Context as ServedContext
 
 
 class ServedMessage(Protocol):
