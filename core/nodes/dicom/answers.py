@@ -69,8 +69,8 @@ def _pattern_for(value: str, character_set: QueryCharacterSet) -> str:
 
 
 def term(character_set: QueryCharacterSet) -> str:
-    """The defined term for (0008,0005); empty where the text decides."""
-    return "" if character_set is QueryCharacterSet.AUTO else character_set.value
+    """The defined term for (0008,0005). Unicode by itself: servers answer in it then, and leave no letter out."""
+    return QueryCharacterSet.UNICODE.value if character_set is QueryCharacterSet.AUTO else character_set.value
 
 
 # --- answers ---

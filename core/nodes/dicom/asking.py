@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from core.model.errors import AnswerError
 from core.model.study import SeriesInfo
 from core.nodes.base import OpenContext
-from core.nodes.dicom.answers import image_keys, number, series_info, series_keys, term
+from core.nodes.dicom.answers import image_keys, number, series_keys, term
 from core.nodes.dicom.base import DicomBase
-from core.nodes.dicom.fields import DicomFields
+from core.nodes.dicom.fields import DicomFields, QueryCharacterSet
 from core.nodes.dicom.limit import AnswerLimit
 from core.wire.abort import Abort
+from core.wire.dimse.association import Association
 from core.wire.dimse.find import FIND_CONTEXTS, MOST_ANSWERS, Found, find
 from core.wire.dimse.identifier import Answer
 from core.wire.dimse.peer import Peer
@@ -20,6 +22,7 @@ from core.wire.dimse.status import dimse_answer
 FIND_LIMIT = "find-limit"
 """Fact of the last diagnosis: after so many answers the node cuts a list off."""
 _UNLIMITED = 1 << 62
+_NOT_UNDERSTOOD = {"find-a9xx", "find-cxxx", "find-0110"}
 
 Ask = Callable[[Mapping[str, str]], Found]
 """Puts one question on an association that is open for several."""
@@ -37,13 +40,13 @@ class DicomFind(DicomBase):
         super().__init__(fields, peer, context)
         known = self.fact(FIND_LIMIT)
         self.answer_limit = AnswerLimit(fields.find_limit or (int(known) if known.isdigit() else 0))
+        self._character_set = term(fields.character_set)
 
     @contextmanager
     def asking(self, abort: Abort | None = None) -> Iterator[Ask]:
         """An association for some questions. Nothing is to be waited for while it is held."""
-        character_set = term(self.fields.character_set)
         with self.associate(FIND_CONTEXTS, abort=abort) as association:
-            yield lambda keys: find(association, keys, most=_UNLIMITED, character_set=character_set)
+            yield lambda keys: self._put(association, keys, _UNLIMITED, lambda answer: True)
 
     def ask(
         self,
@@ -55,7 +58,20 @@ class DicomFind(DicomBase):
     ) -> Found:
         """One question on an association of its own."""
         with self.associate(FIND_CONTEXTS, abort=abort) as association:
-            return find(association, keys, most=most, keep=keep, character_set=term(self.fields.character_set))
+            return self._put(association, keys, most, keep)
+
+    def _put(
+        self, association: Association, keys: Mapping[str, str], most: int, keep: Callable[[Answer], bool]
+    ) -> Found:
+        try:
+            return find(association, keys, most=most, keep=keep, character_set=self._character_set)
+        except AnswerError as error:
+            chosen = self.fields.character_set is not QueryCharacterSet.AUTO
+            if chosen or not self._character_set or error.code not in _NOT_UNDERSTOOD or not association.is_open:
+                raise
+            found = find(association, keys, most=most, keep=keep)
+            self._character_set = ""  # it was the character set that the node would not have
+            return found
 
     def series_of(self, ask: Ask, study_uid: str, series_uid: str = "", more: Sequence[str] = ()) -> list[Answer]:
         """The series of a study, one answer each; empty where there is none.
@@ -147,10 +163,6 @@ class DicomFind(DicomBase):
 def images_in(found: Found, study_uid: str, series_uid: str) -> list[Answer]:
     """The images of an answer, each once; those of other series are left out, should the node not look at the key."""
     return _own(_ended(found), "SOPInstanceUID", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid})
-
-
-def series_infos(answers: Sequence[Answer]) -> list[SeriesInfo]:
-    return [series_info(answer) for answer in answers]
 
 
 def _ended(found: Found) -> list[Answer]:

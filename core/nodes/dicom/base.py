@@ -10,8 +10,8 @@ from core.model.outcome import Failure
 from core.nodes.base import DicomAddress, Node, OpenContext
 from core.nodes.dicom.fields import DicomFields
 from core.wire.abort import Abort
-from core.wire.dimse.association import Association, Proposed
-from core.wire.dimse.echo import echo
+from core.wire.dimse.association import Association, AssociationRejected, Proposed
+from core.wire.dimse.echo import ECHO_CONTEXTS, VERIFICATION, verify
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.status import dimse_failure
 from core.wire.dimse.store import AssociationLimit, StoreAssociations
@@ -57,20 +57,39 @@ class DicomBase(Node):
         return self.context.profile.fact(name, default) if self.context.profile is not None else default
 
     @contextmanager
-    def associate(self, contexts: Sequence[Proposed], *, abort: Abort | None = None) -> Iterator[Association]:
+    def associate(
+        self, contexts: Sequence[Proposed], *, peer: Peer | None = None, abort: Abort | None = None
+    ) -> Iterator[Association]:
         """An association for one exchange, counted against the node's limit; released at the end, aborted on error.
+
+        Parameters
+        ----------
+        peer : Peer | None
+            With other times to wait than the node's.
 
         Raises
         ------
         TransportError, AssociationRejected
         """
-        with self.limit.take(abort=abort), Association.open(self.peer, contexts, abort=abort) as association:
-            yield association
+        while True:
+            with self.limit.take(abort=abort):
+                try:
+                    opened = Association.open(peer or self.peer, contexts, abort=abort)
+                except AssociationRejected as error:
+                    rejected = error
+                else:
+                    with opened:
+                        yield opened
+                    return
+            # By now the room is given back: with others open, there will be some when one of them ends.
+            if not (rejected.is_congestion and self.limit.fewer()):
+                raise rejected
 
     def probe(self) -> None:
-        """C-ECHO (PS3.7 9.1.5) on an association of its own."""
-        with self.limit.take():
-            echo(self.peer)
+        """C-ECHO (PS3.7 9.1.5) on an association of its own; an association alone where the node offers none."""
+        with self.associate(ECHO_CONTEXTS) as association:
+            if association.context(VERIFICATION) is not None:
+                verify(association)
 
     def close(self) -> None:
         self.associations.close()

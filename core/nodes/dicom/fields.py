@@ -145,7 +145,7 @@ class DicomFields(NodeFields):
         title="Character set",
         help="Of names in our questions, and of its answers where they name none.",
         labels={
-            QueryCharacterSet.AUTO.value: "What fits the name: Latin 1, else Unicode",
+            QueryCharacterSet.AUTO.value: "Unicode, and wildcards for letters beyond ASCII",
             QueryCharacterSet.LATIN_1.value: "Latin 1, Western Europe (ISO_IR 100)",
             QueryCharacterSet.LATIN_2.value: "Latin 2, Central Europe (ISO_IR 101)",
             QueryCharacterSet.LATIN_3.value: "Latin 3, Southern Europe (ISO_IR 109)",

@@ -8,7 +8,7 @@ from functools import partial
 
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.dicom.answers import instance_ref, series_info
-from core.nodes.dicom.asking import Ask, DicomFind, images_in
+from core.nodes.dicom.asking import Ask, DicomFind
 from core.nodes.dicom.query import StudySearch
 from core.wire.abort import Abort
 from core.wire.dimse.identifier import Answer
@@ -107,6 +107,3 @@ class DicomInventory(DicomFind):
     def _need_images(self) -> None:
         if not self.fields.image_find:
             raise dimse_answer("find-no-images", node=self.name, detail="switched off for this node")
-
-
-__all__ = ["DicomInventory", "images_in"]

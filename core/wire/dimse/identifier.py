@@ -47,20 +47,17 @@ def encode(keys: Mapping[str, str], transfer_syntax: str, character_set: str = "
     transfer_syntax : str
         Implicit or Explicit VR Little Endian.
     character_set : str
-        Specific Character Set (0008,0005) of `keys`; Unicode is taken where a value can't be written in it.
+        Specific Character Set (0008,0005) of `keys`; Unicode is taken where a value can't be written in it. It is
+        named even where all is ASCII: many servers answer in the character set that they were asked in.
     """
     with _warnings, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = Dataset()
-        if not all(value.isascii() for value in keys.values()):
+        if character_set or not all(value.isascii() for value in keys.values()):
             made.SpecificCharacterSet = _writable(keys, character_set)
         for keyword, value in keys.items():
             setattr(made, keyword, value.split("\\") if "\\" in value else value or None)
-        buffer = DicomBytesIO()
-        buffer.is_little_endian = True
-        buffer.is_implicit_VR = transfer_syntax == IMPLICIT
-        write_dataset(buffer, made)
-        return buffer.getvalue()
+    return write_data_set(made, transfer_syntax)
 
 
 def decode(data: bytes, transfer_syntax: str, character_set: str = "") -> dict[str, str]:
@@ -87,6 +84,17 @@ def decode(data: bytes, transfer_syntax: str, character_set: str = "") -> dict[s
         if keyword:
             values[keyword] = vr, value
     return {keyword: _text(vr, value, named, character_set) for keyword, (vr, value) in values.items()}
+
+
+def write_data_set(data_set: Dataset, transfer_syntax: str) -> bytes:
+    """A data set without pixels in Implicit or Explicit VR Little Endian."""
+    with _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        buffer = DicomBytesIO()
+        buffer.is_little_endian = True
+        buffer.is_implicit_VR = transfer_syntax == IMPLICIT
+        write_dataset(buffer, data_set)
+        return buffer.getvalue()
 
 
 # --- bytes ---
