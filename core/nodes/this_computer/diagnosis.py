@@ -120,7 +120,7 @@ def _answers(node: ThisComputerNode) -> bool:
 
 def _callers(node: ThisComputerNode) -> DiagnosisStep:
     step = "Who may call"
-    callers = node.fields.callers
+    callers = (*node.fields.callers, *node.registered_callers())
     if not callers:
         return DiagnosisStep(
             step,

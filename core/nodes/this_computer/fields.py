@@ -46,8 +46,15 @@ class ThisComputerFields(NodeFields):
         (),
         title="Who may call",
         help="AE title and address of each device that may send and ask here, such as MODALITY1@10.4.2.17; * for "
-        "any, a network as 10.4.0.0/16. Nobody else is let in: with an empty list only this computer itself.",
+        "any, a network as 10.4.0.0/16. Nobody else is let in, but this computer itself and the registered nodes.",
         placeholder="MODALITY1@10.4.2.17",
+        group="Address",
+    )
+    known_nodes: bool = declared(
+        True,
+        title="Registered nodes may call",
+        help="A node that is registered here, with its AE title and from its address, may send and ask without an "
+        "entry of its own. Images that are fetched by C-MOVE come in this way.",
         group="Address",
     )
     folder: str = declared(

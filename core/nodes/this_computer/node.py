@@ -16,8 +16,10 @@ from core.nodes.folder.faults import speaking
 from core.nodes.this_computer.addresses import is_own_host, own_address
 from core.nodes.this_computer.diagnosis import diagnose
 from core.nodes.this_computer.fields import ThisComputerFields
+from core.nodes.this_computer.known_callers import KnownCallers
 from core.nodes.this_computer.landing import LandingPlace
 from core.nodes.this_computer.receiving import Receiver
+from core.nodes.this_computer.services import services_of
 from core.nodes.this_computer.serving import Service
 from core.nodes.this_computer.storage_scp import StorageScp
 from core.nodes.this_computer.store import Store
@@ -37,6 +39,7 @@ class ThisComputerNode(Store):
         self._scp: StorageScp | None = None
         self._listening = threading.Lock()
         self._landing: LandingPlace | None = None
+        self._known = KnownCallers(context.peers)
         self._facts: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -60,7 +63,7 @@ class ThisComputerNode(Store):
             self.landing.clear()
             receiver = Receiver(self.spool, self.name, lambda: self.fields.watermark, self.landing)
             self._scp = StorageScp(
-                self.name, self.fields, receiver, self.services(), self.spool.catalogue.syntaxes_held, tls
+                self.name, self.fields, receiver, self.services(), self.spool.catalogue.syntaxes_held, tls, self._known
             )
 
     def stop_listening(self) -> None:
@@ -79,7 +82,11 @@ class ThisComputerNode(Store):
 
     def services(self) -> Mapping[str, Service]:
         """What is offered to callers besides Storage and Verification, by abstract syntax."""
-        return {}
+        return services_of(self._context, self.fields.aet, lambda: self.spool, self.landing, self._known)
+
+    def registered_callers(self) -> tuple[str, ...]:
+        """Registered nodes that may call without an entry of their own, by name."""
+        return tuple(peer.name for peer in self._context.peers()) if self.fields.known_nodes else ()
 
     def server_tls(self) -> ssl.SSLContext | None:
         """How callers' connections are secured; raises `ConfigurationError` where a file of it can't be used."""

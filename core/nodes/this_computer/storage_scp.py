@@ -21,6 +21,7 @@ from core.model.errors import FerryError, LocalError, TransportError
 from core.nodes.this_computer.association import C_CANCEL, AcceptedAssociation
 from core.nodes.this_computer.callers import AllowList
 from core.nodes.this_computer.fields import ThisComputerFields
+from core.nodes.this_computer.known_callers import KnownCallers
 from core.nodes.this_computer.log_limit import LogLimit
 from core.nodes.this_computer.negotiation import (
     VERIFICATION,
@@ -68,6 +69,8 @@ class StorageScp:
     held : Callable[[str], Sequence[str]]
         Transfer syntaxes in which images of a SOP class are held, the most frequent one first.
     tls : ssl.SSLContext | None
+    known : KnownCallers | None
+        Registered nodes, which may call without an entry of their own where the fields say so.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class StorageScp:
         services: Mapping[str, Service],
         held: Callable[[str], Sequence[str]],
         tls: ssl.SSLContext | None,
+        known: KnownCallers | None = None,
     ) -> None:
         self._name = name
         self._fields = fields
@@ -86,6 +90,7 @@ class StorageScp:
         self._held = held
         self._tls = tls
         self._allowed = AllowList(fields.callers)
+        self._known = known if fields.known_nodes else None
         self._log = LogLimit(log)
         self._lock = threading.Lock()
         self._calls: set[_Call] = set()
@@ -234,7 +239,7 @@ class StorageScp:
         objection = formal_objection(request)
         if objection is not None:
             return objection
-        if not self._allowed.lets_in(request.calling_aet, call.address):
+        if not self._lets_in(request.calling_aet, call.address):
             return Rejection.CALLING_AET
         if request.called_aet != self._fields.aet:
             return Rejection.CALLED_AET
@@ -246,6 +251,11 @@ class StorageScp:
             self._associations += 1
             call.associated = True
         return None
+
+    def _lets_in(self, aet: str, address: str) -> bool:
+        if self._allowed.lets_in(aet, address):
+            return True
+        return self._known is not None and self._known.at(aet, address) is not None
 
     # one association ------------------------------------------------------------------------------------
 
