@@ -49,6 +49,18 @@ def dial(host: str, port: int, *, timeout: float, abort: Abort | None = None, pr
     return sock
 
 
+def look_up(host: str, port: int, *, timeout: float, abort: Abort | None = None) -> list[str]:
+    """The numeric addresses of a host.
+
+    Raises
+    ------
+    TransportError
+        ``NAME`` or ``ABORTED``.
+    """
+    found = _look_up(host, port, timeout, time.monotonic() + timeout, abort)
+    return list(dict.fromkeys(str(address.endpoint[0]) for address in found))
+
+
 def _look_up(host: str, port: int, timeout: float, deadline: float, abort: Abort | None) -> list[_Address]:
     try:
         return _addresses(host, port, socket.AI_NUMERICHOST)
