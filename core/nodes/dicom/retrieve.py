@@ -156,7 +156,7 @@ class DicomRetrieve(DicomBase):
             raise self._no_landing()
         missing = {one.sop_uid: one for one in asked}
         with landing.expect(list(missing), sender=self.fields.aet, originator=self.fields.calling_aet) as arrivals:
-            moving = _Moving(self, landing, arrivals, deliver, missing)
+            moving = Moving(self, landing, arrivals, deliver, missing)
             reasons = moving.ask_for(asked, abort)
         if missing:
             self._see_what_is_gone(list(missing.values()), reasons, abort)
@@ -304,7 +304,7 @@ class _Getting(_Asking):
         return TAKEN
 
 
-class _Moving(_Asking):
+class Moving(_Asking):
     """By C-MOVE to this computer: what arrives is handed on while the node still sends."""
 
     service = Service.MOVE
