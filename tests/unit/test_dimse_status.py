@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -250,3 +252,15 @@ def _tables(service: Service) -> tuple[str, ...]:
     from core.wire.dimse import status as module
 
     return module._TABLES[service][:1]
+
+
+def test_every_word_that_the_program_uses_is_in_the_table() -> None:
+    core = Path(__file__).resolve().parents[2] / "core"
+    used = {
+        code
+        for path in core.rglob("*.py")
+        for code in re.findall(r'dimse_answer\(\s*"([a-z0-9-]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert used
+    for code in used:
+        assert dimse_answer(code, node="PACS").code == code
