@@ -13,7 +13,7 @@ from core.model.job import After, JobFields, Path, TransferFields
 from core.model.outcome import EvidenceLevel
 from core.model.schedule import Schedule
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import Compare, Confirm, Delete, Follow, Inventory, Label, Node, Read, Write
+from core.nodes.base import Compare, Confirm, Delete, DiskUse, Follow, Inventory, Label, Node, Read, Write
 from core.wire.http import Abort
 
 CAPABILITY_WORDS: dict[type, str] = {
@@ -25,6 +25,7 @@ CAPABILITY_WORDS: dict[type, str] = {
     Follow: "say what has arrived since",
     Label: "label studies",
     Compare: "compare images",
+    DiskUse: "say how full its disk is",
 }
 
 

@@ -103,6 +103,7 @@ class Forward(TransferKind):
             fallback_after=fields.fallback_after,
             label_success=fields.label_success,
             label_failure=fields.label_failure,
+            filtered=bool(fields.rule.parts),
         )
 
     def discover(self, fields: TransferFields, discovery: Discovery) -> Iterator[Found]:

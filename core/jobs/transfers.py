@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.jobs.base import TransferOptions, need
+from core.model.disk import DiskLimit
 from core.model.errors import ConfigurationError, NotSupportedError
 from core.model.job import After, TransferFields, Trigger
 from core.model.outcome import EvidenceLevel
@@ -22,8 +23,15 @@ def transfer_options(
     fallback_after: float = 30.0,
     label_success: str = "",
     label_failure: str = "",
+    retry_delays: tuple[float, ...] = (),
+    filtered: bool = False,
+    unconfirmed_pushes: int = 2,
+    check_interval: float = 5.0,
+    arrival_wait: float = 60.0,
+    disk_limit: DiskLimit | None = None,
+    stop_at_error: bool = False,
 ) -> TransferOptions:
-    """The engine's view of a transfer's fields."""
+    """The engine's view of a transfer's fields; the others are as a kind's own fields say (`TransferOptions`)."""
     return TransferOptions(
         sources=fields.source,
         destinations=fields.destination,
@@ -33,7 +41,7 @@ def transfer_options(
         overwrite=fields.overwrite,
         workers=fields.workers,
         max_attempts=fields.max_attempts,
-        retry_delays=fields.retry_delays,
+        retry_delays=retry_delays or fields.retry_delays,
         bandwidth=fields.bandwidth * MEGABYTE,
         schedule=fields.windows,
         follow=follow,
@@ -41,6 +49,12 @@ def transfer_options(
         fallback_after=fallback_after,
         label_success=label_success,
         label_failure=label_failure,
+        filtered=filtered,
+        unconfirmed_pushes=unconfirmed_pushes,
+        check_interval=check_interval,
+        arrival_wait=arrival_wait,
+        disk_limit=disk_limit,
+        stop_at_error=stop_at_error,
     )
 
 
