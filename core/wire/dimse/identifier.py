@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from pydicom.valuerep import PersonName
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -30,7 +31,7 @@ _PLAIN_VRS = frozenset(("UI", "CS", "DA", "TM", "DT", "IS", "DS", "AE", "AS", "U
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i"}
 _DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
 _DEEPEST = 16
-_warnings = threading.Lock()
+_warnings = threading.RLock()
 
 
 class MalformedIdentifierError(ValueError):
@@ -50,14 +51,12 @@ def encode(keys: Mapping[str, str], transfer_syntax: str, character_set: str = "
         Specific Character Set (0008,0005) of `keys`; Unicode is taken where a value can't be written in it. It is
         named even where all is ASCII: many servers answer in the character set that they were asked in.
     """
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = Dataset()
-        if character_set or not all(value.isascii() for value in keys.values()):
-            made.SpecificCharacterSet = _writable(keys, character_set)
-        for keyword, value in keys.items():
-            setattr(made, keyword, value.split("\\") if "\\" in value else value or None)
-    return write_data_set(made, transfer_syntax)
+    elements = dict(keys)
+    encodings: tuple[str, ...] = ()
+    if character_set or not all(value.isascii() for value in keys.values()):
+        elements["SpecificCharacterSet"], encodings = _writable(keys, character_set)
+    tagged = sorted((_tag(keyword), value) for keyword, value in elements.items())
+    return b"".join(_element(tag, value, encodings, explicit=transfer_syntax != IMPLICIT) for tag, value in tagged)
 
 
 def decode(data: bytes, transfer_syntax: str, character_set: str = "") -> dict[str, str]:
@@ -98,6 +97,32 @@ def write_data_set(data_set: Dataset, transfer_syntax: str) -> bytes:
 
 
 # --- bytes ---
+
+
+@lru_cache(maxsize=256)
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is no keyword")
+    return int(tag)
+
+
+def _element(tag: int, value: str, encodings: tuple[str, ...], *, explicit: bool) -> bytes:
+    vr = _known(tag)[1]
+    if value.isascii() or vr not in _TEXT_VRS:
+        encoded = value.encode("ascii", "replace")
+    elif vr == "PN":
+        encoded = PersonName(value).encode(encodings)
+    else:
+        encoded = encode_string(value, encodings)
+    if len(encoded) % 2:
+        encoded += b"\0" if vr == "UI" else b" "
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
+    if explicit and vr.encode() not in _LONG_VRS:
+        if len(encoded) > 0xFFFF:
+            raise ValueError("too much is asked for at once")
+        return head + vr.encode() + struct.pack("<H", len(encoded)) + encoded
+    return head + (vr.encode() + b"\0\0" if explicit else b"") + struct.pack("<I", len(encoded)) + encoded
 
 
 def _elements(data: bytes, *, explicit: bool) -> Iterator[tuple[int, bytes]]:
@@ -221,16 +246,15 @@ def _encodings(character_set: str) -> tuple[str, ...]:
         return ()
 
 
-def _writable(keys: Mapping[str, str], character_set: str) -> str | list[str]:
+def _writable(keys: Mapping[str, str], character_set: str) -> tuple[str, tuple[str, ...]]:
     """The character set for a request: the one wanted where all values can be written in it, else Unicode."""
-    terms = character_set.split("\\")
     if character_set.startswith("ISO 2022"):
-        terms = ["", *terms]  # the first one is for what has no escape sequence before it (PS3.3 C.12.1.1.2)
-    encodings = _encodings("\\".join(terms)) if character_set else ()
+        character_set = "\\" + character_set  # the first one is for what has no escape sequence before it
+    encodings = _encodings(character_set) if character_set else ()
     for value in keys.values():
         if not any(_can_write(value, encoding) for encoding in encodings):
-            return "ISO_IR 192"
-    return terms if len(terms) > 1 else terms[0]
+            return "ISO_IR 192", ("utf8",)
+    return character_set, encodings
 
 
 def _can_write(value: str, encoding: str) -> bool:
