@@ -9,7 +9,10 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from core.nodes.base import ByteStream
-from core.wire.dimse.negotiation import Context as ServedContext
+from core.wire.dimse.negotiation import Context
+
+ServedContext = Context
+"""A presentation context that was accepted (PS3.8 section 7.1.1.13)."""
 
 
 class ServedMessage(Protocol):
