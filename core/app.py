@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,7 @@ from core.engine.follower import Follower
 from core.home import Home, make_private_file
 from core.job_book import JobBook
 from core.jobs.base import JobKind
+from core.jobs.lists import Identifier, ListPreview, read_list, typed_list
 from core.jobs.registry import job_kinds
 from core.ledger.ledger import Ledger
 from core.logs import start_logging
@@ -22,7 +23,7 @@ from core.model.events import Event
 from core.node_book import NodeBook
 from core.nodes.base import Landing, NodeKind
 from core.nodes.registry import node_kinds
-from core.reports import ReportFormat, write_report
+from core.reports import ReportFormat, write_failed_list, write_report
 from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
 from core.wire.abort import Abort
@@ -225,6 +226,42 @@ class App:
                 code="report",
             ) from error
 
+    def failed_list(self, job_id: int, file: Path) -> int:
+        """Write the studies of a job that are not as wanted, one Study Instance UID a line; how many.
+
+        A migration takes such a file as its list.
+
+        Raises
+        ------
+        LocalError
+            The file can't be written.
+        """
+        try:
+            make_private_file(file)
+            with file.open("w", encoding="utf-8", newline="\n") as out:
+                return write_failed_list(self.ledger, self.jobs.get(job_id), out)
+        except OSError as error:
+            raise LocalError(
+                f"The list can't be written to {file} ({error.strerror or error}).",
+                "Choose another place, and check that the disk is not full.",
+                detail=repr(error),
+                code="report",
+            ) from error
+
+    def read_list(self, file: Path, column: str = "", identifier: Identifier = Identifier.AUTO) -> ListPreview:
+        """What a list of studies in a CSV or Excel file holds, and what of it is refused and why; nothing is sent.
+
+        Raises
+        ------
+        ConfigurationError
+            It can't be read, has no such column, or what the column holds can't be told.
+        """
+        return read_list(file, column, identifier)
+
+    def typed_list(self, entries: Sequence[str], identifier: Identifier = Identifier.AUTO) -> ListPreview:
+        """The same for entries that were typed or pasted, one each."""
+        return typed_list(entries, identifier)
+
     def log_to_file(self, program: str) -> Path:
         """Log to ``logs/<program>.log`` of this home, as the settings say."""
         s = self.settings
@@ -255,4 +292,14 @@ class App:
             self._handle.nudge()
 
 
-__all__ = ["Abort", "App", "EngineHandle", "FerryError", "JobKind", "NodeKind", "SecretsStatus"]
+__all__ = [
+    "Abort",
+    "App",
+    "EngineHandle",
+    "FerryError",
+    "Identifier",
+    "JobKind",
+    "ListPreview",
+    "NodeKind",
+    "SecretsStatus",
+]

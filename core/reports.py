@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 
 from core.model.events import TransferRow
 from core.model.job import JobRecord
-from core.model.outcome import Counts, DeliveryState, SourceState
+from core.model.outcome import Counts, DeliveryState, EvidenceLevel, SourceState
 from core.model.views import DeliveryRow, FailureGroup, TransferFilter
 from core.reports_page import write_page
 
@@ -56,6 +56,26 @@ def write_report(ledger: Evidence, job: JobRecord, form: ReportFormat, out: Text
     if form is ReportFormat.JSON:
         return _write_json(ledger, job, out)
     return write_page(job, ledger.job_counts(job.id), ledger.failure_groups(job_id=job.id), studies(ledger, job), out)
+
+
+def write_failed_list(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
+    """Write the Study Instance UIDs of what is not as the job wanted it, one a line; how many.
+
+    Such a list is what a migration takes. In it is whatever failed, was cancelled, is different at a destination or
+    still to be done there.
+    """
+    written: set[str] = set()
+    for row, _images_of_it in studies(ledger, job):
+        c = row.counts
+        wanting = c.failed + c.cancelled + c.conflict + c.planned + c.sending
+        if job.fields.get("evidence") != EvidenceLevel.SENT.value:
+            wanting += c.sent
+        if job.fields.get("evidence") == EvidenceLevel.COMMITTED.value:
+            wanting += c.verified
+        if wanting and row.study.study_uid not in written:
+            written.add(row.study.study_uid)
+            out.write(row.study.study_uid + "\n")
+    return len(written)
 
 
 def studies(ledger: Evidence, job: JobRecord) -> Iterator[tuple[TransferRow, Iterator[DeliveryRow]]]:

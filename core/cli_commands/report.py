@@ -25,6 +25,10 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output when left out.")
     ] = None,
+    failed_list: Annotated[
+        Path | None,
+        typer.Option("--failed-list", help="Write the studies that are not as wanted to this file: a list to migrate."),
+    ] = None,
 ) -> None:
     """Export the proof of a job: for each image when, how, what the destination answered, how it was verified.
 
@@ -32,6 +36,11 @@ def report(
     """
     with speaking() as speaker, opened() as app:
         record = app.jobs.get(job)
+        if failed_list is not None:
+            listed = app.failed_list(record.id, failed_list)
+            speaker.say(f"Wrote {listed:,} studies that are not as wanted to {failed_list}.")
+            if output is None:
+                return
         if output is None:
             _to_standard_output(app, record, form)
             return

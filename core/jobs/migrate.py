@@ -51,8 +51,8 @@ class MigrateFields(TransferFields):
         placeholder="20240101",
     )  # fmt: skip
     date_to: str = declared(
-        "", title="Last day", help="Last study date of the range, included; empty for today.", type=FieldType.DATE, group="What",
-        placeholder="20241231",
+        "", title="Last day", help="Last study date of the range, included; empty for today.",
+        type=FieldType.DATE, group="What", placeholder="20241231",
     )  # fmt: skip
     order: Order = declared(
         Order.NEWEST, title="Order", help="Which studies of the range come first.",

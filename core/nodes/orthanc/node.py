@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.nodes.orthanc.confirm import OrthancConfirm
 from core.nodes.orthanc.diagnosis import OrthancDiagnosis
+from core.nodes.orthanc.disk import OrthancDisk
 from core.nodes.orthanc.follow import OrthancFollow
 from core.nodes.orthanc.inventory import OrthancInventory
 from core.nodes.orthanc.marking import OrthancMarking
@@ -21,6 +22,7 @@ class OrthancNode(
     OrthancPush,
     OrthancMarking,
     OrthancEntity,
+    OrthancDisk,
 ):
-    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`
-    and `Dimse` of an Orthanc server, by its REST API."""
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`,
+    `Dimse` and `Intermediary` of an Orthanc server, by its REST API."""
