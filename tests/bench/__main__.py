@@ -1,6 +1,6 @@
 """`make bench`: every figure that the product promises, measured in one run. Ratios are what counts.
 
-``make bench ARGS="clone"`` (or memory, lanes, window) runs a part; what follows the name goes to that part.
+``make bench ARGS="clone"`` (or memory, lanes, dimse, window) runs a part; what follows the name goes to that part.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ PARTS = {
     "clone": "tests.bench.clone",
     "memory": "tests.bench.memory",
     "lanes": "tests.bench.lanes",
+    "dimse": "tests.bench.dimse_send",
     "window": "tests.bench.window_stall",
 }
 
