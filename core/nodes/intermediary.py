@@ -11,7 +11,7 @@ from core.nodes.base import Body, DicomAddress, PushStatus
 from core.wire.abort import Abort
 from core.wire.dimse.find import Found
 from core.wire.dimse.identifier import Answer
-from core.wire.dimse.retrieval import Wanted
+from core.wire.dimse.retrieval import Retrieval, Wanted
 
 
 class BeyondError(TransportError):
@@ -34,6 +34,9 @@ class RemoteEntity(Protocol):
             It is not known there, or not surely.
         """
 
+    def calling_aet(self) -> str:
+        """What the node between calls itself towards it."""
+
     def echo(self, *, timeout: float, abort: Abort | None = None) -> None:
         """C-ECHO; raises when it isn't answered within `timeout` seconds."""
 
@@ -54,12 +57,18 @@ class RemoteEntity(Protocol):
 
     def move_status(self, job: str) -> PushStatus: ...
 
+    def move_ended(self, job: str) -> Retrieval | None:
+        """How the entity says that the job ended; None while it is at work, raises where there was no such answer."""
+
     def move_cancel(self, job: str) -> bool: ...
 
     def move_resume(self, instances: Sequence[InstanceRef], target: str) -> str: ...
 
-    def store(self, sop_uid: str, body: Body, *, timeout: float, abort: Abort | None = None) -> str:
-        """C-STORE of one DICOM file, which the node between keeps no copy of; what it answered, in its own words."""
+    def store(self, sop_uid: str, body: Body, *, timeout: float, abort: Abort | None = None) -> int:
+        """C-STORE of one DICOM file, which the node between keeps no copy of.
+
+        The status: 0000 as well where the node between tells no more than that it was stored, 0111 for a duplicate.
+        """
 
     def commit(
         self, references: Sequence[tuple[str, str]], *, timeout: float, abort: Abort | None = None

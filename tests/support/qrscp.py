@@ -54,9 +54,11 @@ class QueryRetrieveServer:
         return self
 
     def stop(self) -> None:
+        """End it, and wait until nothing listens any more: a process of an association may outlive the first one."""
         if self._child is not None:
             self._child.close()
             self._child = None
+            wait_for(lambda: not self._listens(), what="the end of dcmqrscp")
 
     def stored(self) -> int:
         """How many images lie in its folder."""
@@ -65,6 +67,9 @@ class QueryRetrieveServer:
     def _answers(self) -> bool:
         assert self._child is not None
         assert self._child.running, self._child.describe()
+        return self._listens()
+
+    def _listens(self) -> bool:
         with socket.socket() as probe:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0

@@ -28,11 +28,16 @@ class DicomKind(NodeKind):
         Raises
         ------
         ConfigurationError
-            A certificate or key file can't be read.
+            A certificate or key file can't be read, or the node between can't be opened.
         """
-        from core.nodes.dicom.node import DicomNode  # with it pydicom: a third of a second of every start
-
         assert isinstance(fields, DicomFields)
+        # Imported here for pydicom's sake: a third of a second of every start.
+        if fields.through:
+            from core.nodes.dicom.through import open_through
+
+            return open_through(fields, peer_of(fields, context), context)
+        from core.nodes.dicom.node import DicomNode
+
         return DicomNode(fields, peer_of(fields, context), context)
 
     def address(self, fields: NodeFields) -> str:

@@ -6,6 +6,7 @@ import queue
 import socket
 import threading
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from core.model.errors import NotSupportedError
 from core.nodes.base import DicomAddress
@@ -13,11 +14,14 @@ from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.configuration import Modality
 from core.wire.host import is_loopback
 
+if TYPE_CHECKING:
+    from core.nodes.intermediary import RemoteEntity
+
 _LOOK_UP_TIMEOUT = 3.0  # seconds for one name
 
 
 class OrthancEntity(OrthancBase):
-    """`Dimse` of an Orthanc: where other nodes send to it by C-STORE."""
+    """`Dimse` and `Intermediary` of an Orthanc: where others send to it by C-STORE, and whom it can talk to for us."""
 
     def dicom_address(self) -> DicomAddress:
         """Its ``DicomAet`` and ``DicomPort`` (``GET /system``) at the host of its address; asked once.
@@ -34,6 +38,12 @@ class OrthancEntity(OrthancBase):
                 "Register its DICOM side as a DICOM node, with AE title, host and port.",
             )
         return DicomAddress(can.aet, self.fields.host, can.dicom_port)
+
+    def entity(self, address: DicomAddress, *, node: str, known_as: str = "") -> RemoteEntity:
+        """The modality at `address`, or that of the name `known_as`."""
+        from core.nodes.orthanc.remote import RemoteModality  # with it pydicom: a third of a second of every start
+
+        return RemoteModality(self.rest, self.fields.host, address, node=node, known_as=known_as)
 
 
 def known_modality(modalities: Iterable[Modality], address: DicomAddress, server: str) -> Modality | None:

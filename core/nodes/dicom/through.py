@@ -1,0 +1,96 @@
+"""A DICOM node that is reached through another node of ours, which knows it and talks to it in our place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.model.errors import ConfigurationError
+from core.model.study import InstanceRef, StudyInfo
+from core.nodes.base import Acknowledgement, Body, DicomAddress, OpenContext
+from core.nodes.dicom.commit import DicomCommit
+from core.nodes.dicom.confirm import DicomConfirm
+from core.nodes.dicom.fields import DicomFields
+from core.nodes.dicom.inventory import DicomInventory
+from core.nodes.dicom.store import DicomStore
+from core.nodes.dicom.through_base import ThroughBase
+from core.nodes.dicom.through_diagnosis import ThroughDiagnosis
+from core.nodes.dicom.through_push import ThroughPush
+from core.nodes.dicom.through_retrieve import ThroughRetrieve
+from core.nodes.intermediary import Intermediary
+from core.wire.abort import Abort
+from core.wire.dimse.commitment import CommitmentReport
+from core.wire.dimse.peer import Peer
+from core.wire.dimse.store import StoreAnswer
+
+
+class ThroughStore(ThroughBase, DicomStore):
+    """`Write`: the node between sends what it is given, and keeps no copy of it."""
+
+    def store(
+        self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
+    ) -> Acknowledgement:
+        """One association for each image, and no warnings: the node between tells only that it was stored.
+
+        Raises
+        ------
+        AnswerError
+            ``store-…`` by the status; ``association-no-context`` where the node takes no such images.
+        TransportError
+            No answer, of either node.
+        """
+        with self.limit.take(abort=abort):
+            status = self.entity.store(instance.sop_uid, body, timeout=self.fields.answer_timeout, abort=abort)
+        return self._acknowledgement(instance, StoreAnswer(status, f"told by {self.via.name}"))
+
+
+class ThroughCommit(ThroughBase, DicomCommit):
+    """`Commit`: the node between asks and is reported to, so that the DICOM node need not call this computer."""
+
+    def _report(self, instances: Sequence[tuple[str, str]], abort: Abort | None) -> CommitmentReport:
+        references = [(sop_class, sop_uid) for sop_uid, sop_class in instances]
+        with self.limit.take(abort=abort):
+            reasons = self.entity.commit(references, timeout=self.fields.commitment_timeout, abort=abort)
+        committed = frozenset(uid for uid, reason in reasons.items() if not reason)
+        return CommitmentReport("", committed, {uid: reason for uid, reason in reasons.items() if reason})
+
+
+class ThroughNode(
+    ThroughDiagnosis, ThroughRetrieve, ThroughPush, ThroughStore, ThroughCommit, DicomInventory, DicomConfirm
+):
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Confirm`, `Commit`, `Push`, `PushResume` and `Dimse` of an application
+    entity, by another node's DIMSE."""
+
+
+def open_through(fields: DicomFields, peer: Peer, context: OpenContext) -> ThroughNode:
+    """Open both nodes, without talking to either yet.
+
+    Raises
+    ------
+    ConfigurationError
+        The node between can't be opened, or can't talk to others in our place.
+    """
+    if context.node is None:
+        raise ConfigurationError(
+            f"“{context.name}” is reached through “{fields.through}”, and no other node can be opened here.",
+            "Register both nodes, then use this one by its name.",
+            code="through",
+        )
+    try:
+        via = context.node(fields.through)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"“{context.name}” is reached through “{fields.through}”, which can't be used: {error.sentence}",
+            error.next_step or "Correct “Reached through” (--through) of this node.",
+            detail=error.detail,
+            code="through",
+        ) from error
+    if not isinstance(via, Intermediary):
+        via.close()
+        raise ConfigurationError(
+            f"“{context.name}” is to be reached through “{fields.through}”, which can't talk to DICOM nodes for us.",
+            "Choose an Orthanc node for “Reached through” (--through), or leave it empty.",
+            code="through",
+        )
+    address = DicomAddress(fields.aet, fields.host, fields.port)
+    entity = via.entity(address, node=context.name, known_as=fields.known_as)
+    return ThroughNode(fields, peer, context, via, entity)

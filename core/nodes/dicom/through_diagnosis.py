@@ -1,0 +1,93 @@
+"""Testing a DICOM node that is reached through another node, in named steps: `Diagnose`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from core.model.diagnosis import DiagnosisStep, StepResult
+from core.model.errors import FerryError
+from core.nodes.base import Dimse
+from core.nodes.dicom.diagnosis import COMMITMENT, ECHO, IMAGES, LISTS, MOVE, STUDIES, WHOLE, DicomDiagnosis
+from core.nodes.dicom.through_base import ThroughBase
+from core.nodes.dicom.trials import Found, failed
+from core.wire.dimse.retrieval import Model
+
+VIA, KNOWN = "Node between answers", "Known there"
+
+
+class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
+    """`Diagnose` of a DICOM node that another one talks to in our place."""
+
+    def diagnose(self) -> Iterator[DiagnosisStep]:
+        """The node between, whether it knows this one, and then what this one can do, each asked by it."""
+        found = self._found = Found()
+        found.gets = False  # images come here by C-MOVE, which the node between commands
+        found.offered = frozenset({Model.STUDY_ROOT.find, Model.STUDY_ROOT.move})  # as it finds when it is asked
+        way: list[tuple[str, Callable[[], DiagnosisStep]]] = [
+            (VIA, self._node_between_answers),
+            (KNOWN, self._known_there),
+            (ECHO, self._echoes),
+        ]
+        abilities: list[tuple[str, Callable[[], DiagnosisStep]]] = [
+            (STUDIES, lambda: self.lists_studies(STUDIES, found)),
+            (IMAGES, lambda: self.lists_images(IMAGES, found)),
+            (LISTS, lambda: self.takes_lists(LISTS, found)),
+            (WHOLE, lambda: self.gives_whole_lists(WHOLE, found)),
+            (MOVE, lambda: self.sends_images_here(MOVE, found)),
+            (COMMITMENT, self._commitment_there),
+        ]
+        blocked = ""
+        for name, test in way + abilities:
+            if blocked:
+                yield DiagnosisStep(name, StepResult.SKIPPED, f"not tried, because “{blocked}” failed")
+                continue
+            try:
+                step = test()
+            except FerryError as error:
+                step = failed(name, error)
+            if step.result is StepResult.FAILED and (name, test) in way:
+                blocked = name
+            yield step
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        return (*super().facts(), ("through", self.via.name))
+
+    def for_the_administrator(self, found: Found) -> str:
+        """What the other side has to enter, to be pasted into a message."""
+        aet = self.entity.calling_aet()
+        lines = [
+            f"Please let the application entity {aet} (“{self.via.name}”) use {self.fields.aet} ({self.fields.host}, "
+            f"port {self.fields.port}):",
+            "  Services that it uses: C-ECHO, C-FIND, C-MOVE, C-STORE, storage commitment",
+        ]
+        landing = self.context.landing()
+        if landing is not None:
+            port = f", port {landing.dicom_address().port}" if isinstance(landing, Dimse) else ""
+            lines.append(f"  Destination for C-MOVE: AE title {landing.aet}, this computer's address{port}")
+        return "\n".join(lines)
+
+    def _node_between_answers(self) -> DiagnosisStep:
+        self.via.probe()
+        return DiagnosisStep(VIA, StepResult.OK, f"“{self.via.name}” answers")
+
+    def _known_there(self) -> DiagnosisStep:
+        known, ours = self.entity.known_as(), self.fields
+        if f" {ours.aet} at " not in known:
+            return DiagnosisStep(
+                KNOWN,
+                StepResult.WARNING,
+                f"“{self.via.name}” knows it as {known}, and here its AE title is {ours.aet}.",
+                "Correct the AE title of this node, or its name there (--known-as): it may be another node.",
+            )
+        return DiagnosisStep(KNOWN, StepResult.OK, f"“{self.via.name}” knows it as {known}")
+
+    def _echoes(self) -> DiagnosisStep:
+        began = time.perf_counter()
+        self.probe()
+        return DiagnosisStep(ECHO, StepResult.OK, f"in {(time.perf_counter() - began) * 1000:.0f} ms")
+
+    def _commitment_there(self) -> DiagnosisStep:
+        return DiagnosisStep(
+            COMMITMENT, StepResult.OK, f"asked for by “{self.via.name}”; whether it is given shows when it is asked for"
+        )
