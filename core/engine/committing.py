@@ -18,6 +18,9 @@ AT_ONCE = 2  # transactions of a lane that are waited for at a time
 PAGE = 500  # instances in one transaction
 NOT_NAMED = "commitment-not-named"
 
+Times = dict[Failure, float | None]
+"""When what failed in one way is asked for again: all of a study together."""
+
 
 class Committing:
     """Asks the destination of a lane to take over what was verified there (or, where it can't list, acknowledged).
@@ -58,6 +61,7 @@ class Committing:
         """Ask for everything of a transfer that is due; every outcome is in the ledger afterwards."""
         after, at = 0, time.time()
         left = False
+        times: Times = {}
         while not stopped() and not self._pipe.abort.aborted:
             page = self._pipe.ledger.claim(task.id, after, PAGE, at, states=self.states)
             if not page:
@@ -69,16 +73,16 @@ class Committing:
                 self._pipe.require_not_fenced()
             except FerryError as error:
                 left = True
-                if not self._failed(page, error, round_number):
+                if not self._failed(page, error, round_number, times):
                     break
             else:
-                left = self._record(page, reasons, round_number) or left
+                left = self._record(page, reasons, round_number, times) or left
         if left:
             self._rounds[task.id] = self._rounds.get(task.id, 0) + 1
         else:
             self._rounds.pop(task.id, None)
 
-    def _record(self, page: Sequence[Delivery], reasons: dict[str, str], round_number: int) -> bool:
+    def _record(self, page: Sequence[Delivery], reasons: dict[str, str], round_number: int, times: Times) -> bool:
         """Keep what was answered; whether something is to be asked for again."""
         at = datetime.now().astimezone()
         taken: list[tuple[Delivery, DeliveryState, Evidence]] = []
@@ -92,7 +96,7 @@ class Committing:
             taken.append((d, state, Evidence(Method.COMMITMENT, at, d.proof, d.proof_note)))
         if taken:
             self._pipe.ledger.committed(taken)
-        return bool(refused) and self._later(refused, round_number, look_again=True)
+        return bool(refused) and self._later(refused, round_number, times, look_again=True)
 
     def _refusal(self, reason: str) -> Failure:
         """What a failure reason means: it begins with its code in the table of statuses ("commitment-0112 …")."""
@@ -104,7 +108,7 @@ class Committing:
     def _node_failure(self, error: FerryError) -> Failure:
         return self._pipe.destination.node.failure(error, "destination")
 
-    def _failed(self, page: Sequence[Delivery], error: FerryError, round_number: int) -> bool:
+    def _failed(self, page: Sequence[Delivery], error: FerryError, round_number: int, times: Times) -> bool:
         """No report at all; False when the rest of the study is to wait as well."""
         pipe = self._pipe
         aborted = isinstance(error, TransportError) and error.fault is TransportFault.ABORTED
@@ -113,16 +117,17 @@ class Committing:
         failure = self._node_failure(error)
         if failure.cls in WHOLE_NODE:
             pipe.destination.close(failure, pipe.options.retry_delays)
-        self._later([(d, failure) for d in page], round_number, look_again=False)
+        self._later([(d, failure) for d in page], round_number, times, look_again=False)
         return failure.cls not in WHOLE_NODE
 
-    def _later(self, refused: Sequence[tuple[Delivery, Failure]], round_number: int, *, look_again: bool) -> bool:
+    def _later(
+        self, refused: Sequence[tuple[Delivery, Failure]], round_number: int, times: Times, *, look_again: bool
+    ) -> bool:
         o = self._pipe.options
-        now = time.time()
-        rows = [
-            (d, f, next_attempt(f, round_number, o.max_attempts, o.retry_delays, now, follow=o.follow))
-            for d, f in refused
-        ]
+        for _d, f in refused:
+            if f not in times:
+                times[f] = next_attempt(f, round_number, o.max_attempts, o.retry_delays, time.time(), follow=o.follow)
+        rows = [(d, f, times[f]) for d, f in refused]
         self._pipe.ledger.not_committed(rows, look_again=look_again)
         self._pipe.tell_given_up(rows)
         return any(at is not None for _d, _f, at in rows)

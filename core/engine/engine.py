@@ -305,8 +305,10 @@ class Engine:
                 fields = kind.Fields.model_validate(job.fields)
             except ValidationError as error:
                 raise explain(error, kind.Fields) from error
+            options = kind.options(fields, follow=job.follow)
+            names = [n for n in (*options.sources, *options.destinations, options.fallback) if n]
+            kind.check(fields, {name: self._gate(name).node for name in names}, follow=job.follow)
             run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock)
-            kind.check(fields, {name: gate.node for name, gate in run.gates.items()}, follow=job.follow)
             self.ledger.update_job(
                 job_id,
                 state=JobState.RUNNING.value,

@@ -185,15 +185,19 @@ class Pipeline:
                 to_send.append(delivery)
             else:
                 assert found.evidence is not None
-                same = found.verdict is Verdict.SAME
-                proved.append(
-                    (delivery, proved_state(delivery.attempt) if same else DeliveryState.CONFLICT, found.evidence)
-                )
+                proved.append((delivery, self._state_before_sending(delivery, found), found.evidence))
         if proved:
             self.ledger.proved(proved)
         if unsure:
             self.give_back([(d, cannot_tell(self.destination.name)) for d in unsure])
         return to_send
+
+    def _state_before_sending(self, delivery: Delivery, found: Judgement) -> DeliveryState:
+        if found.verdict is not Verdict.SAME:
+            return DeliveryState.CONFLICT
+        if self.options.evidence is EvidenceLevel.COMMITTED:
+            return DeliveryState.VERIFIED  # what was there before awaits its commitment like all others
+        return proved_state(delivery.attempt)
 
     def check_failed(self, chunk: Chunk, error: FerryError) -> None:
         """The destination could not be asked what it has already."""
@@ -410,9 +414,11 @@ class Pipeline:
         if self.fenced:
             return
         now = time.time()
-        rows: list[tuple[Delivery, Failure, float | None]] = []
+        times: dict[tuple[int, Failure], float | None] = {}  # what failed together is tried again together
         for delivery, failure in outcomes:
-            rows.append((delivery, failure, self._next(delivery, failure, now)))
+            if (delivery.attempt, failure) not in times:
+                times[delivery.attempt, failure] = self._next(delivery, failure, now)
+        rows = [(d, failure, times[d.attempt, failure]) for d, failure in outcomes]
         self.ledger.trouble(rows)
         self.tell_given_up(rows)
 
