@@ -409,7 +409,7 @@ def test_an_unknown_destination_is_refused_and_nothing_sent(tmp_path: Path) -> N
 
 
 def test_two_destinations_of_one_ae_title_are_not_guessed_between(tmp_path: Path) -> None:
-    twice = {"west": DicomAddress("DEST", "192.0.2.1", 104), "east": DicomAddress("DEST", "192.0.2.2", 104)}
+    twice = {"west": DicomAddress("DEST", "198.51.100.1", 104), "east": DicomAddress("DEST", "198.51.100.2", 104)}
     with own_node(tmp_path, others=Others({}, twice)) as node:
         fill(node, CT)
         assert move(node, tmp_path / "moved", CT, "DEST").final() == "0xa801"
@@ -418,7 +418,7 @@ def test_two_destinations_of_one_ae_title_are_not_guessed_between(tmp_path: Path
 def test_of_two_destinations_the_caller_itself_is_meant(tmp_path: Path) -> None:
     with Storescp(tmp_path / "dest") as dest:
         others = dest.others
-        others.addresses["far"] = DicomAddress("DEST", "192.0.2.2", 104)
+        others.addresses["far"] = DicomAddress("DEST", "198.51.100.2", 104)
         with own_node(tmp_path, others=others) as node:
             fill(node, CT)
             assert move(node, tmp_path / "moved", CT, "DEST").final() == "0x0000"

@@ -18,6 +18,7 @@ from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import DicomAddress, KnownNode, Node, OpenContext
 from core.nodes.this_computer.fields import ThisComputerFields
 from core.nodes.this_computer.node import ThisComputerNode
+from core.spool.record import InstanceRecord
 from tests.support.servers import free_port, required_program
 from tests.support.studies import Study
 
@@ -63,9 +64,16 @@ def fill(node: ThisComputerNode, *studies: Study) -> None:
             node.store(info, InstanceRef(sop_uid, "", study.study_uid), data)
 
 
+def records(node: ThisComputerNode) -> dict[str, InstanceRecord]:
+    """All that it holds, by SOP Instance UID."""
+    catalogue = node.spool.catalogue
+    pages = (page for study in catalogue.studies() for page in catalogue.instances(study.study_uid))
+    return {record.sop_uid: record for page in pages for record in page}
+
+
 def held(node: ThisComputerNode) -> set[str]:
     """SOP Instance UIDs of all that it holds."""
-    return {record.sop_uid for record in node.spool}
+    return set(records(node))
 
 
 @dataclass(frozen=True)
