@@ -12,9 +12,10 @@ from core.wire.dimse.identifier import Answer
 
 STUDY_KEYS = (
     "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "PatientName", "PatientID", "PatientBirthDate",
-    "PatientSex", "StudyID", "StudyDescription", "ReferringPhysicianName", "ModalitiesInStudy",
-    "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances",
+    "PatientSex", "StudyID", "StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
 )  # fmt: skip
+"""No more than servers keep in their databases: for another one (such as the referring physician) they open files."""
 SERIES_KEYS = (
     "SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances",
 )  # fmt: skip

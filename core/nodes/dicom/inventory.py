@@ -72,19 +72,19 @@ class DicomInventory(DicomFind):
         AnswerError
             ``find-untold`` where it tells one of them at no level: a filter by it would be guesswork.
         """
-        more = sorted(keywords)
         by_series: dict[tuple[str, str], dict[str, Answer]] = {}
         for one in instances:
             by_series.setdefault((one.study_uid, one.series_uid), {})
         with self.asking() as ask:
             for (study_uid, series_uid), found in by_series.items():
-                listed = self.series_of(ask, study_uid, series_uid, more)
+                listed = self.series_of(ask, study_uid, series_uid)
                 if not listed:
                     continue  # gone meanwhile
-                found |= {
-                    image["SOPInstanceUID"]: {**listed[0], **image}
-                    for image in self.images_of(ask, study_uid, series_info(listed[0]), more)
-                }
+                images = self.images_of(ask, study_uid, series_info(listed[0]), sorted(keywords - listed[0].keys()))
+                untold = keywords - listed[0].keys() - images[0].keys()
+                if untold:
+                    listed = self.series_of(ask, study_uid, series_uid, sorted(untold)) or listed
+                found |= {image["SOPInstanceUID"]: {**listed[0], **image} for image in images}
         return [self._told_tags(by_series[i.study_uid, i.series_uid].get(i.sop_uid), keywords) for i in instances]
 
     def _told_tags(self, answer: Answer | None, keywords: frozenset[str]) -> Mapping[str, str]:
