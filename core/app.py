@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,6 +29,8 @@ from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
 from core.wire.abort import Abort
 
+LISTENING_SECONDS = 10.0
+
 
 class EngineHandle:
     """The engine of this home: run by this process, or by another one and watched.
@@ -38,10 +41,13 @@ class EngineHandle:
         Another process runs it. When that process ends, this one takes over by itself.
     """
 
-    def __init__(self, app: App, on_event: Callable[[Event], None], only: frozenset[int] | None) -> None:
+    def __init__(
+        self, app: App, on_event: Callable[[Event], None], only: frozenset[int] | None, *, listen: bool
+    ) -> None:
         self._app = app
         self._on_event = on_event
         self._only = only
+        self._listen = listen
         self._lock = FileLock(app.home.lock_file, mode=0o600)
         self._engine: Engine | None = None
         self._follower: Follower | None = None
@@ -75,6 +81,11 @@ class EngineHandle:
         """This computer as the destination of a C-MOVE; None where no node listens in this process."""
         return self._engine.landing() if self._engine is not None else None
 
+    def wait_listening(self) -> None:
+        """Wait until the nodes of this computer listen or have failed to, some seconds at most."""
+        if self._engine is not None:
+            self._engine.ready.wait(LISTENING_SECONDS)
+
     def unconfirmed_studies(self) -> int:
         """Studies that are not yet proved at their destination: what "safe to shut down?" asks."""
         return self._app.ledger.unconfirmed_studies()
@@ -100,7 +111,8 @@ class EngineHandle:
         except Timeout:
             return False
         nodes = self._app.nodes
-        engine = Engine(self._app.ledger, nodes.open, self._on_event, only=self._only, listening=nodes.listening)
+        listening = nodes.listening if self._listen else lambda: []
+        engine = Engine(self._app.ledger, nodes.open, self._on_event, only=self._only, listening=listening)
         self._engine = engine
         self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
         self._thread.start()
@@ -172,7 +184,9 @@ class App:
         ledger = Ledger.open(place.private_file(place.ledger_file), check=not _engine_runs(place))
         return cls(place, settings, Secrets(place.id), ledger)
 
-    def engine(self, on_event: Callable[[Event], None], *, only: frozenset[int] | None = None) -> EngineHandle:
+    def engine(
+        self, on_event: Callable[[Event], None], *, only: frozenset[int] | None = None, listen: bool = True
+    ) -> EngineHandle:
         """Run this home's engine, or attach to the one that another process runs.
 
         Parameters
@@ -181,9 +195,25 @@ class App:
             May be called from any thread.
         only : frozenset[int] | None
             Unfinished jobs to take up at the start; None takes up all of them.
+        listen : bool
+            False for an engine that is only to obey a command: it is gone before anybody could call.
         """
-        self._handle = EngineHandle(self, on_event, only)
+        self._handle = EngineHandle(self, on_event, only, listen=listen)
         return self._handle
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Meanwhile, this computer listens as its nodes say, unless another process sees to that; no job is begun."""
+        if self._handle is not None or not self.nodes.listening():
+            yield
+            return
+        handle = self.engine(lambda _event: None, only=frozenset())
+        try:
+            handle.wait_listening()
+            yield
+        finally:
+            handle.stop()
+            self._handle = None
 
     def node_kinds(self) -> dict[str, NodeKind]:
         """The kinds of nodes that can be registered, by name."""

@@ -96,7 +96,7 @@ def settle_command(app: App, job_id: int, until: frozenset[JobState]) -> bool:
     bool
         False when it was not obeyed within 45 s; it stays written and will be.
     """
-    handle = app.engine(lambda _event: None, only=frozenset())
+    handle = app.engine(lambda _event: None, only=frozenset(), listen=False)
     try:
         return app.wait_for(
             job_id, lambda: not _has_command(app, job_id) and app.jobs.get(job_id).state in until, _COMMAND_SECONDS

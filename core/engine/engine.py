@@ -68,6 +68,11 @@ class Engine:
         Take up only these unfinished jobs at the start (a command line that runs one job); None takes up all.
     listening : Callable[[], Sequence[str]]
         Names of the registered nodes that are called by others; asked again and again.
+
+    Attributes
+    ----------
+    ready : threading.Event
+        Set once these nodes listen, or have failed to.
     """
 
     def __init__(
@@ -86,10 +91,9 @@ class Engine:
         self._only = only
         self._clock = clock
         self._gates: dict[str, Gate] = {}
-        # An engine that is here only to obey a command or two is gone before anybody could call.
-        names = listening if only != frozenset() else lambda: ()
-        self._listeners = Listeners(ledger, names, self._gate, self._drop_gate, on_event)
+        self._listeners = Listeners(ledger, listening, self._gate, self._drop_gate, on_event)
         self._renewing: threading.Thread | None = None
+        self.ready = threading.Event()
         self._runs: dict[int, JobRun] = {}
         self._moving: dict[int, threading.Thread] = {}  # jobs that are being stopped
         self._lock = threading.Lock()
@@ -116,6 +120,7 @@ class Engine:
         try:
             self.ledger.writer.take_over()
             self._listeners.start()  # before the jobs: some wait for what is brought here
+            self.ready.set()
             self._read_commands()  # what a person wanted while no engine ran
             self._take_up()
             while not self._stop.is_set():

@@ -21,6 +21,7 @@ from core.nodes.base import Arrivals, DicomAddress, Reports
 from core.surroundings import Surroundings, folder_name
 from tests.support.engine_bench import Bench
 from tests.support.memory_node import MemoryNode
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 
@@ -78,12 +79,11 @@ class ListeningBench(Bench):
     def listens(self, name: str) -> bool:
         return bool(self.opened.get(name)) and self.last(name).is_listening
 
-    def start(self, *, only: frozenset[int] | None = None) -> None:
+    def start(self) -> None:
         self.engine = Engine(
             self.ledger,
             self._open,
             self.events.append,
-            only=only,
             listening=lambda: [r.name for r in self.ledger.nodes() if r.kind == "listens"],
         )
         self._thread = threading.Thread(target=self.engine.run, daemon=True)
@@ -241,13 +241,6 @@ def test_a_node_that_fell_silent_listens_again(bench: ListeningBench) -> None:
     bench.wait(lambda: bench.last("here").began == 2, "listening again")
 
 
-def test_an_engine_that_only_obeys_a_command_does_not_listen(bench: ListeningBench) -> None:
-    bench.register("here")
-    bench.start(only=frozenset())
-    bench.wait(lambda: any(isinstance(e, EngineChanged) for e in bench.events), "the engine")
-    assert "here" not in bench.opened
-
-
 # surroundings ---------------------------------------------------------------------------------------------
 
 
@@ -335,5 +328,22 @@ def test_a_home_gives_each_node_a_folder_and_no_landing_without_an_engine(tmp_pa
         assert context.folder == tmp_path / "home" / "nodes" / folder_name("here")
         assert not context.folder.exists()
         assert context.landing() is None
+    finally:
+        app.close()
+
+
+def test_this_computer_listens_for_a_while_without_any_job(tmp_path: Path) -> None:
+    app = App.open(tmp_path / "home")
+    try:
+        with app.listening():  # nobody does
+            pass
+        app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": free_port(), "reserve": 0.1}, {})
+        landing = app.nodes.surroundings.context("pacs", lambda _: None, None).landing
+        with app.listening():
+            assert landing() is not None
+        assert landing() is None
+        handle = app.engine(lambda _event: None, only=frozenset(), listen=False)
+        handle.wait_listening()
+        assert landing() is None
     finally:
         app.close()
