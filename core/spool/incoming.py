@@ -65,6 +65,7 @@ class IncomingFile:
         self.size = 0
         self._hash = hashlib.md5(usedforsecurity=False)
         self._head = bytearray()
+        self._ours = True
         self._fd: int | None = disk.create(path)
         if meta:
             self.write(memoryview(meta))
@@ -116,12 +117,18 @@ class IncomingFile:
                 code="uid-differs",
             )
 
+    def let_go(self) -> None:
+        """It has got its name: nothing is left to remove."""
+        self._ours = False
+
     def abandon(self) -> None:
         """Remove it, complete or not; may be called twice, and after it was given its name."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-        disk.remove(self.path)
+        if self._ours:
+            self._ours = False
+            disk.remove(self.path)
 
     def __enter__(self) -> Self:
         return self

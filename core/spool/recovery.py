@@ -16,13 +16,12 @@ from core.spool import disk
 from core.spool import schema as t
 from core.spool.attributes import HEAD, UnusableInstanceError, read_attributes
 from core.spool.incoming import META_ROOM, Complete, parse_meta
-from core.spool.keeper import BATCH, SHELF_BITS, Keeper, Numbers
+from core.spool.keeper import BATCH, NUMBERS_EACH, SHELF_BITS, Keeper, Numbers
 
 log = logging.getLogger(__name__)
 
 ASIDE = "aside"
 """Files that are no usable images lie here, for a person to look at: nothing is thrown away."""
-_NUMBERS_EACH = 3  # an instance, and perhaps its series and its study
 
 
 def sweep_incoming(incoming: Path) -> int:
@@ -75,8 +74,8 @@ def adopt_orphans(folder: Path, keeper: Keeper) -> None:
 
     def orphans(connection: Connection, numbers: Numbers) -> list[Path]:
         # Inside a writing transaction: what another process is about to record is recorded, or not yet named.
-        first = numbers.last + 1
-        shelves = {first >> SHELF_BITS, (first + BATCH * _NUMBERS_EACH) >> SHELF_BITS}
+        last = numbers.first + BATCH * NUMBERS_EACH
+        shelves = {numbers.first >> SHELF_BITS, last >> SHELF_BITS}
         found = []
         for shelf in sorted(shelves):
             name = f"files/{shelf:x}"

@@ -159,6 +159,7 @@ class Spool:
         for _ in range(3):
             record, ours = self._keeper.keep(complete, sender)
             if ours:
+                incoming.let_go()
                 return Arrival(Kept.STORED, record)
             try:
                 return Arrival(self._compared(complete, record), record)

@@ -163,6 +163,7 @@ class Receiver:
             complete = incoming.complete(sop_class=sop_class, sop_uid=sop_uid)
             path = diversion.folder / (name + ".dcm")
             disk.rename(complete.path, path)
+            incoming.let_go()
             disk.sync_folder(diversion.folder)
         try:
             diversion.arrived(sop_uid, path, complete.digest)
