@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from core.nodes.dicom.commit import DicomCommit
 from core.nodes.dicom.confirm import DicomConfirm
+from core.nodes.dicom.diagnosis import DicomDiagnosis
 from core.nodes.dicom.inventory import DicomInventory
 from core.nodes.dicom.push import DicomPush
 from core.nodes.dicom.retrieve import DicomRetrieve
 from core.nodes.dicom.store import DicomStore
 
 
-class DicomNode(DicomInventory, DicomRetrieve, DicomStore, DicomConfirm, DicomCommit, DicomPush):
-    """`Inventory`, `Read`, `Write`, `Confirm`, `Commit`, `Push` and `Dimse` of an application entity, by DIMSE."""
+class DicomNode(DicomDiagnosis, DicomInventory, DicomConfirm, DicomCommit, DicomRetrieve, DicomStore, DicomPush):
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Confirm`, `Commit`, `Push` and `Dimse` of an application entity, by
+    DIMSE."""
