@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
+from core.nodes.base import StudyListing
 from core.nodes.dicom.answers import instance_ref, series_info
 from core.nodes.dicom.asking import Ask, DicomFind
 from core.nodes.dicom.query import StudySearch
@@ -22,7 +23,7 @@ _BATCH = 5000  # images listed over one association and held until they are take
 class DicomInventory(DicomFind):
     """`Inventory` of a DICOM node."""
 
-    def studies(self, query: StudyQuery, *, abort: Abort | None = None) -> StudySearch:
+    def studies(self, query: StudyQuery, *, abort: Abort | None = None) -> StudyListing:
         return StudySearch(
             self.name,
             partial(self.ask, abort=abort),
