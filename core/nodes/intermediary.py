@@ -37,6 +37,9 @@ class RemoteEntity(Protocol):
     def calling_aet(self) -> str:
         """What the node between calls itself towards it."""
 
+    def loses_letters(self, text: str) -> bool:
+        """Whether the node between may leave letters of such a text out of the answers that it hands on."""
+
     def echo(self, *, timeout: float, abort: Abort | None = None) -> None:
         """C-ECHO; raises when it isn't answered within `timeout` seconds."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from core.model.errors import ConfigurationError
-from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import Acknowledgement, Body, DicomAddress, OpenContext
+from core.model.study import InstanceRef, Listing, StudyInfo, StudyQuery
+from core.nodes.base import Acknowledgement, Body, DicomAddress, OpenContext, StudyListing
 from core.nodes.dicom.commit import DicomCommit
 from core.nodes.dicom.confirm import DicomConfirm
 from core.nodes.dicom.fields import DicomFields
@@ -21,6 +22,40 @@ from core.wire.abort import Abort
 from core.wire.dimse.commitment import CommitmentReport
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.store import StoreAnswer
+
+_FAR_LETTER = "\u738b"  # in no character set of one byte
+
+
+class ThroughInventory(ThroughBase, DicomInventory):
+    """`Inventory`, which vouches for a search by a name only where the node between hands on all its letters."""
+
+    def studies(self, query: StudyQuery, *, abort: Abort | None = None) -> StudyListing:
+        listing = super().studies(query, abort=abort)
+        texts = "".join((query.patient_id, query.patient_name, query.accession, query.description))
+        if "?" in texts or not texts.isascii():
+            any_letters = texts.replace("?", _FAR_LETTER)  # a letter that is left out is no letter for a “?”
+            if self.entity.loses_letters(any_letters):
+                return _Doubted(
+                    listing, f"“{self.via.name}” leaves letters out of names that are not in its character set"
+                )
+        return listing
+
+
+class _Doubted:
+    """A listing that may lack some of what was asked for (`StudyListing`)."""
+
+    def __init__(self, listing: StudyListing, reason: str) -> None:
+        self._listing = listing
+        self._reason = reason
+
+    def __iter__(self) -> Iterator[StudyInfo]:
+        return iter(self._listing)
+
+    @property
+    def outcome(self) -> Listing:
+        found = self._listing.outcome
+        reasons = " ".join(text for text in (found.reason, f"{self._reason}: studies may be missing.") if text)
+        return replace(found, complete=False, reason=reasons)
 
 
 class ThroughStore(ThroughBase, DicomStore):
@@ -55,7 +90,7 @@ class ThroughCommit(ThroughBase, DicomCommit):
 
 
 class ThroughNode(
-    ThroughDiagnosis, ThroughRetrieve, ThroughPush, ThroughStore, ThroughCommit, DicomInventory, DicomConfirm
+    ThroughDiagnosis, ThroughInventory, ThroughRetrieve, ThroughPush, ThroughStore, ThroughCommit, DicomConfirm
 ):
     """`Diagnose`, `Inventory`, `Read`, `Write`, `Confirm`, `Commit`, `Push`, `PushResume` and `Dimse` of an application
     entity, by another node's DIMSE."""

@@ -13,7 +13,8 @@ from core.nodes.dicom.through_base import ThroughBase
 from core.nodes.dicom.trials import Found, failed
 from core.wire.dimse.retrieval import Model
 
-VIA, KNOWN = "Node between answers", "Known there"
+VIA, KNOWN, LETTERS = "Node between answers", "Known there", "Names in any script"
+_LETTERS = "ÄŁЖΔش王"  # Latin, Latin, Cyrillic, Greek, Arabic, Chinese
 
 
 class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
@@ -30,6 +31,7 @@ class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
             (ECHO, self._echoes),
         ]
         abilities: list[tuple[str, Callable[[], DiagnosisStep]]] = [
+            (LETTERS, self._names_in_any_script),
             (STUDIES, lambda: self.lists_studies(STUDIES, found)),
             (IMAGES, lambda: self.lists_images(IMAGES, found)),
             (LISTS, lambda: self.takes_lists(LISTS, found)),
@@ -86,6 +88,18 @@ class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
         began = time.perf_counter()
         self.probe()
         return DiagnosisStep(ECHO, StepResult.OK, f"in {(time.perf_counter() - began) * 1000:.0f} ms")
+
+    def _names_in_any_script(self) -> DiagnosisStep:
+        lost = [letter for letter in _LETTERS if self.entity.loses_letters(letter)]
+        if not lost:
+            return DiagnosisStep(LETTERS, StepResult.OK, f"“{self.via.name}” hands on all letters")
+        return DiagnosisStep(
+            LETTERS,
+            StepResult.WARNING,
+            f"“{self.via.name}” leaves out letters such as {', '.join(lost)} in the names that it lists.",
+            "Images are not touched by that. To see and find such names, let its administrator set “DefaultEncoding” "
+            "to “Utf8”.",
+        )
 
     def _commitment_there(self) -> DiagnosisStep:
         return DiagnosisStep(

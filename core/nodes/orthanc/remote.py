@@ -30,6 +30,22 @@ _MARGIN = 30.0  # seconds that Orthanc gets beyond what its own time-out gives t
 _TO_ACCEPT = 60  # seconds until the modality has to have taken a request for storage commitment
 _FIRST_LOOK, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks for a report
 
+#: Orthanc's names of encodings. Those with code extensions (Japanese, Korean, Chinese) it only reads.
+_CODECS = {
+    "Utf8": "utf-8",
+    "Latin1": "iso8859-1",
+    "Latin2": "iso8859-2",
+    "Latin3": "iso8859-3",
+    "Latin4": "iso8859-4",
+    "Latin5": "iso8859-9",
+    "Cyrillic": "iso8859-5",
+    "Windows1251": "cp1251",
+    "Arabic": "iso8859-6",
+    "Greek": "iso8859-7",
+    "Hebrew": "iso8859-8",
+    "Thai": "tis-620",
+}
+
 
 class RemoteModality:
     """`RemoteEntity` behind an Orthanc.
@@ -55,6 +71,7 @@ class RemoteModality:
         self._wanted = known_as
         self._lock = threading.Lock()
         self._modality: Modality | None = None
+        self._codec: str | None = None
         self._finds = RemoteFind(self)
         self._moves = RemoteMoves(self)
 
@@ -103,6 +120,23 @@ class RemoteModality:
                 code="known-as",
             )
         return surely
+
+    def loses_letters(self, text: str) -> bool:
+        """Orthanc keeps answers in its ``DefaultEncoding`` and drops what that has no letters for."""
+        codec = self._encoding()
+        try:
+            text.encode(codec)
+        except UnicodeEncodeError:
+            return True
+        return False
+
+    def _encoding(self) -> str:
+        with self._lock:
+            if self._codec is None:
+                answer = self.rest.fetch("GET", "/tools/default-encoding")
+                said = answer.body.decode("ascii", "replace").strip() if answer.status == 200 else ""
+                self._codec = _CODECS.get(said, "ascii")
+            return self._codec
 
     # --- services ---
 
