@@ -168,6 +168,14 @@ class Read(Protocol, metaclass=_Capability):
 
 
 @runtime_checkable
+class ReadAhead(Protocol, metaclass=_Capability):
+    """A node with `Read` where a request costs more than the image that it brings: it fetches several together."""
+
+    def read_ahead(self, instances: Sequence[InstanceRef]) -> None:
+        """These will be opened soon, in this order. Only a hint: nothing is fetched before one of them is opened."""
+
+
+@runtime_checkable
 class Write(Protocol, metaclass=_Capability):
     def store(
         self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
