@@ -74,6 +74,10 @@ class Archive:
             (group,) = (int.from_bytes(file[140:144], "little"),)
             self._add(whole.file_meta.TransferSyntaxUID, file[144 + group :], whole)
 
+    def add_header(self, header: Dataset) -> None:
+        """Take in something to be found, without pixels and never to be sent."""
+        self._add(wire.EXPLICIT, b"", header)
+
     def keep(self, syntax: str, request: wire.Message) -> None:
         """Take in what a C-STORE request has brought."""
         data = bytes(request.data)

@@ -110,6 +110,8 @@ class FaultyPeer:
         Host and port by AE title, for C-MOVE and for reports on associations of its own.
     longest_pdu : int
         Of the P-DATA PDUs that came, in bytes behind their heads.
+    transactions : list[str]
+        Of the requests for storage commitment that came.
     complaints : list[str]
         Errors of the peer itself; `close` fails the test for them.
     """
@@ -122,6 +124,7 @@ class FaultyPeer:
         self.archive = Archive()
         self.longest_pdu = 0
         self.complaints: list[str] = []
+        self.transactions: list[str] = []
         self.answers: list[Message] = []  # responses to requests of its own (C-STORE, N-EVENT-REPORT)
         self._faults: list[Fault] = []
         self._log: collections.Counter[str] = collections.Counter()

@@ -44,6 +44,17 @@ class Store(Act):
         talk.respond(request, self.status)
 
 
+@dataclass
+class StoredThen(Act):
+    """Keep the image, and then have another act in place of the answer."""
+
+    then: Act
+
+    def strike(self, talk: Talk, request: Message) -> None:
+        talk.peer.archive.keep(talk.line.syntax(request.context), request)
+        self.then.strike(talk, request)
+
+
 class Lie(Answer):
     """0000, and nothing stored."""
 
@@ -331,6 +342,7 @@ class Commit(Act):
 
     def strike(self, talk: Talk, request: Message) -> None:
         asked = wire.decode(bytes(request.data), talk.line.syntax(request.context))
+        talk.peer.transactions.append(str(asked.TransactionUID))
         talk.respond(
             request,
             self.status,

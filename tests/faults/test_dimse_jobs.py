@@ -1,0 +1,494 @@
+"""Whole jobs to a DICOM node that misbehaves: what is recorded of each image, and what the source keeps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from core.model.errors import FerryError
+from core.model.job import JobRecord
+from core.model.outcome import DeliveryState, FailureClass, Method
+from core.model.views import DeliveryRow
+from tests.support.dimse_acts import (
+    Abort,
+    Answer,
+    Close,
+    Deaf,
+    Drip,
+    HalfAnswer,
+    OfAnother,
+    Raw,
+    Reject,
+    Reset,
+    Silence,
+)
+from tests.support.dimse_peer import Act, FaultyPeer
+from tests.support.dimse_scp import Commit, Find, Lie, Store, StoredThen
+from tests.support.dimse_scu import Image
+from tests.support.running_app import RunningApp
+from tests.support.studies import Study, make_study
+
+C = FailureClass
+S = DeliveryState
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+#: As little patience as the fields allow.
+HASTY = {
+    "connect_timeout": 2,
+    "association_timeout": 1,
+    "answer_timeout": 1,
+    "idle_timeout": 1,
+    "commitment_timeout": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    made = RunningApp(tmp_path_factory.mktemp("jobs") / "home")
+    yield made
+    made.close()
+
+
+_numbers = itertools.count(1)
+
+
+class Way:
+    """A folder with a study, a DICOM node to send it to, and jobs between the two."""
+
+    def __init__(self, running: RunningApp, folder: Path, study: Study) -> None:
+        self.running = running
+        self.study = study
+        self.folder = folder
+        self.name = str(next(_numbers))
+        self.pacs = FaultyPeer().start()
+        study.write(folder)
+        running.folder(f"from {self.name}", folder)
+        self.add_node(f"to {self.name}")
+
+    def add_node(self, name: str, **fields: object) -> None:
+        values = {"host": self.pacs.host, "port": self.pacs.port, "aet": "FAULTY", "calling_aet": "FERRY", **HASTY}
+        self.running.app.nodes.add("dicom", name, {**values, **fields}, {})  # type: ignore[arg-type]
+
+    def start(self, **fields: object) -> int:
+        values: dict[str, object] = {"after": "move", "max_attempts": 2, "retry_delays": [0.05, 0.2], **fields}
+        return self.running.start("forward", [f"from {self.name}"], [f"to {self.name}"], **values)  # type: ignore[arg-type]
+
+    def run(self, **fields: object) -> JobRecord:
+        return self.running.wait_finished(self.start(**fields))
+
+    def rows(self, job: JobRecord | int) -> dict[str, DeliveryRow]:
+        job_id = job if isinstance(job, int) else job.id
+        return {row.sop_uid: row for row in self.running.rows(job_id)}
+
+    def row(self, job: JobRecord | int, number: int = 0) -> DeliveryRow:
+        return self.rows(job)[self.study.sop_uids[number]]
+
+    @property
+    def kept(self) -> set[str]:
+        """What the source still holds."""
+        return {path.stem for path in self.folder.rglob("*.dcm")}
+
+    def only(self, number: int) -> dict[str, object]:
+        """Lets a fault strike but one of the images."""
+        return {"where": lambda request: request.command.AffectedSOPInstanceUID == self.study.sop_uids[number]}
+
+    def moved(self, job: JobRecord, *, but: set[int] | None = None) -> None:
+        """All images are verified by the destination's list and gone at the source, but for some: these are kept."""
+        left = {self.study.sop_uids[number] for number in but or ()}
+        for uid, row in self.rows(job).items():
+            if uid in left:
+                assert row.state is S.FAILED
+                continue
+            assert (row.state, row.evidence and row.evidence.method) == (S.VERIFIED, Method.UID)
+            assert uid in self.pacs.archive
+        assert self.kept == left
+
+
+@pytest.fixture
+def way(running: RunningApp, tmp_path: Path) -> Iterator[Way]:
+    made = Way(running, tmp_path / "source", make_study(instances=3, size_bytes=60_000, patient_id=tmp_path.name))
+    yield made
+    made.pacs.close()
+
+
+# --- answers to C-STORE
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (0xA900, "store-a9xx"),
+        (0xA9FF, "store-a9xx"),
+        (0xC000, "store-cxxx"),
+        (0xCFFF, "store-cxxx"),
+        (0x0122, "store-0122"),
+        (0xFF00, "store-pending"),
+        (0xFFFE, "store-fffx"),
+        (0x1234, "store-other"),
+    ],
+)
+def test_what_will_never_work(way: Way, status: int, code: str) -> None:
+    """Failed at the first answer and never sent again; the others are moved, this one stays."""
+    way.pacs.on("store", Answer(status, comment="No use"), **way.only(0))  # type: ignore[arg-type]
+    job = way.run(max_attempts=5)
+    row = way.row(job)
+    assert row.failure is not None
+    assert (row.state, row.failure.code, row.failure.cls) == (S.FAILED, code, C.PERMANENT)
+    assert "No use" in row.failure.detail
+    assert row.attempt == 1
+    assert way.pacs.count("store") == 3
+    way.moved(job, but={0})
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_stored_with_a_warning(way: Way, status: int) -> None:
+    """It is kept with the answer, and the image is verified like any other."""
+    way.pacs.on("store", Store(status))
+    job = way.run()
+    assert all(row.answer.startswith(f"{status:04X}") for row in way.rows(job).values())
+    assert all("stored the image" in row.answer for row in way.rows(job).values())
+    way.moved(job)
+
+
+def test_a_duplicate(way: Way) -> None:
+    """It is asked for before it counts: where it isn't there after all, nothing is taken for done."""
+    way.pacs.on("store", Answer(0x0111), **way.only(0))  # type: ignore[arg-type]
+    way.pacs.on("store", Answer(0x0111, keeps=True), **way.only(1))  # type: ignore[arg-type]
+    job = way.run()
+    way.moved(job, but={0})
+    row = way.row(job)
+    assert row.failure is not None
+    assert row.failure.code == "not-confirmed"
+
+
+@pytest.mark.parametrize("status", [0x0110, 0x0210, 0x0211, 0x0213])
+def test_three_retries_of_its_own(way: Way, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    way.pacs.on("store", Answer(status), **way.only(0))  # type: ignore[arg-type]
+    job = way.start(max_attempts=1)
+    uid = way.study.sop_uids[0]
+    way.running.wait(lambda: uid in way.rows(job) and way.row(job).failure is not None, "the first failure")
+    row = way.row(job)
+    assert row.failure is not None
+    assert (row.state, row.failure.code, row.failure.cls) == (S.PLANNED, f"store-{status:04x}", C.RETRY)
+    assert row.next_attempt is not None
+    assert 3 < (row.next_attempt - datetime.now().astimezone()).total_seconds() < 6
+    way.running.app.jobs.cancel(job)
+    way.running.wait(lambda: way.row(job).state is S.CANCELLED, "the end of the job")
+    # And all of them, in a shorter time.
+    waits: list[float] = []
+    monkeypatch.setattr("core.engine.retry.delay_after", lambda attempt, delays: waits.append(delays[attempt - 1]) or 0)
+    done = way.run(max_attempts=1)
+    row = way.row(done)
+    assert (row.state, row.attempt) == (S.FAILED, 4)
+    assert waits == [5, 20, 60]
+    assert study_kept(way) == {0}
+
+
+def study_kept(way: Way) -> set[int]:
+    return {way.study.sop_uids.index(uid) for uid in way.kept}
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_out_of_resources(way: Way, lasting: bool) -> None:
+    """Tried again at the job's delays; given up with the last of its attempts."""
+    way.pacs.on("store", Answer(0xA700), times=None if lasting else 3)
+    job = way.run(max_attempts=3)
+    if not lasting:
+        way.moved(job)
+        return
+    for row in way.rows(job).values():
+        assert row.failure is not None
+        assert (row.state, row.failure.code, row.failure.cls) == (S.FAILED, "store-a7xx", C.BUSY)
+        assert row.attempt == 3
+    assert study_kept(way) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("status", [0x0112, 0x0117, 0x0124, 0x0212])
+def test_what_a_person_must_mend(way: Way, status: int) -> None:
+    way.pacs.on("store", Answer(status))
+    job = way.run()
+    rows = way.rows(job).values()
+    codes = {(row.state, row.failure.code, row.failure.cls) for row in rows if row.failure}
+    assert codes == {(S.FAILED, f"store-{status:04x}", C.PERSON)}
+    assert all(row.failure and "administrator" in row.failure.next_step for row in rows)
+    assert study_kept(way) == {0, 1, 2}
+
+
+def test_a_warning_that_nobody_knows(way: Way) -> None:
+    """What the destination lists decides: one was stored, one was not."""
+    way.pacs.on("store", StoredThen(Answer(0xB123)), **way.only(0))  # type: ignore[arg-type]
+    way.pacs.on("store", Answer(0xB123), **way.only(1))  # type: ignore[arg-type]
+    job = way.run()
+    way.moved(job, but={1})
+    assert way.pacs.archive.times[way.study.sop_uids[0]] == 1
+
+
+# --- the liar
+
+
+@pytest.mark.parametrize("evidence", ["verified", "committed"])
+def test_the_liar(way: Way, evidence: str) -> None:
+    """0000 and nothing stored: never past sent, and nothing is deleted."""
+    way.pacs.on("store", Lie())
+    way.pacs.on("commit", Commit(all_kept=True))
+    job = way.run(evidence=evidence)
+    for row in way.rows(job).values():
+        assert row.failure is not None
+        assert (row.state, row.failure.code) == (S.FAILED, "not-confirmed")
+        assert row.evidence is None
+        assert row.answer.startswith("0000")
+    assert study_kept(way) == {0, 1, 2}
+    assert way.pacs.count("commit") == 0
+
+
+def test_a_liar_now_and_then(way: Way) -> None:
+    way.pacs.on("store", Lie(), **way.only(1))  # type: ignore[arg-type]
+    way.moved(way.run(), but={1})
+
+
+def test_a_liar_once(way: Way) -> None:
+    """What is missing afterwards is sent again, and only that."""
+    way.pacs.on("store", Lie(), times=1)
+    way.moved(way.run())
+    assert way.pacs.count("store") == 4
+
+
+def test_where_no_proof_was_asked(way: Way) -> None:
+    """Sent is all that is claimed, and a move never accepts it."""
+    way.pacs.on("store", Lie())
+    job = way.run(after="keep", evidence="sent")
+    assert {row.state for row in way.rows(job).values()} == {S.SENT}
+    with pytest.raises(FerryError):
+        way.start(evidence="sent")
+    assert study_kept(way) == {0, 1, 2}
+
+
+def test_a_node_that_cannot_be_asked(way: Way) -> None:
+    """It refuses C-FIND: nothing is claimed, nothing is deleted, and the reason is told."""
+    way.pacs.refuses = lambda abstract, syntax: abstract == FIND
+    job = way.run()
+    for row in way.rows(job).values():
+        assert row.failure is not None
+        assert (row.state, row.failure.code, row.failure.cls) == (S.FAILED, "association-no-service", C.PERSON)
+    assert study_kept(way) == {0, 1, 2}
+
+
+# --- no answer, and broken associations
+
+BROKEN: dict[str, Act] = {
+    "silence": Silence(),
+    "A-ABORT": Abort(),
+    "A-ABORT in mid-PDU": Abort(after=20_000),
+    "RST": Reset(),
+    "RST in mid data set": Reset(after=20_000),
+    "closed": Close(),
+    "half-open": Deaf(),
+    "nonsense": Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "an answer to another message": OfAnother(),
+}
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+def test_no_answer(way: Way, act: Act) -> None:
+    """Not stored, as the destination's list shows: sent again, over another association."""
+    way.pacs.on("store", act, times=1)
+    way.moved(way.run())
+    assert way.pacs.count("store") == 4
+    assert set(way.pacs.archive.times.values()) == {1}
+
+
+#: What comes instead of the answer to an image that was stored.
+LOST: dict[str, Act] = {
+    "silence": StoredThen(Silence()),
+    "RST": StoredThen(Reset()),
+    "A-ABORT": StoredThen(Abort()),
+    "nonsense": StoredThen(Raw(b"\x42" * 100)),
+    "slow drip": Drip(0.1),
+    "half an answer, then silence": HalfAnswer(),
+    "half an answer, then the end": HalfAnswer(then_close=True),
+}
+
+
+@pytest.mark.parametrize("act", LOST.values(), ids=LOST)
+def test_an_answer_that_got_lost(way: Way, act: Act) -> None:
+    """Stored, as the destination's list shows: not sent again."""
+    way.pacs.on("store", act, times=1)
+    way.moved(way.run())
+    assert way.pacs.count("store") == 3
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [(Silence(), "timeout"), (Reset(), "cut"), (Abort(), "association-aborted"), (OfAnother(), "association-protocol")],
+)
+def test_never_an_answer(way: Way, act: Act, code: str) -> None:
+    way.pacs.on("store", act)
+    job = way.run()
+    codes = {(row.state, row.failure.code, row.failure.cls) for row in way.rows(job).values() if row.failure}
+    assert codes == {(S.FAILED, code, C.ASK)}
+    assert study_kept(way) == {0, 1, 2}
+
+
+# --- associations
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "cls"),
+    [
+        (Reject(1, 1, 3), "association-calling-aet", C.PERSON),
+        (Reject(1, 1, 7), "association-called-aet", C.PERSON),
+        (Reject(1, 1, 1), "association-rejected", C.PERSON),
+        (Reject(1, 2, 2), "association-application-context", C.PERSON),
+        (Reject(2, 1, 1), "association-rejected-transient", C.BUSY),
+        (Reject(2, 3, 1), "association-congestion", C.BUSY),
+        (Reject(2, 3, 2), "association-local-limit", C.BUSY),
+        (Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "association-no-dicom", C.PERSON),
+        (Silence(), "timeout", C.DOWN),
+        (Reset(), "cut", C.RETRY),
+    ],
+)
+@pytest.mark.parametrize("lasting", [True, False])
+def test_associations_refused(way: Way, act: Act, code: str, cls: FailureClass, lasting: bool) -> None:
+    """Nothing is sent while they are; once they come about, everything goes on by itself."""
+    way.pacs.on("associate", act, times=None if lasting else 1)
+    job = way.run(max_attempts=2 if lasting else 4)
+    if not lasting:
+        way.moved(job)
+        return
+    codes = {(row.state, row.failure.code, row.failure.cls) for row in way.rows(job).values() if row.failure}
+    assert codes == {(S.FAILED, code, cls)}
+    assert len(way.rows(job)) == 3
+    assert way.pacs.count("store") == 0
+    assert study_kept(way) == {0, 1, 2}
+
+
+def test_no_accepted_presentation_context(way: Way) -> None:
+    """The node takes no such images: they fail with what was refused, and others go through."""
+    other = make_study(instances=2, modality="MR", patient_id="OTHER")
+    refused = Image.of(other[0])
+    other.write(way.folder / "other")
+    way.pacs.refuses = lambda abstract, syntax: abstract == refused.sop_class
+    rows = way.rows(way.run())
+    for uid in other.sop_uids:
+        failure = rows[uid].failure
+        assert failure is not None
+        assert (rows[uid].state, failure.code, failure.cls) == (S.FAILED, "association-no-context", C.PERMANENT)
+        assert refused.sop_class in failure.detail
+    assert all(rows[uid].state is S.VERIFIED for uid in way.study.sop_uids)
+    assert way.kept == set(other.sop_uids)
+
+
+# --- C-FIND, which is how the destination is asked
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        (Find(fail_after=1, status=0xA700), "find-a7xx"),
+        (Find(fail_after=1, status=0xC001), "find-cxxx"),
+        (Find(fail_after=0, status=0xFE00), "find-fe00"),
+        (Find(empty_at=0), "find-no-identifier"),
+        (Find(limit=1, then=Reset()), "cut"),
+        (Find(limit=1, no_end=True), "timeout"),
+    ],
+)
+def test_a_list_that_breaks_off(way: Way, act: Find, code: str) -> None:
+    """Sent, but what the destination holds is not known: nothing is verified, nothing deleted, until it tells."""
+    way.pacs.wait_idle()
+    begun = way.pacs.on("find", Find(), where=lambda request: not way.pacs.count("store"))
+    broken = way.pacs.on("find", act)
+    job = way.run()
+    codes = {(row.state, row.failure.code) for row in way.rows(job).values() if row.failure}
+    assert codes == {(S.FAILED, code)}
+    assert study_kept(way) == {0, 1, 2}
+    begun.off()
+    broken.off()
+    again = way.run()
+    assert {row.state for row in way.rows(again).values()} == {S.SKIPPED}
+    assert way.pacs.count("store") == 3
+    assert not way.kept
+
+
+@pytest.mark.parametrize("act", [Find(limit=1), Find(twice=True), Find(character_set="ISO_IR 999")])
+def test_a_list_that_is_odd(way: Way, act: Find) -> None:
+    """Cut off in silence, doubled, or in a character set that there is not: what is there is found all the same."""
+    way.pacs.on("find", act)
+    way.moved(way.run())
+    assert way.pacs.count("store") == 3
+
+
+# --- storage commitment
+
+
+def commit_rows(way: Way, **fields: object) -> list[DeliveryRow]:
+    return list(way.rows(way.run(evidence="committed", **fields)).values())
+
+
+def test_committed(way: Way) -> None:
+    rows = commit_rows(way)
+    assert {(row.state, row.evidence and row.evidence.method) for row in rows} == {(S.COMMITTED, Method.COMMITMENT)}
+    assert not way.kept
+
+
+@pytest.mark.parametrize(
+    ("reason", "cls"),
+    [
+        (0x0110, C.RETRY),
+        (0x0112, C.ASK),
+        (0x0119, C.PERMANENT),
+        (0x0122, C.PERMANENT),
+        (0x0131, C.RETRY),
+        (0x0213, C.BUSY),
+    ],
+)
+def test_one_that_is_not_committed(way: Way, reason: int, cls: FailureClass) -> None:
+    """It has failed with that reason and stays at the source; each request is a transaction of its own."""
+    uid = way.study.sop_uids[0]
+    way.pacs.on("commit", Commit(reasons={uid: reason}))
+    job = way.run(evidence="committed")
+    row = way.row(job)
+    assert row.failure is not None
+    assert (row.failure.code, row.failure.cls) == (f"commitment-{reason:04x}", cls)
+    assert row.state is S.FAILED
+    assert {r.state for u, r in way.rows(job).items() if u != uid} == {S.COMMITTED}
+    assert way.kept == {uid}
+    assert len(set(way.pacs.transactions)) == len(way.pacs.transactions)
+    assert cls is C.PERMANENT or len(way.pacs.transactions) >= 2
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        (Commit(reports=0), "commitment-no-report"),
+        (Commit(transaction="1.2.3.4"), "commitment-no-report"),
+        (Commit(leaves_out=3), "commitment-not-named"),
+        (Commit(status=0x0122), "action-refused"),
+        (Commit(status=0x0110), "action-0110"),
+    ],
+)
+def test_never_committed(way: Way, act: Commit, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to the request is no evidence: without a report that names the images nothing is deleted."""
+    monkeypatch.setattr("core.engine.retry.delay_after", lambda attempt, delays: 0.01)
+    way.pacs.on("commit", act)
+    rows = commit_rows(way)
+    assert {(row.state, row.failure and row.failure.code) for row in rows} == {(S.FAILED, code)}
+    assert study_kept(way) == {0, 1, 2}
+
+
+def test_committed_in_the_end(way: Way) -> None:
+    """Never, late for another transaction, then as it should be."""
+    way.pacs.on("commit", Commit(reports=0), times=1)
+    way.pacs.on("commit", Commit(transaction="1.2.3.4", reports=2), times=1)
+    rows = commit_rows(way, max_attempts=4)
+    assert {row.state for row in rows} == {S.COMMITTED}
+    assert len(set(way.pacs.transactions)) == len(way.pacs.transactions) >= 3
+    assert not way.kept
+
+
+def test_a_report_that_comes_twice(way: Way) -> None:
+    way.pacs.on("commit", Commit(reports=2))
+    assert {row.state for row in commit_rows(way)} == {S.COMMITTED}
+    assert not way.kept
