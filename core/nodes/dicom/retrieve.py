@@ -13,7 +13,7 @@ from core.model.study import InstanceRef, Presence, StudyInfo
 from core.nodes.base import Arrivals, ByteStream, Confirm, Landing, OpenContext
 from core.nodes.dicom.base import DicomBase
 from core.nodes.dicom.fields import DicomFields, Retrieve
-from core.nodes.dicom.read_ahead import ReadAhead
+from core.nodes.dicom.batches import BatchReader
 from core.nodes.dicom.shelf import Held, Shelf
 from core.wire.abort import Abort
 from core.wire.dimse.association import Association, Incoming
@@ -39,7 +39,7 @@ class DicomRetrieve(DicomBase):
     def __init__(self, fields: DicomFields, peer: Peer, context: OpenContext) -> None:
         super().__init__(fields, peer, context)
         self._shelf = Shelf(self.name, context.folder)
-        self._ahead = ReadAhead(self._shelf, self._fetch)
+        self._ahead = BatchReader(self._shelf, self._fetch)
         self._gets = fields.retrieve is not Retrieve.C_MOVE
         if fields.retrieve is Retrieve.AUTO and self.fact("retrieve") == Retrieve.C_MOVE.value:
             self._gets = False
@@ -195,7 +195,7 @@ class _KindsOfSeries:
 class _Opened:
     """The file of an instance, fetched on entering."""
 
-    def __init__(self, ahead: ReadAhead, instance: InstanceRef, abort: Abort | None) -> None:
+    def __init__(self, ahead: BatchReader, instance: InstanceRef, abort: Abort | None) -> None:
         self._ahead = ahead
         self._instance = instance
         self._abort = abort

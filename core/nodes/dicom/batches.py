@@ -36,7 +36,7 @@ class _Batch:
     stopped: FerryError | None = None
 
 
-class ReadAhead:
+class BatchReader:
     """Gives images one by one that were fetched together. Thread-safe; has no threads of its own.
 
     Whoever wants an image that is not here fetches it, together with those of its series that are expected to be
