@@ -62,6 +62,17 @@ class Delivery:
     def size(self) -> int:
         return self.instance.size or 0
 
+    @property
+    def instance_now(self) -> InstanceRef:
+        """The instance with the digest that is known of it by now."""
+        one = self.instance
+        if one.digest == self.known_digest:
+            return one
+        return InstanceRef(
+            one.sop_uid, one.series_uid, one.study_uid, one.ref, one.size, self.known_digest,
+            one.transfer_syntax, one.sop_class, one.patient_id, one.series,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:

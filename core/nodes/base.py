@@ -50,6 +50,11 @@ class ByteStream(Protocol):
         """Fill `view` from its start; number of bytes, 0 at the end. Truncation raises `TransportError`."""
 
 
+def digest_of(stream: ByteStream) -> str | None:
+    """MD5 that the source keeps of the file (lower-case hexadecimal), where its stream says so as `digest`."""
+    return getattr(stream, "digest", None)
+
+
 Body = bytes | memoryview | ByteStream
 """An instance on its way to a destination: whole in memory, or to be read."""
 

@@ -18,6 +18,7 @@ from core.wire.tls import tls_failure
 SEND_LIMIT = 1 << 20  # bytes handed to the system between two looks whether the server answers early
 _INTERIM_LIMIT = 16  # 1xx answers to one request
 _LOOK = 0.5  # seconds for which a blocked call sleeps before the idle time is looked at
+_NOTHING = memoryview(b"")
 _WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 
 
@@ -45,6 +46,7 @@ class Connection:
         "_poll",
         "_recv_into",
         "_send",
+        "_send_both",
         "_tls",
         "_wait_all",
         "answered",
@@ -87,6 +89,8 @@ class Connection:
         self.sock = sock
         self._recv_into = sock.recv_into
         self._send = sock.send
+        # One system call for head and body; a TLS socket and Windows have none that does it.
+        self._send_both = None if self._tls else getattr(sock, "sendmsg", None)
         self._poll: Callable[[int], Sequence[object]] | None = None
         if sys.platform != "win32":
             poll = select.poll()
@@ -120,8 +124,8 @@ class Connection:
 
     # Sending
 
-    def send(self, data: bytes | memoryview) -> bool:
-        """Send all of `data`.
+    def send(self, data: bytes | memoryview, more: memoryview = _NOTHING) -> bool:
+        """Send all of `data`, and of `more` behind it.
 
         Returns
         -------
@@ -136,7 +140,7 @@ class Connection:
         since = 0.0
         while True:
             try:
-                sent = self._send(data)
+                sent = self._send_both((data, more)) if more and self._send_both else self._send(data)
             except (BlockingIOError, TimeoutError) as error:
                 if error.errno in TIMED_OUT:  # the system gave the connection up
                     return False
@@ -147,8 +151,12 @@ class Connection:
                 raise tls_failure(self.where, error) from error
             except OSError:
                 return False
-            if sent == len(data):
-                return True
+            if sent >= len(data):
+                data, more = more[sent - len(data) :], _NOTHING
+                if not data:
+                    return True
+                since = 0.0
+                continue
             if sent:
                 data = memoryview(data)[sent:]
                 since = 0.0

@@ -41,16 +41,18 @@ class BytesUpload:
     __slots__ = ("_body", "_head", "complete", "repeatable")
 
     def __init__(self, head: bytes, body: bytes | memoryview = b"") -> None:
-        self._head = b"".join((head, body[:_TOGETHER]))
-        self._body = memoryview(body)[_TOGETHER:]
+        if len(body) <= _TOGETHER:
+            head, body = b"".join((head, body)), b""
+        self._head = head
+        self._body = memoryview(body)
         self.repeatable = True
         self.complete = False
 
     def send(self, connection: Connection) -> None:
         self.complete = False
-        if not connection.send(self._head):
+        if not connection.send(self._head, self._body[:SEND_LIMIT]):
             return
-        for start in range(0, len(self._body), SEND_LIMIT):
+        for start in range(SEND_LIMIT, len(self._body), SEND_LIMIT):
             if connection.answering() or not connection.send(self._body[start : start + SEND_LIMIT]):
                 return
         self.complete = True

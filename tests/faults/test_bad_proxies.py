@@ -39,7 +39,7 @@ TROUBLES: dict[str, tuple[Make, str, str]] = {
 #: At which step: whose proxy, which requests, and how many of them are let pass before.
 STEPS: dict[str, tuple[str, str, int]] = {
     "inventory": ("from", r"^(GET|POST) /(studies|series|tools)", 0),
-    "read": ("from", r"/file$", 0),
+    "read": ("from", r"/(file|attachments/dicom/data)$", 0),
     "check": ("to", r"^(POST /tools|GET /instances)", 0),
     "store": ("to", r"^POST /instances$", 0),
     "confirm": ("to", r"^(POST /tools|GET /instances)", 1),
@@ -93,7 +93,7 @@ def test_cut_in_mid_body(crossing: Crossing, side: str, how: Cut) -> None:
     large = ct_study(3, accession="LARGE")
     crossing.source.upload(large)
     if side == "from":
-        fault = crossing.before_source.cut_response(600, "/file$", times=6, how=how)
+        fault = crossing.before_source.cut_response(600, "/(file|attachments/dicom/data)$", times=6, how=how)
     else:
         fault = crossing.before_destination.cut_request(600, "^POST /instances$", times=6, how=how)
     crossing.run().expect(0)

@@ -187,7 +187,7 @@ def test_limits_for_answers(crossing: Crossing, side: str, start_orthanc: Start)
 def test_deleted_at_the_source_in_mid_run(crossing: Crossing) -> None:
     """What somebody deletes before its turn has failed, with that reason; the others go on."""
     gone = crossing.study.sop_uids[7]
-    reading = crossing.before_source.delay(60, "/file$")
+    reading = crossing.before_source.delay(60, "/(file|attachments/dicom/data)$")
     running = crossing.start("--workers", "1")
     reading.wait_hit()
     identifier = crossing.source.post("/tools/lookup", gone.encode())[0]["ID"]
@@ -244,7 +244,7 @@ def test_restarted_in_mid_run(crossing: Crossing, side: str, how: str) -> None:
     """The job waits for the server and goes on by itself; what was proved is not sent again."""
     server: OrthancServer = getattr(crossing, side)
     slow = (crossing.before_source if side == "source" else crossing.before_destination).delay(
-        0.05, "/file$" if side == "source" else "^POST /instances$"
+        0.05, "/(file|attachments/dicom/data)$" if side == "source" else "^POST /instances$"
     )
     running = crossing.start("--workers", "2", "--max-attempts", "60")
     slow.wait_hit(4)

@@ -12,7 +12,7 @@ import pytest
 from core.model.errors import AnswerError, TransportError, TransportFault
 from core.model.outcome import FailureClass
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import DeleteState
+from core.nodes.base import DeleteState, digest_of
 from core.nodes.orthanc.node import OrthancNode
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, orthanc_node, read_file, the_study
@@ -134,7 +134,7 @@ def test_what_a_proxy_answers_is_never_a_file_nor_gone(
     proxy = fault_proxy(orthanc)
     with orthanc_node(proxy) as node:
         (one,) = all_instances(node, the_study(node, study.study_uid))
-        proxy.answer(status, r"GET /instances/.*/file", body=body, content_type=kind)
+        proxy.answer(status, r"GET /instances/.*/(file|attachments/dicom/data)", body=body, content_type=kind)
         with pytest.raises(AnswerError) as raised:
             read_file(node, one)
         assert raised.value.code == code
@@ -159,7 +159,7 @@ def test_a_cut_while_reading_is_a_cut(orthanc: OrthancServer, fault_proxy: Befor
     proxy = fault_proxy(orthanc)
     with orthanc_node(proxy) as node:
         (one,) = all_instances(node, the_study(node, study.study_uid))
-        proxy.cut_response(after, r"GET /instances/.*/file")
+        proxy.cut_response(after, r"GET /instances/.*/(file|attachments/dicom/data)")
         with pytest.raises(TransportError) as raised:
             read_file(node, one)
     assert raised.value.fault is TransportFault.CUT
@@ -458,3 +458,27 @@ def test_replacing_removes_what_is_there(orthanc: OrthancServer) -> None:
         node.replace(info, refs[0])
         assert node.store(info, refs[0], study[0]).stored
     assert orthanc.digests() == study.digests()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_brings_the_digest_that_the_server_keeps(compressed: bool) -> None:
+    """Of the bytes given out, compressed on the server's disk or not: so no question for each image is needed."""
+    with OrthancServer("1.10", config={"StorageCompression": compressed}) as server:
+        study = make_study(instances=2, size_bytes=30_000)
+        server.upload(study)
+        with orthanc_node(server) as node:
+            for one in all_instances(node, the_study(node, study.study_uid)):
+                with node.open(one) as stream:
+                    told = digest_of(stream)
+                assert told == study.digests()[one.sop_uid]
+
+
+def test_where_no_digest_comes_along_none_is_made_up() -> None:
+    with OrthancServer("1.10", config={"StoreMD5ForAttachments": False}) as server:
+        study = make_study(instances=1)
+        server.upload(study)
+        with (
+            orthanc_node(server) as node,
+            node.open(all_instances(node, the_study(node, study.study_uid))[0]) as stream,
+        ):
+            assert digest_of(stream) is None

@@ -28,6 +28,8 @@ class Capabilities:
         ``/tools/bulk-content`` is there (since 1.9.4).
     attachment_info : bool
         ``/attachments/dicom/info`` is there (since 1.10.1): size and MD5 in one answer.
+    digest_with_file : bool
+        ``/attachments/dicom/data`` says the file's MD5 as its ``ETag`` (since 1.9.2).
     labels : bool
         Labels (since 1.12.0).
     overwrites : bool | None
@@ -46,6 +48,7 @@ class Capabilities:
     extended_find: bool = False
     bulk_content: bool = False
     attachment_info: bool = False
+    digest_with_file: bool = False
     labels: bool = False
     overwrites: bool | None = None
     read_only: bool = False
@@ -69,6 +72,7 @@ def read_capabilities(system: JsonObject) -> Capabilities:
         extended_find=extended,
         bulk_content=api_version >= 13 and numbers >= (1, 9, 4),
         attachment_info=api_version >= 16 and numbers >= (1, 10, 1),
+        digest_with_file=numbers >= (1, 9, 2),
         labels=system.get("HasLabels") is True,
         overwrites=overwrites if isinstance(overwrites, bool) else None,
         read_only=system.get("ReadOnly") is True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -18,14 +19,23 @@ from core.wire.status import answer_error
 
 _DELETE_CHUNK = 50  # instances whose digests are asked for right before they are deleted
 _MAGIC_END = 132  # PS3.10 7.1: 128 bytes of preamble and "DICM"
+_DICOM_TYPES = ("application/dicom", "application/octet-stream")
+_SHOWN = 4096
+_ETAG = re.compile(r'(?:W/)?"\d+-([0-9a-f]{32})"', re.ASCII | re.IGNORECASE)
 
 
 class OrthancTransfer(OrthancBase):
     """`Read`, `Write` and `Delete` of an Orthanc."""
 
     def open(self, instance: InstanceRef, *, abort: Abort | None = None) -> AbstractContextManager[ByteStream]:
-        """``GET /instances/{id}/file``: the file as it was received."""
-        return DicomFile(self.rest, f"/instances/{instance.ref}/file", instance.size, abort)
+        """The file as it was received: ``GET /instances/{id}/file``.
+
+        Where its digest isn't known yet, ``/attachments/dicom/data``: the same bytes, with the server's MD5 of
+        them as ``ETag`` (since 1.9.2), which saves a question for each image.
+        """
+        tells = instance.digest is None and self.rest.capabilities(abort=abort).digest_with_file
+        path = "attachments/dicom/data" if tells else "file"
+        return DicomFile(self.rest, f"/instances/{instance.ref}/{path}", instance.size, abort)
 
     def source_digests(self, instances: Sequence[InstanceRef], *, abort: Abort | None = None) -> dict[str, str]:
         """The server's own MD5 of each file as it gives it out."""
@@ -127,15 +137,7 @@ class OrthancTransfer(OrthancBase):
 
 
 class DicomFile:
-    """The file of an instance on its way; the request is made on entering.
-
-    Attributes
-    ----------
-    length : int | None
-        Bytes, where the server says so in advance.
-    """
-
-    length: int | None
+    """The file of an instance on its way; the request is made on entering."""
 
     def __init__(self, rest: OrthancRest, path: str, size: int | None, abort: Abort | None) -> None:
         self._rest = rest
@@ -157,15 +159,10 @@ class DicomFile:
                 body = response.read_all(65536)
                 self._rest.refuse(self._path, response.status, response.headers, body)
             framed = response.framed or self._size is None
-            stream = DicomStream(response) if framed else CountedStream(response, self._size or 0, self._rest.node)
-            kind = response.headers.get("content-type", "")
-            if not kind.startswith(("application/dicom", "application/octet-stream")) or not stream.is_dicom:
-                raise answer_error(
-                    "not-dicom",
-                    node=self._rest.node,
-                    status=200,
-                    detail=f"{self._path}: {shown(response.headers, stream.start)}",
-                )
+            where = f"{self._rest.node}", self._path
+            stream = DicomStream(response, *where) if framed else CountedStream(response, *where, self._size or 0)
+            if not response.headers.get("content-type", "").startswith(_DICOM_TYPES):
+                raise stream.not_dicom(response.read_all(65536)[:_SHOWN] if (response.length or 0) < 65536 else b"")
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -180,45 +177,63 @@ class DicomFile:
 
 
 class DicomStream:
-    """A response body whose first bytes were looked at; after these, reading goes straight to the response."""
+    """A response body that has to begin as a DICOM file does (PS3.10 section 7.1); the first reading looks at it.
 
-    def __init__(self, response: Response) -> None:
+    Attributes
+    ----------
+    length : int | None
+        Bytes, where the server says so in advance.
+    digest : str | None
+        MD5 that the server keeps of this file, where it says so along with it.
+    """
+
+    def __init__(self, response: Response, node: str, path: str) -> None:
         self.length = response.length
+        self.digest = _digest(response.headers.get("etag", ""))
         self._response = response
-        first = bytearray(_MAGIC_END)
-        view, filled = memoryview(first), 0
-        while filled < _MAGIC_END:
-            count = response.readinto(view[filled:])
-            if count == 0:
-                break
-            filled += count
-        self.start = bytes(view[:filled])
-        self._given = 0
-
-    @property
-    def is_dicom(self) -> bool:
-        """Whether it begins as a DICOM file does (PS3.10 7.1)."""
-        return self.start[128:] == b"DICM"
+        self._node = node
+        self._path = path
+        self._rest = b""  # looked at, and not given yet
+        self._begun = False
 
     def readinto(self, view: memoryview, /) -> int:
-        left = len(self.start) - self._given
-        if not left:
-            return self._response.readinto(view)
-        count = min(left, len(view))
-        view[:count] = self.start[self._given : self._given + count]
-        self._given += count
-        if count < len(view) and self._given == len(self.start):
-            return count + self._response.readinto(view[count:])
-        return count
+        if not self._begun:
+            return self._begin(view)
+        if self._rest:
+            count = min(len(self._rest), len(view))
+            view[:count], self._rest = self._rest[:count], self._rest[count:]
+            return count
+        return self._response.readinto(view)
+
+    def _begin(self, view: memoryview) -> int:
+        """The first bytes: straight into `view` where that has room for what must be looked at."""
+        if not view:
+            return 0
+        self._begun = True
+        room = view if len(view) >= _MAGIC_END else memoryview(bytearray(_MAGIC_END))
+        filled = 0
+        while filled < _MAGIC_END and (count := self._response.readinto(room[filled:])):
+            filled += count
+        if filled < _MAGIC_END or bytes(room[128:_MAGIC_END]) != b"DICM":
+            raise self.not_dicom(bytes(room[: min(filled, _SHOWN)]))
+        if room is view:
+            return filled
+        view[:] = room[: len(view)]
+        self._rest = bytes(room[len(view) :])
+        return len(view)
+
+    def not_dicom(self, start: bytes) -> AnswerError:
+        """What came is no DICOM file."""
+        detail = f"{self._path}: {shown(self._response.headers, start)}"
+        return answer_error("not-dicom", node=self._node, status=200, detail=detail)
 
 
 class CountedStream(DicomStream):
     """A body that only the end of the connection ends: it has to be as long as the server listed it."""
 
-    def __init__(self, response: Response, size: int, node: str) -> None:
-        super().__init__(response)
+    def __init__(self, response: Response, node: str, path: str, size: int) -> None:
+        super().__init__(response, node, path)
         self._missing = size
-        self._node = node
 
     def readinto(self, view: memoryview, /) -> int:
         count = super().readinto(view)
@@ -227,3 +242,9 @@ class CountedStream(DicomStream):
             detail = f"{self._missing} bytes are missing"
             raise answer_error("truncated", node=self._node, status=200, detail=detail)
         return count
+
+
+def _digest(etag: str) -> str | None:
+    """The MD5 in an ``ETag`` of Orthanc's attachments: "revision-md5"."""
+    found = _ETAG.fullmatch(etag)
+    return found[1].lower() if found else None
