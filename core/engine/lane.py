@@ -25,9 +25,9 @@ from core.model.outcome import DeliveryState, EvidenceLevel, Failure
 
 log = logging.getLogger(__name__)
 
-CHUNK = 200  # deliveries that are checked, intended and confirmed together
-LOW_WATER = 150  # below so many queued sends the next chunk is prepared
-IN_HAND = 800  # deliveries that a lane holds at a time
+CHUNK = 400  # deliveries that are checked, intended and confirmed together
+LOW_WATER = 300  # below so many queued sends the next chunk is prepared
+IN_HAND = 1600  # deliveries that a lane holds at a time
 PREPARING = 2
 LISTED_SOON = 0.5  # seconds until a study that is still being listed is looked at again
 
@@ -448,11 +448,13 @@ class Lane:
                 return False
             to_send = self.pipe.check(chunk, overwrite=task.overwrite or self.pipe.options.overwrite)
         except FerryError as error:
-            self.pipe.check_failed(chunk, error)
+            self.pipe.check_failed(chunk, error, self.pipe.destination)
             return False
         if not to_send or self._is_withdrawn(task.id):
             return False
         self.pipe.ledger.sending(to_send, chunk.path.value).wait()
+        if chunk.path is Path.RELAY:
+            self.pipe.read_ahead(to_send)
         with self._cond:
             withdrawn = task.id in self._then
             if not withdrawn:

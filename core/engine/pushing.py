@@ -62,7 +62,7 @@ class Pushing:
         """Let the source server send a chunk and follow its job to the real end; `Pipeline.confirm` comes next."""
         sending = _Sending(chunk.task, self._replaced(chunk, list(chunk.deliveries)), _never)
         try:
-            if not self._others_ended(sending) or not sending.left:
+            if not self._others_ended(sending, sending.left) or not sending.left:
                 return
             job, status = self._sent(sending, whole=False)
         except FerryError as error:
@@ -116,48 +116,57 @@ class Pushing:
 
     def run(self, task: TransferTask, stopped: Stopped) -> None:
         """Push what is missing of a study, and wait until the destination lists it."""
-        missing = self._missing(task)
+        missing = self._missing(task, stopped)
         if not missing or stopped():
             return
         whole = self._is_whole(task, missing)
         written = [self._pipe.ledger.sending(part, Path.PUSH.value) for part in _parts(missing)]
         written[-1].wait()  # in the order in which they were given: the last one is on the disk after all others
         sending = _Sending(task, missing, stopped, looks=self._pipe.can_confirm)
-        job, status = "", PushStatus(PushState.DONE)
         try:
-            if not self._others_ended(sending):
-                return
-            if sending.left:
-                job, ended = self._sent(sending, whole=whole and sending.left is missing)
-                if ended is None:
-                    return
-                status = ended
+            job, status = self._sent(sending, whole=whole)
         except FerryError as error:
             self._pipe.all_failed(sending.left, self._pipe.source, error)
+            return
+        if status is None:
             return
         if sending.looks:
             self._until_arrived(sending, job, status)
         else:
             self._as_told(sending, job, status)
 
-    def _missing(self, task: TransferTask) -> list[Delivery]:
+    def _missing(self, task: TransferTask, stopped: Stopped) -> list[Delivery]:
         """What the destination doesn't hold yet; what it does is recorded."""
         pipe = self._pipe
+        claimed = self._claimed(task)
+        try:
+            if not self._others_ended(_Sending(task, [], stopped), claimed):
+                return []
+        except FerryError as error:
+            pipe.check_failed(Chunk(task, claimed, Path.PUSH), error, pipe.source)
+            return []
         missing: list[Delivery] = []
-        after, at = 0, time.time()
-        while len(missing) < MOST:
-            page = pipe.ledger.claim(task.id, after, PAGE, at, states=pipe.states)
-            if not page:
-                break
-            after = page[-1].id
-            chunk = Chunk(task, page, Path.PUSH)
+        for part in _parts(claimed):
+            chunk = Chunk(task, part, Path.PUSH)
             try:
                 found = pipe.check(chunk, overwrite=task.overwrite or pipe.options.overwrite)
             except FerryError as error:
-                pipe.check_failed(chunk, error)
+                pipe.check_failed(chunk, error, pipe.destination)
                 return []  # what was found missing is as it was, and looked for again
             missing += self._replaced(chunk, found)
         return missing
+
+    def _claimed(self, task: TransferTask) -> list[Delivery]:
+        """What is due of a study, as far as one job is to bring it."""
+        claimed: list[Delivery] = []
+        after, at = 0, time.time()
+        while len(claimed) < MOST:
+            page = self._pipe.ledger.claim(task.id, after, PAGE, at, states=self._pipe.states)
+            if not page:
+                break
+            after = page[-1].id
+            claimed += page
+        return claimed
 
     def _is_whole(self, task: TransferTask, missing: Sequence[Delivery]) -> bool:
         """Whether these are all instances of the study, as far as the source had told when it was listed."""
@@ -169,18 +178,21 @@ class Pushing:
 
     # the server's job -----------------------------------------------------------------------------------
 
-    def _others_ended(self, sending: _Sending) -> bool:
+    def _others_ended(self, sending: _Sending, deliveries: Sequence[Delivery]) -> bool:
         """Let end what an earlier run of this program, or somebody else, had begun; False when stopped meanwhile."""
         node = self._pipe.source.node
-        if not isinstance(node, PushResume) or not any(d.tried for d in sending.left):
+        if not isinstance(node, PushResume) or not any(d.tried for d in deliveries):
             return True
+        instances = [d.instance for d in deliveries]
         target = self._pipe.push_target()
-        while sending.left and (job := node.push_resume([d.instance for d in sending.left], target)):
+        while job := node.push_resume(instances, target):
             if self._followed(sending, job, own=False) is None:
                 return False
-            if not self._pipe.can_confirm:
-                continue
-            self._look(sending, job)
+            if sending.left and self._pipe.can_confirm:
+                self._look(sending, job)
+                instances = [d.instance for d in sending.left]
+                if not instances:
+                    return True
         return True
 
     def _sent(self, sending: _Sending, *, whole: bool) -> tuple[str, PushStatus | None]:

@@ -20,7 +20,7 @@ from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass
 from core.model.study import Holding, InstanceRef, StudyInfo
-from core.nodes.base import ByteStream, Compare, Confirm, Push, Read, Write
+from core.nodes.base import ByteStream, Compare, Confirm, Push, Read, ReadAhead, Write, digest_of
 from core.wire.http import Abort
 
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
@@ -199,16 +199,16 @@ class Pipeline:
             return DeliveryState.VERIFIED  # what was there before awaits its commitment like all others
         return proved_state(delivery.attempt)
 
-    def check_failed(self, chunk: Chunk, error: FerryError) -> None:
-        """The destination could not be asked what it has already."""
+    def check_failed(self, chunk: Chunk, error: FerryError, gate: Gate) -> None:
+        """The destination could not be asked what it has already, or the source what it is sending."""
         for d in chunk.deliveries:
             d.attempt += 1
-        self.all_failed(chunk.deliveries, self.destination, error)
+        self.all_failed(chunk.deliveries, gate, error)
 
     def ask(self, chunk: Chunk) -> list[Holding]:
         """What the destination holds of a chunk, asked now."""
         assert self._confirm is not None
-        asked = [replace(d.instance, digest=d.known_digest) for d in chunk.deliveries]
+        asked = [d.instance_now for d in chunk.deliveries]
         holdings = self._confirm.confirm(chunk.task.study, asked, abort=self.abort)
         self.require_not_fenced()
         return holdings
@@ -264,11 +264,18 @@ class Pipeline:
 
     # carrying -------------------------------------------------------------------------------------------
 
+    def read_ahead(self, deliveries: Sequence[Delivery]) -> None:
+        """Tell the source what will be carried next, where it can fetch several images together."""
+        if isinstance(self._read, ReadAhead):
+            self._read.read_ahead([d.instance for d in deliveries])
+
     def carry(self, chunk: Chunk, delivery: Delivery) -> None:
         """Carry one instance through this computer; its outcome, good or bad, is in the ledger afterwards."""
         side = self.source
         try:
             with self._read.open(delivery.instance, abort=self.abort) as stream:
+                # Of the very bytes that travel, which what was planned by may no longer be.
+                delivery.known_digest = digest_of(stream) or delivery.known_digest
                 if stream.length is not None and stream.length <= INLINE_BYTES:
                     body: memoryview | Carried = self._read_whole(delivery, stream, stream.length)
                     streamed = False

@@ -12,7 +12,7 @@ from core.ledger.book import Verb
 from core.model.errors import TransportError, TransportFault
 from core.model.events import StudyChanged
 from core.model.job import JobState
-from core.model.outcome import DeliveryState, Method, SourceState, StudyState
+from core.model.outcome import DeliveryState, Method, SourceState
 from tests.support.archive_node import BlindNode, CommittingNode
 from tests.support.engine_bench import Bench
 
@@ -47,8 +47,12 @@ def test_everything_is_committed_study_by_study(bench: Bench) -> None:
     proof = bench.ledger.deliveries(job_id=job)[0]
     assert proof.evidence
     assert proof.evidence.digest == proof.source_digest, "the digest that was seen before stays"
-    states = [e.row.state for e in bench.events if isinstance(e, StudyChanged)]
-    assert states[-1] is StudyState.COMMITTED
+    bench.wait(
+        lambda: (
+            {e.row.id for e in bench.events if isinstance(e, StudyChanged) and e.row.state == "committed"} == {1, 2, 3}
+        ),
+        "the studies to be told as committed",
+    )
     assert bench.ledger.unconfirmed_studies() == 0
 
 
