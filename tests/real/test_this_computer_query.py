@@ -13,6 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 
+from core.model.diagnosis import StepResult
 from core.nodes.base import DicomAddress, Node, OpenContext
 from core.nodes.dicom.fields import DicomFields
 from core.nodes.this_computer.answers import encode_answer
@@ -21,7 +22,7 @@ from core.nodes.this_computer.node import ThisComputerNode
 from core.wire.dimse.association import Association, Proposed
 from core.wire.dimse.identifier import EXPLICIT, IMPLICIT, decode, encode
 from core.wire.dimse.peer import Peer
-from tests.support.dicom_nodes import KIND, data_set_of
+from tests.support.dicom_nodes import KIND, data_set_of, dicom_node
 from tests.support.orthanc import OrthancServer
 from tests.support.own_node import AET, Others, Said, ask, fill, own_node
 from tests.support.processes import Child
@@ -253,6 +254,17 @@ def test_an_orthanc_asks(node: ThisComputerNode, tmp_path: Path) -> None:
             (answer,) = orthanc.get(f"/queries/{number}/answers?expand&simplify")
             assert answer["StudyInstanceUID"] == MR.study_uid
             assert answer["PatientName"] == NAMES[JAPANESE]
+
+
+def test_our_own_dicom_node_finds_nothing_amiss_with_this_computer(node: ThisComputerNode) -> None:
+    """All services, all lists, C-GET, and every kind of image in every encoding, more than 64 kB of proposals."""
+    with dicom_node(AET, node.fields.port) as other:
+        steps = {step.name: step for step in other.diagnose()}
+    failed = {name: step for name, step in steps.items() if step.result is StepResult.FAILED}
+    assert not failed
+    for name in ("Lists studies", "Lists images", "Takes lists of UIDs", "Gives images by C-GET", "Images it takes"):
+        assert steps[name].result is StepResult.OK, steps[name]
+    assert steps["Storage commitment"].finding.startswith("not offered")
 
 
 # C-GET ----------------------------------------------------------------------------------------------------

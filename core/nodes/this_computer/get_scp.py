@@ -49,6 +49,7 @@ class GetService:
     """
 
     transfer_syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    caller_is_scp = False
 
     def __init__(self, name: str, spool: Callable[[], Spool]) -> None:
         self._name = name

@@ -62,6 +62,7 @@ class MoveService:
     """
 
     transfer_syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    caller_is_scp = False
 
     def __init__(
         self,

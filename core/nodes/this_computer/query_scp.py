@@ -47,6 +47,7 @@ class QueryService:
     """
 
     transfer_syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    caller_is_scp = False
 
     def __init__(self, aet: str, catalogue: Callable[[], Catalogue]) -> None:
         self._aet = aet

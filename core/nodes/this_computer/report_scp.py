@@ -30,6 +30,7 @@ class ReportService:
     """
 
     transfer_syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    caller_is_scp = True
 
     def __init__(self, landing: LandingPlace) -> None:
         self._landing = landing

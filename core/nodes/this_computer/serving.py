@@ -64,9 +64,16 @@ class Service(Protocol):
     """A DIMSE service that this computer offers to callers it knows.
 
     Registered as ``services[abstract syntax]``; requests on a context of that abstract syntax come here.
+
+    Attributes
+    ----------
+    transfer_syntaxes : tuple[str, ...]
+    caller_is_scp : bool
+        Offered only to callers that propose to be the SCP of it (PS3.7 Annex D.3.3.4).
     """
 
     transfer_syntaxes: tuple[str, ...]
+    caller_is_scp: bool
 
     def serve(self, association: Served, message: ServedMessage) -> None:
         """Answer one request, its final response included.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydicom.dataset import Dataset
 
-from core.model.errors import FerryError, LocalError, TransportError
+from core.model.errors import FerryError, LocalError, TransportError, TransportFault
 from core.nodes.this_computer.association import C_CANCEL, AcceptedAssociation
 from core.nodes.this_computer.callers import AllowList
 from core.nodes.this_computer.fields import ThisComputerFields
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 WAITING_ROOM = 32
 """Connections, beyond the associations that are allowed, that may be heard out before they are turned away."""
-_LONGEST_REQUEST = 1 << 17  # bytes of an A-ASSOCIATE-RQ: 128 contexts with 40 transfer syntaxes each fill some 130,000
+_LONGEST_REQUEST = 1 << 20  # bytes of an A-ASSOCIATE-RQ: 128 contexts with all transfer syntaxes fill some 170,000
 _LOOK = 0.5  # seconds between two looks at what changed
 _SETTLE_SECONDS = 30.0  # for what is being received to end when listening stops
 _FAREWELL = 2.0
@@ -182,6 +182,9 @@ class StorageScp:
         except AssociationAborted:
             log.debug("%s: %s aborted the association", self._name, call.address)
         except TransportError as error:
+            if not call.associated and error.fault is TransportFault.CUT:  # somebody looked whether the port answers
+                log.debug("%s: %s", self._name, error.sentence)
+                return
             self._log.warning(f"cut {call.address}", "%s: %s", self._name, error.sentence)
         except FerryError as error:
             self._log.warning(f"failed {call.address}", "%s ended an association: %s", self._name, error)
@@ -228,8 +231,10 @@ class StorageScp:
             _say(channel, rejection.encoded())
             return None
         services = self._services
+        # A service in which the caller is the SCP (a commitment's report) is none for one that takes us for it.
+        offered = [uid for uid, one in services.items() if not one.caller_is_scp or request.roles.get(uid, (1, 0))[1]]
         granted = accept(
-            request, services.keys(), lambda uid: services[uid].transfer_syntaxes, self._held, self._fields.max_pdu
+            request, offered, lambda uid: services[uid].transfer_syntaxes, self._held, self._fields.max_pdu
         )
         channel.send(granted.encoded)
         return AcceptedAssociation(self._fields, channel, inbox, request, granted, call.address, self._stopping.is_set)
