@@ -11,7 +11,8 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableSequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -98,8 +99,8 @@ class Attributes:
         return self.study.get("StudyInstanceUID", "")
 
 
-class _EndOfHead(Exception):  # noqa: N818 - no error: the head was too short
-    """The walk came to the end of the bytes at hand before the attributes' end."""
+class _EndOfHead(Exception):  # noqa: N818 - no error
+    """The walk leads beyond the bytes at hand, or is none for it: pydicom has to look."""
 
 
 class _NoDataset(Exception):  # noqa: N818
@@ -111,7 +112,9 @@ def is_uid(text: str) -> bool:
     return _UID.match(text) is not None
 
 
-def read_attributes(head: bytes | memoryview, transfer_syntax: str, *, whole: bool, file: BinaryIO) -> Attributes:
+def read_attributes(
+    head: bytes | memoryview, transfer_syntax: str, *, whole: bool, file: BinaryIO, offset: int
+) -> Attributes:
     """The attributes of a data set.
 
     Parameters
@@ -123,6 +126,8 @@ def read_attributes(head: bytes | memoryview, transfer_syntax: str, *, whole: bo
         `head` is all of it.
     file : BinaryIO
         The file (PS3.10) that holds it, read where the head doesn't reach.
+    offset : int
+        Where the data set begins in the file.
 
     Raises
     ------
@@ -130,7 +135,10 @@ def read_attributes(head: bytes | memoryview, transfer_syntax: str, *, whole: bo
         It isn't a data set in this transfer syntax, or lacks a UID.
     """
     try:
-        found = _walk(head, transfer_syntax, whole)
+        if transfer_syntax == DeflatedExplicitVRLittleEndian:
+            found = _inflated(file, offset)
+        else:
+            found = _walk(head, transfer_syntax, whole)
     except _EndOfHead:
         found = _with_pydicom(file)
     except _NoDataset as error:
@@ -172,14 +180,26 @@ def _unreadable(why: str) -> UnusableInstanceError:
 def _walk(head: bytes | memoryview, transfer_syntax: str, whole: bool) -> dict[int, bytes]:
     explicit = transfer_syntax != ImplicitVRLittleEndian
     big = transfer_syntax == ExplicitVRBigEndian
-    if transfer_syntax == DeflatedExplicitVRLittleEndian:
-        try:
-            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(bytes(head), LARGEST_INFLATED)
-        except zlib.error as error:
-            raise _NoDataset("it can't be inflated") from error
-        whole = False
     found: dict[int, bytes] = {}
     _Walk(bytes(head), explicit, ">" if big else "<", whole).top(found)
+    return found
+
+
+def _inflated(file: BinaryIO, offset: int) -> dict[int, bytes]:
+    """Of a deflated data set (PS3.5 section A.5) the beginning is inflated, as much as any real image needs."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    head = bytearray()
+    file.seek(offset)
+    try:
+        while len(head) < LARGEST_INFLATED and (chunk := file.read(HEAD)):
+            head += inflate.decompress(chunk, LARGEST_INFLATED - len(head))
+    except zlib.error as error:
+        raise _NoDataset("it can't be inflated") from error
+    found: dict[int, bytes] = {}
+    try:
+        _Walk(bytes(head), True, "<", inflate.eof).top(found)
+    except _EndOfHead:
+        raise _NoDataset("its identifiers can't be found at its beginning") from None
     return found
 
 
@@ -235,7 +255,7 @@ class _Walk:
                 raise self._short()
             return at + 12, self._four(data, at + 8)[0], kind
         if not (kind.isalpha() and kind.isupper()):
-            raise _NoDataset("an element has no value representation")
+            raise _EndOfHead  # implicit VR under an explicit name, as some write it: pydicom finds out
         return at + 8, self._two(data, at + 6)[0], kind
 
     def _over_sequence(self, at: int, explicit: bool, depth: int) -> int:
@@ -295,21 +315,38 @@ def _with_pydicom(file: BinaryIO) -> dict[int, bytes]:
     file.seek(0)
     bounded: BinaryIO = _Bounded(file)  # type: ignore[assignment]
     try:
-        ds = read_partial(
-            bounded,
-            stop_when=lambda tag, _vr, _length: int(tag) > _LAST,
-            specific_tags=[*_WANTED, _CHARSET],
-        )
+        with _quietly():
+            ds = read_partial(
+                bounded,
+                stop_when=lambda tag, _vr, _length: int(tag) > _LAST,
+                specific_tags=[*_WANTED, _CHARSET],
+            )
         found = {}
-        for tag in list(ds.keys()):
-            value = ds.get_item(tag).value
-            found[int(tag)] = value if isinstance(value, bytes) else str(value or "").encode()
+        for tag in map(int, ds.keys()):
+            if tag in _WANTED or tag == _CHARSET:
+                value = ds.get_item(tag).value
+                found[tag] = value if isinstance(value, bytes) else _flat(value)
         return found
     except (OSError, UnusableInstanceError):
         raise
     except Exception as error:
         # pydicom raises a dozen kinds of exception for garbage; their texts quote values, their types don't.
         raise _unreadable(type(error).__name__) from error
+
+
+def _flat(value: object) -> bytes:
+    """A value that pydicom has converted already, as bytes again."""
+    if isinstance(value, MutableSequence):
+        return "\\".join(map(str, value)).encode()
+    return str(value or "").encode()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No warning of pydicom's gets out: they quote values, and the filters of `warnings` are global."""
+    with _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 # values as text -----------------------------------------------------------------------------------------
@@ -348,8 +385,7 @@ def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
             return value.decode(encodings[0], "replace")
         except LookupError:
             return value.decode("latin-1")
-    with _warnings, warnings.catch_warnings():  # they quote values, and the filters of `warnings` are global
-        warnings.simplefilter("ignore")
+    with _quietly():
         return decode_bytes(value, encodings, _PN_DELIMITERS)
 
 
@@ -357,6 +393,5 @@ def _encodings(charset: str) -> tuple[str, ...]:
     if charset in ("", "ISO_IR 6", "ISO_IR 100"):
         # Many writers name nothing and write Latin-1 all the same; it reads ASCII just as well.
         return ("iso8859",)
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quietly():
         return tuple(convert_encodings([part.strip() for part in charset.split("\\")])) or ("iso8859",)

@@ -41,8 +41,8 @@ def open_database(path: Path) -> tuple[Engine, Engine]:
             tables = connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar()
             if version == 0 and not tables:
                 t.metadata.create_all(connection)
-                # Begins with the time in milliseconds: numbers of an earlier catalogue are smaller, always.
-                connection.execute(insert(t.state), {"name": "sequence", "value": time.time_ns() // 1_000_000})
+                # Begins with the time in microseconds: numbers of an earlier catalogue are smaller, always.
+                connection.execute(insert(t.state), {"name": "sequence", "value": time.time_ns() // 1000})
                 connection.execute(text(f"PRAGMA user_version={t.VERSION}"))
             elif version != t.VERSION:
                 raise DamagedError(f"version {version}")

@@ -99,7 +99,9 @@ class IncomingFile:
         meta = parse_meta(head)
         whole = self.size <= len(head)
         with os.fdopen(os.dup(self._fd), "rb") as file:
-            attributes = read_attributes(head[meta.length :], meta.transfer_syntax, whole=whole, file=file)
+            attributes = read_attributes(
+                head[meta.length :], meta.transfer_syntax, whole=whole, file=file, offset=meta.length
+            )
         self._agree("SOP Instance UID", attributes.sop_uid, meta.sop_uid, sop_uid)
         self._agree("SOP Class UID", attributes.sop_class, meta.sop_class, sop_class)
         os.fsync(self._fd)

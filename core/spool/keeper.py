@@ -29,8 +29,8 @@ BATCH = 256
 """Most files of one batch: recovery looks for files without a record as far ahead as this."""
 NUMBERS_EACH = 3
 """An image, and perhaps its series and its study."""
-SHELF_BITS = 10
-"""A folder for each 1,024 sequence numbers."""
+SHELF_BITS = 12
+"""A folder for each 4,096 sequence numbers, and so for some 1,400 images."""
 PATIENCE = 300.0
 """Seconds for which somebody waits for the disk."""
 
@@ -153,7 +153,7 @@ class Keeper:
     def _ask(self, wish: _Wish) -> Any:
         with self._cond:
             if self._closing:
-                raise LocalError("The store of received images is closed.", code="spool-closed")
+                raise closed()
             self._wishes.append(wish)
             if len(self._wishes) == 1:
                 self._cond.notify_all()
@@ -312,6 +312,10 @@ class Keeper:
         if len(self._series) > 10_000:
             self.forget()
         return series_id
+
+
+def closed() -> LocalError:
+    return LocalError("The store of received images is closed.", "Open it again.", code="spool-closed")
 
 
 class _Batch:

@@ -153,5 +153,7 @@ def examine(path: Path) -> Complete:
             digest.update(chunk)
             size += len(chunk)
         meta = parse_meta(head)
-        attributes = read_attributes(head[meta.length :], meta.transfer_syntax, whole=size <= len(head), file=file)
+        attributes = read_attributes(
+            head[meta.length :], meta.transfer_syntax, whole=size <= len(head), file=file, offset=meta.length
+        )
     return Complete(path, size, digest.hexdigest(), meta, attributes)

@@ -22,7 +22,7 @@ from core.spool import schema as t
 from core.spool.catalogue import Catalogue
 from core.spool.database import DamagedError, dispose, open_database
 from core.spool.incoming import PART_SUFFIX, Complete, IncomingFile, encode_meta, same_data
-from core.spool.keeper import Keeper, Numbers, remove_records, settle_quiet
+from core.spool.keeper import Keeper, Numbers, closed, remove_records, settle_quiet
 from core.spool.record import Arrival, InstanceRecord, Kept, Removed
 from core.spool.recovery import adopt_orphans, clear_garbage, rebuild, set_aside, sweep_incoming
 
@@ -137,6 +137,8 @@ class Spool:
         return IncomingFile(self._part())
 
     def _part(self) -> Path:
+        if not self._users:
+            raise closed()
         return self._incoming / (secrets.token_hex(8) + PART_SUFFIX)
 
     def keep(self, incoming: IncomingFile, *, sop_class: str = "", sop_uid: str = "", sender: str = "") -> Arrival:
