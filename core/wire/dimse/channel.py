@@ -120,8 +120,10 @@ class Channel:
                 self._account(began, 0, sending=True)
                 self.broken_off = self.broken_off or len(left) < len(data)
                 if self.on_stall is not None:
-                    self.look()
+                    there = self.look()
                     self.on_stall()
+                    if not there:
+                        raise self._failure(cut(self.where, "while data was sent to it")) from None
                 continue
             except ssl.SSLError as error:
                 self.broken_off = True

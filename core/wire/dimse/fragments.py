@@ -7,7 +7,7 @@ from collections.abc import Collection
 from enum import IntEnum
 from typing import Protocol
 
-from core.model.errors import TransportError, TransportFault
+from core.model.errors import LocalError
 from core.wire.dimse.channel import Channel
 from core.wire.dimse.errors import AssociationAborted, AssociationReleased, ProtocolViolation
 
@@ -109,7 +109,7 @@ class Outbox:
             got = _fill(source, view[start : start + room])
             if left is not None:
                 if got < room:
-                    raise TransportError(TransportFault.CUT, "The image ended before all of it was read.", "Try again.")
+                    raise LocalError("The image ended before all of it was read.", "Check the source, then try again.")
                 left -= got
                 last = not left
             else:
@@ -187,10 +187,18 @@ class Inbox:
         self._refuse_strangers(kind, header)
         if length > longest:
             raise ProtocolViolation(self._channel.where, f"a PDU of type {kind} claims {length} bytes")
-        body = bytes(self._channel.need(length))
+        body = self._whole(length)
         if kind == PduType.ABORT:
             raise AssociationAborted(self._channel.where, *(body[2:4] if length >= 4 else (0, 0)))
         return kind, header + body
+
+    def _whole(self, length: int) -> bytes:
+        """`length` bytes, however many: a request with all contexts and encodings has more than the buffer holds."""
+        whole = bytearray(length)
+        view = memoryview(whole)
+        while view:
+            view = view[self._channel.read_into(view) :]
+        return bytes(whole)
 
     def _refuse_strangers(self, kind: int, header: bytes) -> None:
         if kind not in PduType.__members__.values():

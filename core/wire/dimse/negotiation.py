@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-    SCP_SCU_RoleSelectionNegotiation,
-)
-from pynetdicom.presentation import PresentationContext, build_context
 
 from core.model.errors import ConfigurationError
 from core.model.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from core.wire.dimse.errors import ProtocolViolation
+from core.wire.dimse.fragments import PduType
 from core.wire.dimse.peer import Peer
 
-_UserInformation = (
-    MaximumLengthNotification
-    | ImplementationClassUIDNotification
-    | ImplementationVersionNameNotification
-    | SCP_SCU_RoleSelectionNegotiation
-)
+# Not with pynetdicom's classes: they warn of each UID that isn't in perfect order, and such UIDs are out there.
+
 MOST_CONTEXTS = 128  # identifiers are the odd numbers of one byte (PS3.8 section 9.3.2.2)
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _SMALLEST_PDU = 8  # a fragment of two bytes
-#: What the decoding of a malformed answer can raise.
-_MALFORMED = (
-    ValueError, LookupError, struct.error, TypeError, AttributeError, AssertionError, NotImplementedError,
-)  # fmt: skip
+_FIXED = struct.Struct(">BxLHxx16s16s32x")  # PS3.8 Tables 9-11 and 9-17, up to the variable items
+_ITEM = struct.Struct(">BxH")
+
+#: Items and sub-items (PS3.8 sections 9.3.2 and 9.3.3, Annex D.1; PS3.7 Annex D.3.3).
+_APPLICATION, _CONTEXT_RQ, _CONTEXT_AC, _ABSTRACT, _TRANSFER, _USER = 0x10, 0x20, 0x21, 0x30, 0x40, 0x50
+_MAX_LENGTH, _CLASS_UID, _ROLE, _VERSION_NAME = 0x51, 0x52, 0x54, 0x55
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,47 +110,48 @@ def request(peer: Peer, contexts: Sequence[Proposed]) -> bytes:
     """
     if not 0 < len(contexts) <= MOST_CONTEXTS:
         raise ConfigurationError(f"An association carries 1 to {MOST_CONTEXTS} contexts, not {len(contexts)}.")
-    asked = A_ASSOCIATE()
-    try:
-        asked.application_context_name = _APPLICATION_CONTEXT
-        asked.calling_ae_title = peer.calling_aet
-        asked.called_ae_title = peer.called_aet
-        asked.presentation_context_definition_list = [
-            _presentation_context(position, proposed) for position, proposed in enumerate(contexts)
-        ]
-        asked.user_information = [*_user_information(peer.max_pdu, contexts)]
-        encoded: bytes = A_ASSOCIATE_RQ(asked).encode()
-    except _MALFORMED as error:
+    items = [_item(_APPLICATION, _uid(_APPLICATION_CONTEXT))]
+    for position, proposed in enumerate(contexts):
+        inner = _item(_ABSTRACT, _uid(proposed.abstract_syntax))
+        inner += b"".join(_item(_TRANSFER, _uid(syntax)) for syntax in proposed.transfer_syntaxes)
+        items.append(_item(_CONTEXT_RQ, bytes((context_id(position), 0, 0, 0)) + inner))
+    items.append(_item(_USER, _user_information(peer.max_pdu, contexts)))
+    body = b"".join(items)
+    called, calling = _ae_title(peer.called_aet), _ae_title(peer.calling_aet)
+    return _FIXED.pack(PduType.ASSOCIATE_RQ, _FIXED.size - 6 + len(body), 1, called, calling) + body
+
+
+def _item(kind: int, content: bytes) -> bytes:
+    return _ITEM.pack(kind, len(content)) + content
+
+
+def _ae_title(title: str) -> bytes:
+    encoded = title.strip(" ").encode("ascii", "replace")
+    if not title.isascii() or not title.isprintable() or "\\" in title or not 0 < len(encoded) <= 16:
         raise ConfigurationError(
-            "The association request can't be written: an AE title or a UID is out of the ordinary.",
-            "Check the AE titles of the node.",
-            detail=str(error),
-        ) from error
-    return encoded
+            f"“{title}” can't be an AE title.",
+            "An AE title has 1 to 16 characters: letters without accents, digits and signs, but no backslash.",
+        )
+    return encoded.ljust(16)
 
 
-def _presentation_context(position: int, proposed: Proposed) -> PresentationContext:
-    made = build_context(proposed.abstract_syntax, list(proposed.transfer_syntaxes))
-    made.context_id = context_id(position)
-    return made
+def _uid(uid: str) -> bytes:
+    if not uid.isascii() or not 0 < len(uid) <= 64:
+        raise ConfigurationError(f"“{uid}” can't be a UID.", "Check where the image comes from: it names it.")
+    return uid.encode("ascii")
 
 
-def _user_information(max_pdu: int, contexts: Sequence[Proposed]) -> list[_UserInformation]:
-    length = MaximumLengthNotification()
-    length.maximum_length_received = max_pdu
-    uid = ImplementationClassUIDNotification()
-    uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    items: list[_UserInformation] = [length, uid, version]
+def _user_information(max_pdu: int, contexts: Sequence[Proposed]) -> bytes:
+    items = [
+        _item(_MAX_LENGTH, struct.pack(">L", max_pdu)),
+        _item(_CLASS_UID, _uid(IMPLEMENTATION_CLASS_UID)),
+    ]
     as_scu = {proposed.abstract_syntax for proposed in contexts if not proposed.scp}
     for sop_class in dict.fromkeys(proposed.abstract_syntax for proposed in contexts if proposed.scp):
-        role = SCP_SCU_RoleSelectionNegotiation()
-        role.sop_class_uid = sop_class
-        role.scu_role = sop_class in as_scu
-        role.scp_role = True
-        items.append(role)
-    return items
+        uid = _uid(sop_class)
+        items.append(_item(_ROLE, struct.pack(">H", len(uid)) + uid + bytes((sop_class in as_scu, 1))))
+    items.append(_item(_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")))
+    return b"".join(items)
 
 
 def agreement(encoded: bytes, contexts: Sequence[Proposed], where: str) -> Agreement:
@@ -170,31 +160,69 @@ def agreement(encoded: bytes, contexts: Sequence[Proposed], where: str) -> Agree
     Raises
     ------
     ProtocolViolation
-        It can't be decoded, or allows no PDU that could carry anything.
+        It is malformed, or allows no PDU that could carry anything.
     """
-    answer = A_ASSOCIATE_AC()
     try:
-        answer.decode(encoded)
-        results = {item.context_id: item for item in reversed(answer.presentation_context)}
-        user = answer.user_information
-        max_pdu = (user.maximum_length if user is not None else 0) or 0
-        roles = {str(uid): bool(item.scp_role) for uid, item in user.role_selection.items()} if user is not None else {}
-        implementation = str(user.implementation_version_name or "") if user is not None else ""
-        accepted: list[Context] = []
-        refused: dict[Proposed, Refusal] = {}
-        for position, proposed in enumerate(contexts):
-            item = results.get(context_id(position))
-            if item is None:
-                refused[proposed] = Refusal.NO_ANSWER
-            elif item.result != 0:
-                refused[proposed] = _RESULTS.get(item.result or 2, Refusal.NO_REASON)
-            elif (granted := str(item.transfer_syntax)) in proposed.transfer_syntaxes:
-                role = proposed.scp and roles.get(proposed.abstract_syntax, False)
-                accepted.append(Context(context_id(position), proposed.abstract_syntax, granted, role))
-            else:
-                refused[proposed] = Refusal.FOREIGN_SYNTAX
-    except _MALFORMED as error:
+        answer = _Acceptance(encoded)
+    except (ValueError, LookupError, struct.error) as error:
         raise ProtocolViolation(where, "its acceptance of the association is malformed", detail=str(error)) from error
-    if 0 < max_pdu < _SMALLEST_PDU:
-        raise ProtocolViolation(where, f"it allows PDUs of {max_pdu} bytes only")
-    return Agreement(tuple(accepted), refused, max_pdu, implementation)
+    if 0 < answer.max_pdu < _SMALLEST_PDU:
+        raise ProtocolViolation(where, f"it allows PDUs of {answer.max_pdu} bytes only")
+    accepted: list[Context] = []
+    refused: dict[Proposed, Refusal] = {}
+    for position, proposed in enumerate(contexts):
+        result, granted = answer.results.get(context_id(position), (None, ""))
+        if result is None:
+            refused[proposed] = Refusal.NO_ANSWER
+        elif result != 0:
+            refused[proposed] = _RESULTS.get(result, Refusal.NO_REASON)
+        elif granted in proposed.transfer_syntaxes:
+            role = proposed.scp and proposed.abstract_syntax in answer.scp_roles
+            accepted.append(Context(context_id(position), proposed.abstract_syntax, granted, role))
+        else:
+            refused[proposed] = Refusal.FOREIGN_SYNTAX
+    return Agreement(tuple(accepted), refused, answer.max_pdu, answer.implementation)
+
+
+class _Acceptance:
+    """The items of an A-ASSOCIATE-AC; those that are unknown, or say what we didn't ask, are passed over."""
+
+    def __init__(self, encoded: bytes) -> None:
+        self.results: dict[int, tuple[int, str]] = {}
+        self.scp_roles: set[str] = set()
+        self.max_pdu = 0
+        self.implementation = ""
+        if len(encoded) < _FIXED.size:
+            raise ValueError(f"it has {len(encoded)} bytes")
+        for kind, content in _items(encoded[_FIXED.size :]):
+            if kind == _CONTEXT_AC:
+                syntaxes = (value for inner, value in _items(content[4:]) if inner == _TRANSFER)
+                self.results.setdefault(content[0], (content[2], _text(next(syntaxes, b""))))
+            elif kind == _USER:
+                self._read_user_information(content)
+
+    def _read_user_information(self, content: bytes) -> None:
+        for kind, value in _items(content):
+            if kind == _MAX_LENGTH:
+                (self.max_pdu,) = struct.unpack(">L", value)
+            elif kind == _ROLE:
+                (length,) = struct.unpack_from(">H", value)
+                if value[2 + length + 1] == 1:
+                    self.scp_roles.add(_text(value[2 : 2 + length]))
+            elif kind == _VERSION_NAME:
+                self.implementation = _text(value)
+
+
+def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(encoded):
+        kind, length = _ITEM.unpack_from(encoded, at)
+        at += _ITEM.size
+        if length > len(encoded) - at:
+            raise ValueError(f"an item of type {kind:02X}H claims {length} bytes")
+        yield kind, encoded[at : at + length]
+        at += length
+
+
+def _text(encoded: bytes) -> str:
+    return encoded.decode("ascii", "replace").strip("\0 ")
