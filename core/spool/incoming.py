@@ -102,22 +102,12 @@ class IncomingFile:
             attributes = read_attributes(
                 head[meta.length :], meta.transfer_syntax, whole=whole, file=file, offset=meta.length
             )
-        self._agree("SOP Instance UID", attributes.sop_uid, meta.sop_uid, sop_uid)
-        self._agree("SOP Class UID", attributes.sop_class, meta.sop_class, sop_class)
+        _agree("SOP Instance UID", attributes.sop_uid, sop_uid)
+        _agree("SOP Class UID", attributes.sop_class, sop_class)
         os.fsync(self._fd)
         os.close(self._fd)
         self._fd = None
         return Complete(self.path, self.size, self._hash.hexdigest(), meta, attributes)
-
-    @staticmethod
-    def _agree(what: str, held: str, *claimed: str) -> None:
-        if any(claim and claim != held for claim in claimed):
-            raise UnusableInstanceError(
-                f"An image has another {what} in its data set than it was announced with.",
-                "Nothing was stored; have the device that sent it checked.",
-                detail=f"{what} differs",
-                code="uid-differs",
-            )
 
     def let_go(self) -> None:
         """It has got its name: nothing is left to remove."""
@@ -137,6 +127,17 @@ class IncomingFile:
 
     def __exit__(self, *_: object) -> None:
         self.abandon()
+
+
+def _agree(what: str, held: str, announced: str) -> None:
+    """The data set decides what an image is; file meta information that says otherwise is met in practice."""
+    if announced and announced != held:
+        raise UnusableInstanceError(
+            f"An image has another {what} in its data set than it was announced with.",
+            "Nothing was stored; have the device that sent it checked.",
+            detail=f"{what} differs",
+            code="uid-differs",
+        )
 
 
 def encode_meta(sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:

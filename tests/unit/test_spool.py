@@ -192,7 +192,7 @@ def test_an_image_whose_file_was_taken_away_takes_no_other_content(spool: Spool)
         (lambda i: b"", {}, "unreadable"),
         (lambda i: i[:200], {}, "unreadable"),
         (lambda i: i[:500], {}, "unreadable"),
-        (lambda i: i[: parse_meta(i).length] + b"\x08\x00\x05\x00" + b"\xff" * 3000, {}, "unreadable"),
+        (lambda i: i[: parse_meta(i).length] + b"\x08\x00\x05\x00" + b"\xff" * 3000, {}, "uid-missing"),
         (lambda i: without(i, "StudyInstanceUID"), {}, "uid-missing"),
         (lambda i: without(i, "SeriesInstanceUID"), {}, "uid-missing"),
         (lambda i: without(i, "SOPInstanceUID"), {}, "uid-missing"),
