@@ -1,4 +1,4 @@
-"""The demo: synthetic studies, nodes of its own and real Orthanc servers where installed, in a throw-away home."""
+"""The demo: synthetic studies, DICOM nodes of its own and Orthanc servers where installed, in a throw-away home."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from core.secrets import variable_name
 
 _START_SECONDS = 30.0
 _USER = "demo"
+_HERE = "127.0.0.1"
+_RESERVE = 0.1  # GB that the stores leave free on the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +106,16 @@ class Demo:
         app = App.open(self.home)
         try:
             app.nodes.add("folder", "Studies", {"path": str(self.folder / "studies")}, {})
-            if program is None:
-                (self.folder / "archive").mkdir()
-                app.nodes.add("folder", "Archive", {"path": str(self.folder / "archive")}, {})
-                self.jobs = (_job("forward", "Studies", "Archive"),)
-                return
-            for name in ("Orthanc West", "Orthanc East"):
-                self._start_orthanc(app, program, name)
-            self.servers = True
-            self.jobs = (_job("forward", "Studies", "Orthanc West"), _job("clone", "Orthanc West", "Orthanc East"))
+            for side in ("West", "East"):
+                _add_dicom_pair(app, side)
+            first, clones = ["PACS West"], [_job("clone", "Store West", ["PACS East"])]
+            if program is not None:
+                for name in ("Orthanc West", "Orthanc East"):
+                    self._start_orthanc(app, program, name)
+                self.servers = True
+                first.append("Orthanc West")
+                clones.append(_job("clone", "Orthanc West", ["Orthanc East"]))
+            self.jobs = (_job("forward", "Studies", first), *clones)
         finally:
             app.close()
 
@@ -191,8 +194,16 @@ def _ends_with_us() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM"]
 
 
-def _job(kind: str, source: str, destination: str) -> DemoJob:
-    return DemoJob(kind, f"Demo: {source} to {destination}", {"source": [source], "destination": [destination]})
+def _add_dicom_pair(app: App, side: str) -> None:
+    """This computer as a DICOM node, for itself alone, and the node by which the others reach that by DIMSE."""
+    address: dict[str, JsonValue] = {"aet": f"FERRY_{side.upper()}", "port": _free_port()}
+    app.nodes.add("this-computer", f"Store {side}", {**address, "bind": _HERE, "reserve": _RESERVE}, {})
+    app.nodes.add("dicom", f"PACS {side}", {**address, "host": _HERE}, {})
+
+
+def _job(kind: str, source: str, destinations: list[str]) -> DemoJob:
+    fields: dict[str, JsonValue] = {"source": [source], "destination": [*destinations]}
+    return DemoJob(kind, f"Demo: {source} to {' and '.join(destinations)}", fields)
 
 
 def _free_port() -> int:

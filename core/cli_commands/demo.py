@@ -50,8 +50,8 @@ def demo(
 ) -> None:
     """Show what DICOM Ferry does, with synthetic studies, in a throw-away folder.
 
-    Makes studies of several modalities (one compressed, names in many scripts), registers nodes of its own (real
-    Orthanc servers where installed), carries everything and shows the proof. Nothing of yours is touched.
+    Makes studies of several modalities (one compressed, names in many scripts), registers two DICOM nodes of its own
+    (and real Orthanc servers where installed), carries everything and shows the proof. Nothing of yours is touched.
     """
     from core.demo import Demo  # here, for it alone brings pydicom and numpy
 
@@ -106,8 +106,8 @@ def _demo_in_window(made: Demo) -> int:
 
 
 def _demo_on_terminal(made: Demo, speaker: Speaker, save_to: Path | None) -> int:
-    where = "two real Orthanc servers" if made.servers else "two folders"
-    speaker.say(f"Synthetic studies of several modalities, {made.files} images, between {where}.")
+    servers = ", and two real Orthanc servers" if made.servers else ""
+    speaker.say(f"Synthetic studies of several modalities, {made.files} images, by DICOM between two nodes{servers}.")
     with opened() as app:
         for node in app.nodes.all():
             speaker.data("node", name=node.name, kind=node.kind, address=app.nodes.address(node))

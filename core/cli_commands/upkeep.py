@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def check_installation(json: Json = False) -> None:
-    """Check this installation: kinds, resources, ledger, keyring, web requests, window. Exit status 1 on failure."""
+    """Check this installation: kinds, resources, ledger, keyring, web, DICOM, window. Exit status 1 on failure."""
     with speaking(json=json) as speaker:
         failed = show_steps(speaker, self_test())
         speaker.data("tested", works=not failed)

@@ -245,6 +245,8 @@ NAMES_ALLOWED = {
     ("core/model/fields.py", "folder"): "a type of form field",
     ("core/demo.py", "folder"): "the demonstration says which nodes it makes",
     ("core/demo.py", "orthanc"): "the demonstration says which nodes it makes",
+    ("core/demo.py", "dicom"): "the demonstration says which nodes it makes",
+    ("core/demo.py", "this-computer"): "the demonstration says which nodes it makes",
     ("core/demo.py", "forward"): "the demonstration says which jobs it runs",
     ("core/demo.py", "clone"): "the demonstration says which jobs it runs",
     ("core/self_test.py", "folder"): "writes a made-up node into a ledger and reads it again",

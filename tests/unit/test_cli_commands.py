@@ -247,10 +247,11 @@ def test_support_bundle_names_no_patient(run: Run, folders: tuple[Path, Path], t
     assert [n["name"] for n in json.loads(texts["nodes.json"])] == ["from", "to"]
 
 
-def test_demo_between_folders(run: Run, tmp_path: Path) -> None:
+def test_demo_without_servers(run: Run, tmp_path: Path) -> None:
     said = run("demo", "--headless", "--no-servers", "--report", tmp_path / "demo.html")
     assert said.status == 0
-    assert "same digest on both sides" in said.out
+    assert "PACS East" in said.out
+    assert "listed by its UID" in said.out
     assert "王" in said.out
     assert "71/71" not in said.out  # per study, not in all
     assert "71 confirmed" in said.out
@@ -264,8 +265,13 @@ def test_demo_between_real_servers(run: Run) -> None:
     assert said.status == 0
     assert said.events[-1]["event"] == "finished"
     assert said.events[-1]["verified"] == 71
-    assert {e["destination"] for e in said.events if e["event"] == "proof"} == {"Orthanc West", "Orthanc East"}
-    assert {tuple(e["methods"]) for e in said.events if e["event"] == "proof"} == {("digest",)}
+    proof = {e["destination"]: tuple(e["methods"]) for e in said.events if e["event"] == "proof"}
+    assert proof == {
+        "Orthanc West": ("digest",),
+        "Orthanc East": ("digest",),
+        "PACS West": ("uid",),
+        "PACS East": ("uid",),
+    }
 
 
 def test_jobs_without_an_engine(run: Run, folders: tuple[Path, Path]) -> None:
