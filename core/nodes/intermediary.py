@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from core.model.errors import TransportError
@@ -18,6 +19,30 @@ class BeyondError(TransportError):
     """The node between answered: it is the entity behind it that it can't reach, or that breaks off."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownThere:
+    """How the node between knows an entity.
+
+    Attributes
+    ----------
+    name : str
+    address : DicomAddress
+        By which it calls it; "localhost" is the node between then.
+    tls : bool
+    same : bool
+        Whether that is the address at which this computer knows it.
+    """
+
+    name: str
+    address: DicomAddress
+    tls: bool
+    same: bool
+
+    def __str__(self) -> str:
+        at = self.address
+        return f"{self.name}: {at.aet} at {at.host}:{at.port}{', by TLS' if self.tls else ''}"
+
+
 class RemoteEntity(Protocol):
     """An application entity behind another node, which speaks DIMSE to it. Thread-safe.
 
@@ -25,8 +50,8 @@ class RemoteEntity(Protocol):
     node's name, or those of the node between, named by its own.
     """
 
-    def known_as(self) -> str:
-        """Its name there, with the AE title and address that are used for it there ("pacs: PACS at 10.0.0.7:104").
+    def known(self) -> KnownThere:
+        """What the node between knows of it, asked anew.
 
         Raises
         ------
@@ -73,10 +98,11 @@ class RemoteEntity(Protocol):
         The status: 0000 as well where the node between tells no more than that it was stored, 0111 for a duplicate.
         """
 
-    def commit(
-        self, references: Sequence[tuple[str, str]], *, timeout: float, abort: Abort | None = None
-    ) -> Mapping[str, int]:
-        """Storage commitment of pairs of SOP Class and SOP Instance UID, by the report that comes within `timeout`.
+    def ask_commitment(self, references: Sequence[tuple[str, str]], *, abort: Abort | None = None) -> str:
+        """Request storage commitment of pairs of SOP Class and SOP Instance UID; the transaction's identifier."""
+
+    def commitment(self, transaction: str, *, timeout: float, abort: Abort | None = None) -> Mapping[str, int]:
+        """The report on a transaction, awaited for `timeout` seconds.
 
         The failure reason (PS3.3 C.14.1.1) by SOP Instance UID, 0 where committed; what the report doesn't name
         is left out. Raises ``commitment-no-report`` when none comes.

@@ -84,9 +84,10 @@ class ThroughCommit(ThroughBase, DicomCommit):
     def _report(self, instances: Sequence[tuple[str, str]], abort: Abort | None) -> CommitmentReport:
         references = [(sop_class, sop_uid) for sop_uid, sop_class in instances]
         with self.limit.take(abort=abort):
-            reasons = self.entity.commit(references, timeout=self.fields.commitment_timeout, abort=abort)
+            transaction = self.entity.ask_commitment(references, abort=abort)
+        reasons = self.entity.commitment(transaction, timeout=self.fields.commitment_timeout, abort=abort)
         committed = frozenset(uid for uid, reason in reasons.items() if not reason)
-        return CommitmentReport("", committed, {uid: reason for uid, reason in reasons.items() if reason})
+        return CommitmentReport(transaction, committed, {uid: reason for uid, reason in reasons.items() if reason})
 
 
 class ThroughNode(

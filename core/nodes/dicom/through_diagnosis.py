@@ -74,13 +74,21 @@ class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
         return DiagnosisStep(VIA, StepResult.OK, f"“{self.via.name}” answers")
 
     def _known_there(self) -> DiagnosisStep:
-        known, ours = self.entity.known_as(), self.fields
-        if f" {ours.aet} at " not in known:
+        known, ours = self.entity.known(), self.fields
+        if known.address.aet != ours.aet:
             return DiagnosisStep(
                 KNOWN,
                 StepResult.WARNING,
                 f"“{self.via.name}” knows it as {known}, and here its AE title is {ours.aet}.",
                 "Correct the AE title of this node, or its name there (--known-as): it may be another node.",
+            )
+        if not known.same:
+            return DiagnosisStep(
+                KNOWN,
+                StepResult.WARNING,
+                f"“{self.via.name}” knows it as {known}, and here it is at {ours.host}:{ours.port}.",
+                f"If both are right, enter host and port here as “{self.via.name}” has them: this computer never calls "
+                "them, and goes by them to recognise the node as a destination of others.",
             )
         return DiagnosisStep(KNOWN, StepResult.OK, f"“{self.via.name}” knows it as {known}")
 

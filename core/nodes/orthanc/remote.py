@@ -11,6 +11,7 @@ from urllib.parse import quote
 from core.model.errors import AnswerError, ConfigurationError, NotSupportedError, TransportError
 from core.model.study import InstanceRef
 from core.nodes.base import Body, DicomAddress, PushStatus
+from core.nodes.intermediary import KnownThere
 from core.nodes.orthanc.answers import JsonObject, error_body, number, text
 from core.nodes.orthanc.configuration import Modality, ServerConfiguration
 from core.nodes.orthanc.modalities import known_modality
@@ -77,10 +78,11 @@ class RemoteModality:
 
     # --- which one it is ---
 
-    def known_as(self) -> str:
+    def known(self) -> KnownThere:
         modality = self.modality(anew=True)
-        tls = ", by TLS" if modality.tls else ""
-        return f"{modality.name}: {modality.aet} at {modality.host}:{modality.port}{tls}"
+        there = DicomAddress(modality.aet, modality.host, modality.port)
+        same = known_modality([modality], self._address, self._host) is not None
+        return KnownThere(modality.name, there, modality.tls, same)
 
     def calling_aet(self) -> str:
         return self.modality().local_aet or self.rest.capabilities().aet
@@ -191,15 +193,17 @@ class RemoteModality:
             raise answer_error("unexpected", node=self.rest.node, status=answer.status, detail=detail)
         return 0x0000
 
-    def commit(
-        self, references: Sequence[tuple[str, str]], *, timeout: float, abort: Abort | None = None
-    ) -> dict[str, int]:
-        """``storage-commitment`` (since Orthanc 1.6.0), and its report at ``/storage-commitment/{id}``."""
+    def ask_commitment(self, references: Sequence[tuple[str, str]], *, abort: Abort | None = None) -> str:
+        """``storage-commitment`` (since Orthanc 1.6.0)."""
         payload = {"DicomInstances": [list(pair) for pair in references], "Timeout": _TO_ACCEPT}
         found = self.command(Service.ACTION, "storage-commitment", payload, wait=_TO_ACCEPT, abort=abort)
         transaction = text(found, "ID")
         if not transaction:
             self.rest.unexpected(self._path("storage-commitment"), "no transaction was begun")
+        return transaction
+
+    def commitment(self, transaction: str, *, timeout: float, abort: Abort | None = None) -> dict[str, int]:
+        """``/storage-commitment/{id}``, looked at until the report is there."""
         report = self._report(transaction, timeout, abort)
         reasons = {uid: 0 for uid, _ in _named(report.get("Success"))}
         return reasons | {uid: reason or 0x0110 for uid, reason in _named(report.get("Failures"))}

@@ -15,6 +15,7 @@ _NO_SERVICE = frozenset({2016, 2017, 2045})  # C-FIND, C-MOVE, C-GET
 
 #: What DCMTK's words stand for, looked for in this order.
 _FAULTS = (
+    ("secure transport", TransportFault.TLS, "can't make a secure connection to “{node}”"),
     ("unknown host", TransportFault.NAME, "does not find the host name under which it knows “{node}”"),
     ("timeout", TransportFault.TIMEOUT, "got no answer from “{node}” in time"),
     ("timed out", TransportFault.TIMEOUT, "got no answer from “{node}” in time"),
