@@ -15,7 +15,7 @@ from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
 from core.model.study import Presence, StudyInfo
-from core.nodes.base import Confirm, Delete, DeleteState, Identity, Label
+from core.nodes.base import Confirm, Delete, DeleteState, Extras, Identity, Label
 from core.wire.http import Abort
 
 BATCH = 50
@@ -86,6 +86,7 @@ class Settling:
             return None
         study, counts = found
         try:
+            self._carry_extras(study_id, study)  # before anything is deleted: they go with the images
             if self.options.after is After.MOVE and not self._delete(study_id, study, may_run):
                 return 1.0
             self._label(study, counts)
@@ -217,6 +218,30 @@ class Settling:
             return False
         return True
 
+    # what is kept beside the images ---------------------------------------------------------------------
+
+    def _carry_extras(self, study_id: int, study: StudyInfo) -> None:
+        o = self.options
+        if not o.extras:
+            return
+        node = self.source.node
+        assert isinstance(node, Extras), "refused before the start"
+        for name in self.ledger.destinations_of(study_id):
+            gate = self.destinations[name]
+            try:
+                told = node.carry_extras(study, gate.node, o.extras, overwrite=o.overwrite, abort=self.abort)
+            except FerryError as error:
+                raise _AtGate(gate if self._answers() else self.source, error) from error
+            for words in told:
+                self.problem = words
+                self.ledger.add_log(LogLevel.WARNING, words, job_id=self.job_id, node=name)
+            if told and o.after is After.MOVE:
+                raise FerryError(
+                    f"The images stay at {self.source.name}: {told[0]}",
+                    "Look at both, then start the job again; with “Replace what is different” the source's value wins.",
+                    code="extras-differ",
+                )
+
     # labels ---------------------------------------------------------------------------------------------
 
     def _label(self, study: StudyInfo, counts: Counts) -> None:
@@ -241,7 +266,7 @@ class Settling:
         o = self.options
         attempt = self._attempts[study_id] = self._attempts.get(study_id, 0) + 1
         failure = gate.node.failure(error, "source" if gate is self.source else "destination")
-        fatal = error.code == "same-storage"
+        fatal = error.code in ("same-storage", "extras-differ", "extras-unknown", "labels", "extras")
         if failure.cls in WHOLE_NODE and not fatal:
             gate.close(failure, o.retry_delays)
         if fatal or (attempt >= o.max_attempts and not o.follow):

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from core.model.disk import DiskLimit
 from core.model.errors import NotSupportedError
-from core.model.job import After, JobFields, Path, TransferFields
+from core.model.job import After, ExtraKind, JobFields, Path, TransferFields
 from core.model.outcome import EvidenceLevel
 from core.model.schedule import Schedule
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import Compare, Confirm, Delete, DiskUse, Follow, Inventory, Label, Node, Read, Write
+from core.nodes.base import Compare, Confirm, Delete, DiskUse, Extras, Follow, Inventory, Label, Node, Read, Write
 from core.wire.http import Abort
 
 CAPABILITY_WORDS: dict[type, str] = {
@@ -25,6 +25,7 @@ CAPABILITY_WORDS: dict[type, str] = {
     Follow: "say what has arrived since",
     Label: "label studies",
     Compare: "compare images",
+    Extras: "hand on labels, metadata and attachments",
     DiskUse: "say how full its disk is",
 }
 
@@ -64,6 +65,7 @@ class TransferOptions:
     fallback_after: float = 30.0
     label_success: str = ""
     label_failure: str = ""
+    extras: frozenset[ExtraKind] = frozenset()
     filtered: bool = False
     unconfirmed_pushes: int = 2
     check_interval: float = 5.0

@@ -11,12 +11,12 @@ from core.jobs.registry import register
 from core.jobs.transfers import check_transfer, transfer_options
 from core.model.errors import ConfigurationError
 from core.model.fields import declared
-from core.model.job import After, JobFields, TransferFields, Trigger
+from core.model.job import After, ExtraFields, JobFields, TransferFields, Trigger
 from core.model.rules import Rule
 from core.nodes.base import Node
 
 
-class CloneFields(TransferFields):
+class CloneFields(TransferFields, ExtraFields):
     """Fields of a clone."""
 
     poll_interval: float = declared(

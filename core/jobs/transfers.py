@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from core.jobs.base import TransferOptions, need
 from core.model.disk import DiskLimit
 from core.model.errors import ConfigurationError, NotSupportedError
-from core.model.job import After, TransferFields, Trigger
+from core.model.job import After, ExtraFields, TransferFields, Trigger
 from core.model.outcome import EvidenceLevel
-from core.nodes.base import Commit, Confirm, Delete, Follow, Inventory, Node, Read, Write
+from core.nodes.base import Commit, Confirm, Delete, Extras, Follow, Inventory, Node, Read, Write
 
 MEGABYTE = 1_000_000
 
@@ -49,6 +49,7 @@ def transfer_options(
         fallback_after=fallback_after,
         label_success=label_success,
         label_failure=label_failure,
+        extras=fields.extras if isinstance(fields, ExtraFields) else frozenset(),
         filtered=filtered,
         unconfirmed_pushes=unconfirmed_pushes,
         check_interval=check_interval,
@@ -95,6 +96,9 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
     for name in targets:
         need(nodes[name], Write)
         _need_evidence(nodes[name], options.evidence)
+    if options.extras:
+        for name in (*options.sources, *targets):
+            need(nodes[name], Extras)
     _require_apart(options, nodes, targets)
 
 

@@ -40,6 +40,14 @@ class Trigger(StrEnum):
     STUDY = "study"
 
 
+class ExtraKind(StrEnum):
+    """What a server keeps beside the images."""
+
+    LABELS = "labels"
+    METADATA = "metadata"
+    ATTACHMENTS = "attachments"
+
+
 class JobFields(Declared):
     """Base of every job kind's fields."""
 
@@ -131,6 +139,42 @@ class TransferFields(JobFields):
     @property
     def windows(self) -> Schedule:
         return parse_schedule(self.schedule)
+
+
+class ExtraFields(Declared):
+    """Mixin: what goes along with the images, between servers that keep such things."""
+
+    copy_labels: bool = declared(
+        False,
+        title="Labels, too",
+        help="Between Orthanc servers from 1.12.0 on. Labels that the destination has stay.",
+        advanced=True,
+        group="Besides the images",
+    )
+    copy_metadata: bool = declared(
+        False,
+        title="Metadata, too",
+        help="Between Orthanc servers: what users or programs have noted on studies, series and images.",
+        advanced=True,
+        group="Besides the images",
+    )
+    copy_attachments: bool = declared(
+        False,
+        title="Attachments, too",
+        help="Between Orthanc servers: files that users or other programs have attached to studies, series and images.",
+        advanced=True,
+        group="Besides the images",
+    )
+
+    @property
+    def extras(self) -> frozenset[ExtraKind]:
+        """What was chosen."""
+        chosen = {
+            ExtraKind.LABELS: self.copy_labels,
+            ExtraKind.METADATA: self.copy_metadata,
+            ExtraKind.ATTACHMENTS: self.copy_attachments,
+        }
+        return frozenset(kind for kind, wanted in chosen.items() if wanted)
 
 
 class FilterFields(Declared):

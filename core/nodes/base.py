@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from core.model.diagnosis import DiagnosisStep, Profile
 from core.model.errors import FerryError
-from core.model.job import Trigger
+from core.model.job import ExtraKind, Trigger
 from core.model.node import NodeFields
 from core.model.outcome import Failure
 from core.model.study import (
@@ -315,6 +315,30 @@ class Label(Protocol, metaclass=_Capability):
 
     @property
     def has_labels(self) -> bool: ...
+
+
+@runtime_checkable
+class Extras(Protocol, metaclass=_Capability):
+    """A node that keeps more than images: labels, metadata, attachments."""
+
+    def carry_extras(
+        self,
+        study: StudyInfo,
+        destination: Node,
+        kinds: frozenset[ExtraKind],
+        *,
+        overwrite: bool = False,
+        abort: Abort | None = None,
+    ) -> list[str]:
+        """Bring to `destination` what it lacks of them, for everything of the study that it holds.
+
+        What is different there stays unless `overwrite`; a sentence for each such thing is given back.
+
+        Raises
+        ------
+        NotSupportedError
+            The destination has no place for it.
+        """
 
 
 @runtime_checkable

@@ -12,8 +12,8 @@ from core.model.errors import AnswerError, ConfigurationError, FerryError
 from core.model.study import InstanceRef, Presence, StudyInfo
 from core.nodes.base import Arrivals, ByteStream, Confirm, Landing, OpenContext
 from core.nodes.dicom.base import DicomBase
-from core.nodes.dicom.fields import DicomFields, Retrieve
 from core.nodes.dicom.batches import BatchReader
+from core.nodes.dicom.fields import DicomFields, Retrieve
 from core.nodes.dicom.shelf import Held, Shelf
 from core.wire.abort import Abort
 from core.wire.dimse.association import Association, Incoming

@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.nodes.orthanc.confirm import OrthancConfirm
 from core.nodes.orthanc.diagnosis import OrthancDiagnosis
 from core.nodes.orthanc.disk import OrthancDisk
+from core.nodes.orthanc.extras import OrthancExtras
 from core.nodes.orthanc.follow import OrthancFollow
 from core.nodes.orthanc.inventory import OrthancInventory
 from core.nodes.orthanc.marking import OrthancMarking
@@ -21,8 +22,10 @@ class OrthancNode(
     OrthancFollow,
     OrthancPush,
     OrthancMarking,
+    OrthancExtras,
     OrthancEntity,
     OrthancDisk,
 ):
     """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`,
+    `Extras`,
     `Dimse` and `Intermediary` of an Orthanc server, by its REST API."""
