@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -36,6 +36,7 @@ from core.model.events import (
 )
 from core.model.fields import explain
 from core.model.job import After, JobRecord, JobState
+from core.model.node import NodeRecord
 from core.model.outcome import DeliveryState, EvidenceLevel, StudyState
 from core.nodes.base import Landing, Node
 
@@ -93,6 +94,7 @@ class Engine:
         self._gates: dict[str, Gate] = {}
         self._listeners = Listeners(ledger, listening, self._gate, self._drop_gate, on_event)
         self._renewing: threading.Thread | None = None
+        self._saved: dict[str, float] = {}  # when each node was saved that is used now
         self.ready = threading.Event()
         self._runs: dict[int, JobRun] = {}
         self._moving: dict[int, threading.Thread] = {}  # jobs that are being stopped
@@ -119,6 +121,7 @@ class Engine:
         """Run until `stop`; then settle the instances in flight and let go of the nodes."""
         try:
             self.ledger.writer.take_over()
+            self._saved = self.ledger.nodes_saved()
             self._listeners.start()  # before the jobs: some wait for what is brought here
             self.ready.set()
             self._read_commands()  # what a person wanted while no engine ran
@@ -434,6 +437,8 @@ class Engine:
     def _gate(self, name: str) -> Gate:
         with self._gate_lock:
             if name not in self._gates:
+                if name not in self._saved:
+                    self._saved |= {n: at for n, at in self.ledger.nodes_saved().items() if n == name}
                 self._gates[name] = Gate(self._open_node(name), self._gate_changed)
             return self._gates[name]
 
@@ -458,8 +463,10 @@ class Engine:
         self._wake.set()
 
     def _renew_nodes(self) -> None:
-        """A node was edited: jobs that use nodes start anew with it; who listens and was not edited goes on."""
-        running = dict(self._runs)
+        """A node was edited: jobs that use it start anew with it; all others, and who listens, go on undisturbed."""
+        changed = self._changed_nodes()
+        saved = dict(self._saved)
+        running = {job_id: run for job_id, run in self._runs.items() if not changed.isdisjoint(run.gates)}
         for run in running.values():
             run.hold()
 
@@ -468,8 +475,8 @@ class Engine:
                 run.stop()
             for job_id in running:
                 self._runs.pop(job_id, None)
-            kept = self._listeners.keep()
-            for name in [n for n in self._gates if n not in kept]:
+            kept = self._listeners.keep(saved)
+            for name in changed - kept:
                 self._drop_gate(name)
             self._listeners.look()
             for job_id in running:
@@ -480,6 +487,15 @@ class Engine:
         for job_id in running:
             self._moving[job_id] = thread
         thread.start()
+
+    def _changed_nodes(self) -> frozenset[str]:
+        """Opened nodes that were saved anew since they were last looked at, or are reached through such a one."""
+        before, self._saved = self._saved, self.ledger.nodes_saved()
+        changed = {name for name in {*before, *self._saved} if before.get(name) != self._saved.get(name)}
+        records = self.ledger.nodes()
+        while more := {r.name for r in records if r.name not in changed and _mentions(r, changed)}:
+            changed |= more
+        return frozenset(name for name in list(self._gates) if name in changed or name not in self._saved)
 
     # nodes that listen ----------------------------------------------------------------------------------
 
@@ -579,6 +595,12 @@ class Engine:
         if event != self._engine_said:
             self._engine_said = event
             self._on_event(event)
+
+
+def _mentions(record: NodeRecord, names: Collection[str]) -> bool:
+    """Whether a node's fields name one of these."""
+    values = (v for value in record.fields.values() for v in (value if isinstance(value, list) else [value]))
+    return any(isinstance(value, str) and value in names for value in values)
 
 
 def _evidence(job: JobRecord) -> EvidenceLevel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from core.engine.gate import Gate
@@ -186,11 +186,10 @@ class Listeners:
         with self._lock:
             return any(wanted.get(n, one.saved) != one.saved for n, one in self._listeners.items())
 
-    def keep(self) -> frozenset[str]:
-        """Stop those that were saved anew or removed; names of the others, which go on undisturbed."""
-        wanted = self._registered()
+    def keep(self, saved: Mapping[str, float]) -> frozenset[str]:
+        """Stop those that were saved at another time than this, or removed; names of the others, which go on."""
         with self._lock:
-            stale = [one for n, one in self._listeners.items() if wanted.get(n) != one.saved]
+            stale = [one for n, one in self._listeners.items() if saved.get(n) != one.saved]
             for one in stale:
                 del self._listeners[one.name]
             kept = frozenset(self._listeners)

@@ -233,6 +233,34 @@ def test_an_edit_lets_running_jobs_go_on_with_the_node_that_listens(bench: Liste
     assert bench.last("here").ended == 0
 
 
+def test_an_edit_disturbs_only_the_jobs_that_use_the_node(bench: ListeningBench) -> None:
+    for name in ("A", "B", "C", "D", "X"):
+        bench.ledger.save_node(NodeRecord(name=name, kind="memory", fields={"through": "X"} if name == "D" else {}))
+    for name in ("A", "C"):
+        bench.node(name).fill(1, 1, prefix=f"1.{ord(name)}")
+    for name in ("B", "D"):
+        bench.node(name)
+    left, right = (
+        bench.job(source=["A"], destination=["B"], follow=True),
+        bench.job(source=["C"], destination=["D"], follow=True),
+    )
+    bench.start()
+    bench.wait(lambda: bool(bench.nodes["B"].held) and bool(bench.nodes["D"].held), "both jobs")
+    engine = bench.engine
+    assert engine is not None
+    wait_for(lambda: {left, right} <= set(engine._runs), what="both runs")
+    before = dict(engine._runs)
+    bench.ledger.save_node(NodeRecord(name="X", kind="memory", fields={"url": "other"}))  # D is reached through it
+    bench.command(Verb.NODE_CHANGED)
+    bench.wait(lambda: engine._runs.get(right) not in (None, before[right]), "the new run")
+    assert engine._runs[left] is before[left]
+    bench.ledger.save_node(NodeRecord(name="B", kind="memory", fields={"url": "other"}))
+    bench.command(Verb.NODE_CHANGED)
+    after = dict(engine._runs)
+    bench.wait(lambda: engine._runs.get(left) not in (None, before[left]), "the other new run")
+    assert engine._runs[right] is after[right]
+
+
 def test_a_node_that_fell_silent_listens_again(bench: ListeningBench) -> None:
     bench.register("here")
     bench.start()
