@@ -121,6 +121,7 @@ class _Move:
         self._lock = threading.Lock()
         self._ended = SubOperations()  # of the requests that are over
         self._status = PushStatus(PushState.RUNNING, 0.0, "waits for a free association")
+        self._begun = False
         self._heeded = True
         self._thread = threading.Thread(target=self._run, name=f"C-MOVE {self.id}", daemon=True)
         self._thread.start()
@@ -131,8 +132,11 @@ class _Move:
             return self._status
 
     def cancel(self) -> bool:
-        """C-CANCEL, and whether the node has ended since."""
+        """C-CANCEL, and whether the node has ended since; what waits for its turn is never begun."""
         self._cancel.set()
+        with self._lock:
+            if not self._begun:
+                self._abort.abort()
         self._thread.join(CANCEL_WAIT + _TO_END)
         if self._thread.is_alive():
             self.cut()
@@ -165,6 +169,8 @@ class _Move:
         """All requests; a failed one doesn't stop the others, which may be about images that are not in trouble."""
         ends: list[Retrieval] = []
         with self._node.associate(move_contexts(), abort=self._abort) as association:
+            with self._lock:
+                self._begun = True
             for wanted, _count in self._requests:
                 if self._cancel.is_set():
                     return self._cancelled()
@@ -192,18 +198,20 @@ class _Move:
             error = dimse_answer("move-failed-some", node=name)
         elif counts.total is not None and not moved:
             error = dimse_answer("move-sent-none", node=name)
+        elif counts.total is not None and moved < self._total:
+            error = dimse_answer("move-missing", node=name)
         else:
             return PushStatus(PushState.DONE, 1.0, said)
-        # Some may have arrived all the same: then the destination's list tells which, and only the others are failed.
-        partly = moved > 0 or (bad is None and not counts.failed)
-        state = PushState.DONE if partly else PushState.FAILED
-        return PushStatus(state, 1.0 if partly else self._progress(), f"{error.sentence} ({said})")
+        # Some may have arrived all the same: the destination's list tells which.
+        return PushStatus(PushState.FAILED, self._progress(), f"{error.sentence} ({said})")
 
     def _cancelled(self) -> PushStatus:
         return PushStatus(PushState.FAILED, self._progress(), f"Cancelled ({self._ended}).")
 
     def _broken(self, error: FerryError) -> PushStatus:
-        """The association ended without a final response."""
+        """The association ended without a final response, or never came about."""
+        if not self._begun and self._cancel.is_set():
+            return self._cancelled()
         self._heeded = error.code != "move-still-sending" and not self._cancel.is_set()
         if isinstance(error, TransportError) and error.fault is TransportFault.TIMEOUT and error.request_sent:
             no_end = dimse_answer("move-no-end", node=self._node.name)
