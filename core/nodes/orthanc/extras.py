@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
@@ -28,7 +29,7 @@ _OWN_METADATA = frozenset(
         "PixelDataOffset", "PixelDataVR", "ReceptionDate", "RemoteAET", "RemoteIP", "SopClassUid", "TransferSyntax",
     }
 )  # fmt: skip
-_OWN_ATTACHMENTS = frozenset({"dicom", "dicom-as-json", "dicom-until-pixel-data"})
+_OWN_ATTACHMENTS = re.compile(r"dicom(-as-json|-until-pixel-data)?")
 
 
 class OrthancExtras(OrthancBase):
@@ -226,3 +227,7 @@ def _users(found: dict[str, str], own: frozenset[str]) -> dict[str, str]:
 
 def _is_users(name: str, own: frozenset[str]) -> bool:
     return int(name) >= _FREE if name.isdigit() else name not in own
+
+
+def _is_users_file(name: str) -> bool:
+    return int(name) >= _FREE if name.isdigit() else _OWN_ATTACHMENTS.fullmatch(name) is None
