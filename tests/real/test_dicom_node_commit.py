@@ -86,7 +86,7 @@ class _Reports:
                     return None
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def landing() -> Iterator[Listener]:
     listener = Listener()
     yield listener
@@ -140,7 +140,7 @@ def test_an_orthanc_reports_on_a_new_association(version: str, landing: Listener
         assert "0112H" in reasons[study.sop_uids[3]]
         server.upload([study[3]])
         assert commit(node, study) == all_committed(study)
-        assert len(set(landing.waited)) == 2, "a new transaction each time"
+        assert len(set(landing.waited[-2:])) == 2, "a new transaction each time"
 
 
 @pytest.mark.parametrize("version", ["1.10", "1.12"])
