@@ -66,12 +66,32 @@ def _grouped(taken: Mapping[str, set[str]]) -> tuple[AcceptedContexts, ...]:
     return tuple(sorted(made, key=lambda g: (not g.transfer_syntaxes, -len(g.sop_classes))))
 
 
+_FAMILIES = (
+    ("1.2.840.10008.1.2.1.99", "deflated"),
+    ("1.2.840.10008.1.2.4.5", "JPEG"),
+    ("1.2.840.10008.1.2.4.70", "JPEG"),
+    ("1.2.840.10008.1.2.4.8", "JPEG-LS"),
+    ("1.2.840.10008.1.2.4.9", "JPEG 2000"),
+    ("1.2.840.10008.1.2.4.100", "MPEG-2"),
+    ("1.2.840.10008.1.2.4.101", "MPEG-2"),
+    ("1.2.840.10008.1.2.4.107", "HEVC"),
+    ("1.2.840.10008.1.2.4.108", "HEVC"),
+    ("1.2.840.10008.1.2.4.10", "MPEG-4"),
+    ("1.2.840.10008.1.2.4.20", "HTJ2K"),
+    ("1.2.840.10008.1.2.5", "RLE"),
+)
+"""Beginnings of transfer syntaxes and what people call them; the first that fits."""
+
+
 def summary(groups: Sequence[AcceptedContexts]) -> str:
     """The matrix in one line."""
     taken = sum(len(g.sop_classes) for g in groups if g.transfer_syntaxes)
-    syntaxes = {s for g in groups for s in g.transfer_syntaxes}
-    compressed = len(syntaxes) - sum(1 for s in syntaxes if s in UNCOMPRESSED)
-    encodings = f"{compressed} compressed encodings" if compressed else "uncompressed only"
+    syntaxes = {s for g in groups for s in g.transfer_syntaxes if s not in UNCOMPRESSED[:2]}
+    families = dict.fromkeys(
+        next((f for start, f in _FAMILIES if s.startswith(start)), "") for s in SYNTAXES if s in syntaxes
+    )
+    names = [name for name in families if name]
+    encodings = f"uncompressed, {', '.join(names)}" if names else "uncompressed only"
     return f"{taken} of {len(STORAGE_CLASSES)} kinds of image; {encodings}"
 
 
