@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core.nodes.this_computer.node import ThisComputerNode
 
 _VERIFICATION = "1.2.840.10008.1.1"
-_SECONDS = 5.0
+_SECONDS = 3.0
 
 
 def diagnose(node: ThisComputerNode, facts: dict[str, str]) -> Iterator[DiagnosisStep]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 
 from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_RQ
 
 from core.model.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from core.wire.dimse.errors import ProtocolViolation
@@ -24,10 +23,10 @@ _NO_PIXELS = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 _SMALLEST_PDU = 8  # a fragment of two bytes
 _TRANSFER = frozenset(SYNTAXES)
 _KNOWN = frozenset(STORAGE_CLASSES)
-#: What the decoding of a malformed request can raise.
-_MALFORMED = (
-    ValueError, LookupError, struct.error, TypeError, AttributeError, AssertionError, NotImplementedError,
-)  # fmt: skip
+# Items and sub-items of an association request (PS3.8 section 9.3.2, PS3.7 Annex D.3.3).
+_FIXED = 74  # bytes before the first item
+_ITEM_APPLICATION, _ITEM_CONTEXT, _ITEM_ABSTRACT, _ITEM_TRANSFER, _ITEM_USER = 0x10, 0x20, 0x30, 0x40, 0x50
+_ITEM_MAX_LENGTH, _ITEM_ROLE, _ITEM_VERSION_NAME = 0x51, 0x54, 0x55
 
 
 class Rejection(Enum):
@@ -99,45 +98,86 @@ class Acceptance:
 def decode_request(encoded: bytes, where: str) -> Request:
     """Read an A-ASSOCIATE-RQ (whole PDU).
 
+    Done here and not by a library: strangers write it, and what they write must not get into any log but ours.
+
     Raises
     ------
     ProtocolViolation
     """
-    asked = A_ASSOCIATE_RQ()
     try:
-        asked.decode(encoded)
-        user = asked.user_information
-        max_pdu = (user.maximum_length if user is not None else 0) or 0
-        roles = (
-            {str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in user.role_selection.items()}
-            if user is not None
-            else {}
-        )
-        offers = tuple(
-            Offer(
-                int(item.context_id or 0), str(item.abstract_syntax or ""), tuple(str(s) for s in item.transfer_syntax)
-            )
-            for item in asked.presentation_context
-        )
-        found = Request(
-            calling_aet=encoded[26:42].decode("ascii", "replace").strip("\0 "),
-            called_aet=encoded[10:26].decode("ascii", "replace").strip("\0 "),
-            titles=encoded[10:42],
-            version=int(asked.protocol_version),
-            application_context=str(asked.application_context_name or ""),
-            offers=offers,
-            roles=roles,
-            max_pdu=max_pdu,
-            implementation=str(user.implementation_version_name or "") if user is not None else "",
-        )
-    except _MALFORMED as error:
-        raise ProtocolViolation(where, "its association request is malformed", detail=type(error).__name__) from error
+        found = _decoded(encoded)
+    except (struct.error, ValueError) as error:
+        raise ProtocolViolation(where, "its association request is malformed", detail=str(error)) from error
     ids = [offer.id for offer in found.offers]
     if not ids or len(set(ids)) != len(ids) or any(i % 2 == 0 for i in ids):
         raise ProtocolViolation(where, "its association request has no usable presentation contexts")
     if 0 < found.max_pdu < _SMALLEST_PDU:
         raise ProtocolViolation(where, f"it allows PDUs of {found.max_pdu} bytes only")
     return found
+
+
+def _decoded(encoded: bytes) -> Request:
+    if len(encoded) < _FIXED:
+        raise ValueError("it is cut short")
+    application = ""
+    offers: list[Offer] = []
+    roles: dict[str, tuple[bool, bool]] = {}
+    max_pdu, implementation = 0, ""
+    for kind, value in _items(encoded[_FIXED:]):
+        if kind == _ITEM_APPLICATION:
+            application = _uid(value)
+        elif kind == _ITEM_CONTEXT:
+            offers.append(_offer(value))
+        elif kind == _ITEM_USER:
+            for inner, content in _items(value):
+                if inner == _ITEM_MAX_LENGTH:
+                    (max_pdu,) = struct.unpack(">L", content)
+                elif inner == _ITEM_ROLE:
+                    (length,) = struct.unpack_from(">H", content)
+                    scu, scp = content[2 + length : 4 + length]
+                    roles[_uid(content[2 : 2 + length])] = (bool(scu), bool(scp))
+                elif inner == _ITEM_VERSION_NAME:
+                    implementation = content.decode("ascii", "replace").strip("\0 ")
+    return Request(
+        calling_aet=encoded[26:42].decode("ascii", "replace").strip("\0 "),
+        called_aet=encoded[10:26].decode("ascii", "replace").strip("\0 "),
+        titles=encoded[10:42],
+        version=int.from_bytes(encoded[6:8], "big"),
+        application_context=application,
+        offers=tuple(offers),
+        roles=roles,
+        max_pdu=max_pdu,
+        implementation=implementation,
+    )
+
+
+def _offer(value: bytes) -> Offer:
+    if len(value) < 4:
+        raise ValueError("a presentation context is cut short")
+    abstract = ""
+    transfer = []
+    for kind, uid in _items(value[4:]):
+        if kind == _ITEM_ABSTRACT:
+            abstract = _uid(uid)
+        elif kind == _ITEM_TRANSFER:
+            transfer.append(_uid(uid))
+    return Offer(value[0], abstract, tuple(transfer))
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Items and sub-items: type, reserved byte, length of two bytes (PS3.8 section 9.3.2)."""
+    at = 0
+    while at < len(data):
+        kind, length = struct.unpack_from(">BxH", data, at)
+        at += 4
+        if at + length > len(data):
+            raise ValueError("an item is longer than what it is in")
+        yield kind, data[at : at + length]
+        at += length
+
+
+def _uid(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip("\0 ")
 
 
 def formal_objection(request: Request) -> Rejection | None:
