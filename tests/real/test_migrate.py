@@ -9,6 +9,8 @@ import pytest
 from openpyxl import Workbook
 from openpyxl.worksheet.worksheet import Worksheet
 
+from core.model.errors import ConfigurationError
+from core.model.events import EngineChanged
 from core.model.outcome import Method
 from tests.support.dimse_peer import FaultyPeer
 from tests.support.dimse_scp import Find
@@ -48,6 +50,12 @@ def dicom(running: RunningApp, name: str, aet: str, port: int, **fields: object)
     given = {"aet": aet, "host": "127.0.0.1", "port": port, **fields}
     running.app.nodes.add("dicom", name, given, {})  # type: ignore[arg-type]
     return name
+
+
+def listen(running: RunningApp, port: int) -> None:
+    """Let this computer be called."""
+    running.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": port}, {})
+    running.wait(lambda: any(isinstance(e, EngineChanged) and e.listeners for e in running.events), "the listening")
 
 
 # --- through this computer
@@ -103,75 +111,91 @@ def test_a_folder_by_days(tmp_path: Path, start_orthanc: Start, running: Running
     assert destination.digests() == merged_digests(studies[2:4])
 
 
-def test_an_excel_list_on_the_command_line_and_what_failed_as_the_next_list(
-    tmp_path: Path, start_orthanc: Start, ferry: Ferry
+def test_an_excel_list_and_what_failed_as_the_next_list(
+    tmp_path: Path, start_orthanc: Start, running: RunningApp
 ) -> None:
     source, destination = start_orthanc("1.12", name="A"), start_orthanc("1.12", name="B")
+    running.orthanc("A", source)
+    running.orthanc("B", destination)
     studies = dated()
     source.upload(images(studies))
     conflicting = make_study(
         patient_id="P3", accession="00003", study_date="20240229", instances=4, description="Other"
     )
     destination.upload([conflicting[1]])
-    for name, server in (("a", source), ("b", destination)):
-        ferry.run("node", "add", "orthanc", name, "--url", server.url).expect()
-    book = Workbook()
-    page = book.active
-    assert isinstance(page, Worksheet)
-    for n, value in enumerate(["Accession", "00001", "00003", "00003", "999", "0*", None, "00004"], 1):
-        page.cell(n, 1, "someone")
-        page.cell(n, 2, value)
-    book.save(tmp_path / "studies.xlsx")
-    run = ("run", "migrate", "--source", "a", "--destination", "b", "--list", tmp_path / "studies.xlsx")
-    column = ("--list-column", "accession", "--json")
+    path = excel(tmp_path / "studies.xlsx", "Accession", "00001", "00003", "00003", "999", "0*", None, "00004")
 
-    preview = ferry.run(*run, *column, "--dry-run").expect(1)  # an entry that is not there, and one that can't be
-    (told,) = [e for e in preview.events if e["event"] == "preview"]
-    assert (told["studies"], told["instances"], told["different"]) == (3, 12, 1)
-    assert "1 of 4 accession numbers of studies.xlsx were not found at a: row 5." in told["reason"]
-    assert "row 6. It has a wildcard" in told["reason"]
+    listed = running.app.read_list(path, "accession")
+    assert [e.value for e in listed.accepted] == ["00001", "00003", "999", "00004"]
+    assert {r.row: r.refusal.value for r in listed.refused} == {
+        1: "header", 4: "duplicate", 6: "wildcard", 7: "blank",
+    }  # fmt: skip
+    fields = {"source": ["A"], "destination": ["B"], "list": str(path), "list_column": "accession"}
+    preview = running.app.jobs.preview("migrate", fields)
+    assert (preview.studies, preview.instances, preview.different) == (3, 12, 1)
+    assert not preview.complete
+    assert preview.reason.startswith("1 of 4 accession numbers of studies.xlsx were not found at A: row 5.")
+    assert "row 6. It has a wildcard" in preview.reason
     assert destination.count() == 1
 
-    done = ferry.run(*run, *column).expect(1)
-    assert (done.finished["verified"], done.finished["conflict"]) == (11, 1)
-    assert "row 5" in done.finished["problem"]
-    ferry.run("report", str(done.finished["job"]), "--failed-list", tmp_path / "again.txt").expect()
-    assert (tmp_path / "again.txt").read_text().split() == [studies[3].study_uid]
-
-    again = ferry.run(
-        "run",
-        "migrate",
-        "--source",
-        "a",
-        "--destination",
-        "b",
-        "--list",
-        tmp_path / "again.txt",
-        "--overwrite",
-        "--json",
-    ).expect()
-    assert (again.finished["verified"], again.finished["skipped"]) == (1, 3)
+    job = running.run("migrate", ["A"], ["B"], list=str(path), list_column="accession")
+    assert (job.counts.verified, job.counts.conflict) == (11, 1)
+    assert "row 5" in job.problem
+    again = tmp_path / "again.txt"
+    assert running.app.failed_list(job.id, again) == 1
+    assert again.read_text().split() == [studies[3].study_uid]
+    second = running.run("migrate", ["A"], ["B"], list=str(again), overwrite=True)
+    assert not second.problem
+    assert (second.counts.verified, second.counts.skipped) == (1, 3)
     assert destination.digests() == merged_digests([studies[1], studies[3], studies[4]])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--date-from", "20240231"), "there is no day 2024-02-31"),
-        (("--date-from", "20241231", "--date-to", "20240101"), "is after the last"),
-        (("--list", "none.csv"), "can't be read"),
-        ((), "Which studies are to be migrated is not said"),
-    ],
-)
-def test_what_is_impossible_is_refused_in_a_sentence(
-    options: tuple[str, ...], words: str, tmp_path: Path, ferry: Ferry
-) -> None:
+def excel(path: Path, *column: str | None) -> Path:
+    """A workbook whose second column is this."""
+    book = Workbook()
+    page = book.active
+    assert isinstance(page, Worksheet)
+    for n, value in enumerate(column, 1):
+        page.cell(n, 1, "someone")
+        page.cell(n, 2, value)
+    book.save(path)
+    return path
+
+
+def test_on_the_command_line(tmp_path: Path, ferry: Ferry) -> None:
+    studies = dated(instances=2)
+    for n, study in enumerate(studies):
+        study.write(tmp_path / "a" / str(n))
+    (tmp_path / "b").mkdir()
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
         ferry.run("node", "add", "folder", name, "--path", tmp_path / name).expect()
-    refused = ferry.run("run", "migrate", "--source", "a", "--destination", "b", *options).expect(2)
-    assert words in " ".join(refused.stderr.split())
+    run = ("run", "migrate", "--source", "a", "--destination", "b", "--json")
+    days = ("--date-from", "2024-01-01", "--date-to", "20241231", "--order", "newest")
+    (told,) = [e for e in ferry.run(*run, *days, "--dry-run").expect().events if e["event"] == "preview"]
+    assert (told["studies"], told["instances"], told["complete"]) == (4, 8, True)
+    path = excel(tmp_path / "studies.xlsx", "Accession", "00001", "999")
+    done = ferry.run(*run, "--list", path, "--list-column", "accession").expect(1)
+    assert (done.finished["verified"], done.finished["planned"]) == (2, 2)
+    assert "row 3" in done.finished["problem"]
+    ferry.run("report", str(done.finished["job"]), "--failed-list", tmp_path / "again.txt").expect()
+    assert (tmp_path / "again.txt").read_text() == ""
+    refused = ferry.run(*run, "--date-from", "20241231", "--date-to", "20240101").expect(2)
+    assert "is after the last" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_what_is_impossible_is_refused_in_a_sentence(tmp_path: Path, running: RunningApp) -> None:
+    for name in ("a", "b"):
+        running.folder(name, tmp_path / name)
+    impossible = {
+        "there is no day 2024-02-31": {"date_from": "20240231"},
+        "is after the last": {"date_from": "20241231", "date_to": "20240101"},
+        "can't be read": {"list": str(tmp_path / "none.csv")},
+        "Which studies are to be migrated is not said": {},
+    }
+    for words, fields in impossible.items():
+        with pytest.raises(ConfigurationError, match=words):
+            running.start("migrate", ["a"], ["b"], **fields)  # type: ignore[arg-type]
 
 
 # --- DICOM
@@ -188,7 +212,7 @@ def test_store_and_forward_from_a_pacs(
         dicom(running, "archive", "ARCHIVE", archive.port, connections=1, retrieve=retrieve, calling_aet="FERRY")
         dicom(running, "west", "WEST", destination.dicom_port, calling_aet="FERRY")
         if retrieve == "c-move":
-            running.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": here}, {})
+            listen(running, here)
         studies = dated()
         fill(running, tmp_path, studies)
         job = running.run("migrate", ["archive"], ["west"], date_from="20240101", date_to="20241231", path="relay")
@@ -313,7 +337,7 @@ def test_a_move_stands_on_storage_commitment(
     pacs = start_orthanc(
         version, name="PACS", config={**OPEN, "DicomModalities": {"ferry": ["FERRY", "127.0.0.1", here]}}
     )
-    running.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": here}, {})
+    listen(running, here)
     dicom(running, "pacs", "PACS", pacs.dicom_port, calling_aet="FERRY", commitment_timeout=20)
     studies = dated()[1:4]
     for n, study in enumerate(studies):
