@@ -132,9 +132,7 @@ class _Copy:
     def attachments(self, level: str, refs: Sequence[str]) -> None:
         """The users' own attachments, compared by their MD5 before and after."""
         ours = self._lists(self.source, level, refs, "attachments")
-        wanted = [
-            (ref, [n for n in mine if _is_users(n, _OWN_ATTACHMENTS)]) for ref, mine in zip(refs, ours, strict=True)
-        ]
+        wanted = [(ref, [n for n in mine if _is_users_file(n)]) for ref, mine in zip(refs, ours, strict=True)]
         wanted = [(ref, mine) for ref, mine in wanted if mine]
         theirs = self._lists(self.destination, level, [ref for ref, _ in wanted], "attachments")
         for (ref, names), present in zip(wanted, theirs, strict=True):
