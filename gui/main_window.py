@@ -47,9 +47,14 @@ class MainWindow(QMainWindow):
     ----------
     ended : Signal()
         The engine has stopped and the window is closed.
+    left_for_tray : Signal()
+        The window was closed while this computer listens for images: it goes on in the tray.
+    in_tray : bool
+        The program has a place in the tray, from which the window can be opened again.
     """
 
     ended = Signal()
+    left_for_tray = Signal()
 
     def __init__(self, session: Session, state_file: str = "") -> None:
         super().__init__()
@@ -59,8 +64,10 @@ class MainWindow(QMainWindow):
         self.setMinimumSize(960, 600)
         self._session = session
         self._kept = QSettings(state_file, QSettings.Format.IniFormat) if state_file else None
+        self.in_tray = False
         self._ended = False
         self._quitting = False
+        self._wants_to_quit = False
         self.wizard: SendWizard | None = None
         self._build()
         self._restore()
@@ -241,8 +248,10 @@ class MainWindow(QMainWindow):
     # ending ---------------------------------------------------------------------------------------------
 
     def quit(self) -> None:
-        """Close the window, after asking when something is not yet confirmed."""
+        """End the program, after asking when something is not yet confirmed or others may call."""
+        self._wants_to_quit = True
         self.close()
+        self._wants_to_quit = False
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self._keep()
@@ -253,9 +262,14 @@ class MainWindow(QMainWindow):
         event.ignore()
         state = self._session.state
         own = self._session.handle is not None and not self._session.handle.attached
-        if own and not self._quitting and state.running and (state.unconfirmed_studies or state.followers):
-            self._ask_quit(state)
-            return
+        if own and not self._quitting and state.running:
+            if state.listeners and self.in_tray and not self._wants_to_quit:
+                self.hide()
+                self.left_for_tray.emit()
+                return
+            if state.unconfirmed_studies or state.followers or state.listeners:
+                self._ask_quit(state)
+                return
         self._end()
 
     def _ask_quit(self, state: EngineChanged) -> None:
@@ -266,8 +280,12 @@ class MainWindow(QMainWindow):
                 "Images on their way are finished first, which takes some seconds. The rest goes on when DICOM Ferry "
                 "is started again; nothing is lost, and nothing confirmed is sent twice."
             )
-        else:
+        elif state.followers:
             title = f"{words.plural(state.followers, 'job')} watching for new studies"
+        else:
+            title = "This computer is ready to receive images"
+        if state.listeners:
+            texts.append("While DICOM Ferry is closed, nobody can send images to this computer.")
         if state.followers:
             texts.append("What arrives while DICOM Ferry is closed is sent when it is started again.")
         ask(self, title, " ".join(texts), "Quit", self._end, refuse="Stay", danger=False)

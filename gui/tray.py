@@ -38,6 +38,8 @@ class Tray(QObject):
         self._icon.activated.connect(self._activated)
         session.engine.connect(self._tell)
         session.jobs.connect(self._jobs)
+        window.in_tray = True
+        window.left_for_tray.connect(self._stay)
         self._seen: dict[int, JobState] = {}
         self._tell(session.state)
         self._icon.show()
@@ -50,6 +52,11 @@ class Tray(QObject):
     def _activated(self, reason: QSystemTrayIcon.ActivationReason) -> None:
         if reason is QSystemTrayIcon.ActivationReason.Trigger:
             self.show_window()
+
+    def _stay(self) -> None:
+        """Say where the window went, or it would seem to have ended."""
+        text = "It goes on here, so that images can be sent to this computer. Choose “Quit safely” to end it."
+        self._icon.showMessage("DICOM Ferry is still running", text, QSystemTrayIcon.MessageIcon.Information)
 
     def _jobs(self, changes: list[JobChanged]) -> None:
         """Tell when a job ends; a notification never names a patient."""

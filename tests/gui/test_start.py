@@ -19,9 +19,11 @@ from core.model.errors import FerryError
 from core.model.events import EngineChanged
 from gui.app import main
 from gui.single_instance import SingleInstance
+from gui.tray import Tray
 from gui.trouble import TroubleWindow, UnexpectedErrors
 from tests.gui.hands import Hands
 from tests.gui.hospital import open_hospital
+from tests.support.servers import free_port
 
 
 def _trouble() -> TroubleWindow | None:
@@ -133,6 +135,50 @@ def test_quitting_asks_while_something_is_on_its_way(empty: Hands) -> None:
     with empty.qtbot.waitSignal(window.ended, timeout=20_000):
         empty.answer("Quit")
     assert not window.isVisible()
+
+
+def listening(hands: Hands) -> None:
+    """This computer becomes a node that others can send to, as the wizard would save it."""
+    port = free_port()
+    hands.session.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": port, "reserve": 0.1}, {})
+    hands.wait(lambda: hands.session.state.listeners == 1)
+
+
+def test_closing_leaves_the_program_in_the_tray_while_this_computer_listens(empty: Hands) -> None:
+    window, session = empty.window, empty.session
+    tray = Tray(session, window)  # there is none on this screen; what it does is the same
+    told: list[str] = []
+    tray._icon.showMessage = lambda title, *_: told.append(title)  # type: ignore[method-assign]
+    listening(empty)
+    window.close()
+    assert not window.isVisible()
+    assert empty.question() is None
+    assert told == ["DICOM Ferry is still running"]
+    handle = session.handle
+    assert handle is not None
+    empty.wait(lambda: handle.landing() is not None)
+    tray.show_window()
+    assert window.isVisible()
+    window.quit()
+    empty.wait(lambda: empty.question() is not None)
+    question = empty.question()
+    assert question is not None
+    assert "nobody can send images to this computer" in empty.read(question)
+    with empty.qtbot.waitSignal(window.ended, timeout=20_000):
+        empty.answer("Quit")
+    assert handle.landing() is None
+
+
+def test_without_a_tray_closing_asks_whether_to_stop_listening(empty: Hands) -> None:
+    listening(empty)
+    empty.window.close()
+    empty.wait(lambda: empty.question() is not None)
+    question = empty.question()
+    assert question is not None
+    assert "This computer is ready to receive images" in empty.read(question)
+    empty.answer("Stay")
+    empty.wait(lambda: empty.question() is None)
+    assert empty.window.isVisible()
 
 
 def test_a_failing_command_is_a_sentence(hospital: Hands) -> None:
