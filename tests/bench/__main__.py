@@ -15,6 +15,7 @@ PARTS = {
     "lanes": "tests.bench.lanes",
     "dimse": "tests.bench.dimse_send",
     "window": "tests.bench.window_stall",
+    "receive": "tests.bench.dimse_receive",
 }
 
 
