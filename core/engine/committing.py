@@ -40,7 +40,9 @@ class Committing:
     @property
     def states(self) -> tuple[str, ...]:
         """States in which deliveries await commitment."""
-        return (DeliveryState.VERIFIED.value if self._pipe.can_confirm else DeliveryState.SENT.value,)
+        if self._pipe.can_confirm and not self._pipe.unlisted:
+            return (DeliveryState.VERIFIED.value,)
+        return (DeliveryState.VERIFIED.value, DeliveryState.SENT.value)
 
     def next_due(self, transfer_id: int) -> tuple[int, float | None]:
         """How many deliveries await commitment, and when the next is due (None: at once)."""

@@ -14,7 +14,7 @@ from core.engine.transfer import Chunk, Pipeline
 from core.ledger.rows import Delivery, TransferTask
 from core.model.errors import FerryError
 from core.model.job import Path
-from core.model.outcome import Failure, FailureClass
+from core.model.outcome import EvidenceLevel, Failure, FailureClass
 from core.model.study import Holding, Presence
 from core.nodes.base import Confirm, Push, PushResume, PushState, PushStatus
 
@@ -241,6 +241,9 @@ class Pushing:
         while sending.left:
             before = len(sending.left)
             trouble = self._look_if_told(sending, job)
+            if not sending.looks:
+                self._as_told(sending, job, status)
+                return
             now = time.monotonic()
             if len(sending.left) < before:
                 since = now
@@ -282,7 +285,11 @@ class Pushing:
         try:
             for part in _parts(list(left)):
                 chunk = Chunk(sending.task, part, Path.PUSH)
-                here = [(d, h) for d, h in zip(part, self._pipe.ask(chunk), strict=True) if h.presence is PRESENT]
+                held = self._pipe.ask(chunk)
+                if all(h.presence is Presence.UNKNOWN for h in held) and self._proof_is_no_list:
+                    sending.looks = False
+                    return
+                here = [(d, h) for d, h in zip(part, held, strict=True) if h.presence is Presence.PRESENT]
                 if here:
                     self._arrived(sending.task, here, job)
                     arrived = {d.id for d, _h in here}
@@ -291,6 +298,11 @@ class Pushing:
             sending.left = left
             took = time.monotonic() - began
             sending.next_look = time.monotonic() + max(self._pipe.options.check_interval, GENTLY * took)
+
+    @property
+    def _proof_is_no_list(self) -> bool:
+        """Whether a destination that can't tell what it holds is good enough."""
+        return self._pipe.options.evidence is not EvidenceLevel.VERIFIED
 
     def _arrived(self, task: TransferTask, here: Sequence[tuple[Delivery, Holding]], job: str) -> None:
         deliveries = [d for d, _h in here]
@@ -326,9 +338,6 @@ class Pushing:
         except FerryError as error:
             log.info("asking %s what it still holds: %s", self._pipe.source.name, error.sentence)
         return gone
-
-
-PRESENT = Presence.PRESENT
 
 
 def _parts(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:

@@ -86,6 +86,9 @@ class Pipeline:
     ----------
     fenced : bool
         The job was stopped without waiting any longer: an answer that still comes changes nothing in the ledger.
+    unlisted : bool
+        The destination could not say of all that was sent whether it is there. Where storage commitment is wanted,
+        that alone is the proof then.
     on_given_up : Callable[[Failure], None]
         Told of the first image that has failed for good, where the job stops at the first error.
     """
@@ -114,6 +117,7 @@ class Pipeline:
         self._confirm = destination.node if isinstance(destination.node, Confirm) else None
         self.bytes_moved = 0
         self.fenced = False
+        self.unlisted = False
         self.on_given_up: Callable[[Failure], None] = lambda _failure: None
 
     @property
@@ -124,7 +128,7 @@ class Pipeline:
     @property
     def states(self) -> tuple[str, ...]:
         """States of deliveries that are to be looked for and sent: what comes after that is committing."""
-        proof = self.options.evidence is not EvidenceLevel.SENT and self.can_confirm
+        proof = self.options.evidence is not EvidenceLevel.SENT and self.can_confirm and not self.unlisted
         return OPEN_UNTIL[EvidenceLevel.VERIFIED if proof else EvidenceLevel.SENT]
 
     # the way --------------------------------------------------------------------------------------------
@@ -179,7 +183,12 @@ class Pipeline:
             if found.verdict is Verdict.ABSENT:
                 to_send.append(delivery)
             elif found.verdict is Verdict.UNKNOWN:
-                unsure.append(delivery)
+                if self.options.evidence is EvidenceLevel.VERIFIED:
+                    unsure.append(delivery)
+                elif delivery.state is DeliveryState.SENT:
+                    self.unlisted = True
+                else:
+                    to_send.append(delivery)  # storing it twice does no harm; whether it is there is not asked for
             elif found.verdict is Verdict.DIFFERENT and overwrite:
                 chunk.replace.add(delivery.id)
                 to_send.append(delivery)
@@ -387,7 +396,10 @@ class Pipeline:
             if found.verdict is Verdict.ABSENT:
                 missing.append((delivery, not_listed(self.destination.name)))
             elif found.verdict is Verdict.UNKNOWN:
-                missing.append((delivery, cannot_tell(self.destination.name)))
+                if self.options.evidence is EvidenceLevel.COMMITTED:
+                    self.unlisted = True
+                else:
+                    missing.append((delivery, cannot_tell(self.destination.name)))
             else:
                 assert found.evidence is not None
                 state = DeliveryState.VERIFIED if found.verdict is Verdict.SAME else DeliveryState.CONFLICT

@@ -9,7 +9,7 @@ from dataclasses import replace
 from core.model.errors import FerryError
 from core.model.node import NodeFields
 from core.model.outcome import Failure, FailureClass
-from core.model.study import InstanceRef, StudyInfo
+from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.base import Acknowledgement, Body, DiskLevel, Node, PushState, PushStatus
 from core.wire.http import Abort
 from tests.support.memory_node import MemoryNode
@@ -79,6 +79,15 @@ class BlindNode(Node):
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, abort: Abort | None = None
     ) -> dict[str, str]:
         return self.inner.commit(study, instances, abort=abort)
+
+
+class UnsureNode(CommittingNode):
+    """Has to be asked what it holds, and never knows."""
+
+    def confirm(
+        self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
+    ) -> list[Holding]:
+        return [Holding(one.sop_uid, Presence.UNKNOWN) for one in instances]
 
 
 class MovingNode(MemoryNode):

@@ -13,7 +13,7 @@ from core.model.errors import TransportError, TransportFault
 from core.model.events import StudyChanged
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method, SourceState
-from tests.support.archive_node import BlindNode, CommittingNode
+from tests.support.archive_node import BlindNode, CommittingNode, MovingNode, UnsureNode
 from tests.support.engine_bench import Bench
 
 
@@ -198,6 +198,27 @@ def test_a_node_that_can_not_list_is_proved_by_commitment_alone(bench: Bench) ->
     assert (done.counts.committed, done.counts.failed) == (19, 1)
     assert set(a.held) == {refused}
     assert len(inner.stores) == 20, "each sent once"
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+def test_a_node_that_never_knows_what_it_holds(bench: Bench, pushed: bool) -> None:
+    """As a PACS that lists no images: commitment is the proof, and "sent" is all that can be had without it."""
+    a = bench.nodes["A"] = MovingNode("A")
+    b, c = UnsureNode("B"), UnsureNode("C")
+    bench.nodes |= {"B": b, "C": c}
+    if pushed:
+        a.targets |= {"B": b, "C": c}
+    a.fill(2, 30)
+    refused = "1.2.3.1.1.3"
+    b.on_commit = lambda uids: {u: "commitment-0122 not supported" if u == refused else "" for u in uids}
+    fields = {"path": "push", "check_interval": 0.05, "date_from": "20260101", "undated": "ignore"}
+    committed = bench.job("migrate", evidence="committed", max_attempts=2, **fields)
+    sent = bench.job("migrate", destination=["C"], evidence="sent", max_attempts=2, **fields)
+    bench.start()
+    done = bench.finish(committed)
+    assert (done.counts.committed, done.counts.failed) == (59, 1)
+    assert bench.finish(sent).counts.sent == 60
+    assert len(b.stores) == len(c.stores) == 60, "each sent once"
 
 
 def test_a_node_without_commitment_is_refused_before_the_start(bench: Bench) -> None:
