@@ -17,6 +17,7 @@ from core.model.outcome import FailureClass
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Acknowledgement
 from core.nodes.dicom.node import DicomNode
+from core.wire.dimse.part10 import file_head
 from tests.support.dicom_nodes import data_set_of, dicom_node, refs_of
 from tests.support.dimse_acts import Answer, Reject
 from tests.support.dimse_peer import FaultyPeer
@@ -30,6 +31,8 @@ SYNTAXES = (
     uids.DeflatedExplicitVRLittleEndian,
     *COMPRESSED_SYNTAXES,
 )
+VERIFICATION = "1.2.840.10008.1.1"
+LAYOUT = frozenset({"PixelData", "PhotometricInterpretation", "PlanarConfiguration"})
 
 
 class Pieces:
@@ -67,8 +70,8 @@ def send(node: DicomNode, study: Study, body: Any = None) -> Acknowledgement:
     return node.store(StudyInfo(study.study_uid), first_of(study), study[0] if body is None else body)
 
 
-def values(data_set: pydicom.Dataset) -> dict[int, Any]:
-    return {int(element.tag): element.value for element in data_set}
+def values(data_set: pydicom.Dataset, but: frozenset[str] = frozenset()) -> dict[int, Any]:
+    return {int(element.tag): element.value for element in data_set if element.keyword not in but}
 
 
 @pytest.mark.parametrize("version", ["1.10", "1.12"])
@@ -237,3 +240,86 @@ def test_associations_are_kept_and_limited(pacs: FaultyPeer) -> None:
         node.probe()
     pacs.wait_idle()
     assert pacs.most_associations == 1
+
+
+# --- in another encoding, where that is allowed
+
+
+def only(*taken: str) -> Any:
+    return lambda abstract, syntax: abstract != VERIFICATION and syntax not in taken
+
+
+def kept(pacs: FaultyPeer, study: Study, syntax: str) -> pydicom.Dataset:
+    """What the peer holds of a study's first image, read in the encoding that it agreed to."""
+    data = pacs.archive.data(study.sop_uids[0])
+    return pydicom.dcmread(BytesIO(file_head(uids.CTImageStorage, study.sop_uids[0], syntax) + data))
+
+
+LOSSLESS = (
+    uids.ExplicitVRLittleEndian,
+    uids.ImplicitVRLittleEndian,
+    uids.DeflatedExplicitVRLittleEndian,
+    uids.RLELossless,
+    uids.JPEGLosslessSV1,
+    uids.JPEGLSLossless,
+    uids.JPEG2000Lossless,
+)
+
+
+@pytest.mark.parametrize("target", [uids.ImplicitVRLittleEndian, uids.ExplicitVRLittleEndian])
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_reencoded_without_loss(pacs: FaultyPeer, syntax: str, target: str) -> None:
+    """Where the node takes nothing but one plain encoding: every attribute and every pixel is what it was."""
+    if syntax == target:
+        return
+    pacs.refuses = only(target)
+    study = make_study(instances=1, transfer_syntax=syntax)
+    for body in (study[0], Pieces(study[0], piece=1000)):
+        with at(pacs, reencode=True) as node:
+            answer = send(node, study, body)
+        assert answer.stored
+        assert "re-encoded without loss" in answer.warning
+        assert uids.UID(syntax).name in answer.warning
+        source, stored = pydicom.dcmread(BytesIO(study[0])), kept(pacs, study, target)
+        assert values(stored, but=LAYOUT) == values(source, but=LAYOUT)
+        assert (stored.pixel_array == source.pixel_array).all()
+        assert stored.SOPInstanceUID == source.SOPInstanceUID
+
+
+def test_not_unless_it_is_allowed(pacs: FaultyPeer) -> None:
+    pacs.refuses = only(uids.ImplicitVRLittleEndian)
+    with at(pacs) as node, pytest.raises(AnswerError) as raised:
+        send(node, make_study(instances=1))
+    assert raised.value.code == "association-no-context"
+    assert pacs.count("store") == 0
+
+
+@pytest.mark.parametrize(
+    ("syntax", "word"),
+    [(uids.JPEGBaseline8Bit, "without loss"), (uids.JPEG2000, "without loss"), (uids.ExplicitVRBigEndian, "known")],
+)
+def test_not_with_a_loss(pacs: FaultyPeer, syntax: str, word: str) -> None:
+    pacs.refuses = only(uids.ImplicitVRLittleEndian)
+    with at(pacs, reencode=True) as node, pytest.raises(AnswerError) as raised:
+        send(node, make_study(instances=1, transfer_syntax=syntax))
+    assert raised.value.code == "association-no-context"
+    assert word in raised.value.detail
+    assert pacs.count("store") == 0
+
+
+def test_what_it_takes_is_not_reencoded(pacs: FaultyPeer) -> None:
+    study = make_study(instances=1, transfer_syntax=uids.RLELossless)
+    with at(pacs, reencode=True) as node:
+        assert send(node, study).warning == ""
+    assert pacs.archive.data(study.sop_uids[0]) == data_set_of(study[0])
+
+
+def test_damaged_pixels_are_not_sent(pacs: FaultyPeer) -> None:
+    pacs.refuses = only(uids.ExplicitVRLittleEndian)
+    study = make_study(instances=1, transfer_syntax=uids.JPEGLosslessSV1)
+    at_pixels = study[0].index(b"\xff\xd8")
+    damaged = study[0][: at_pixels + 20] + bytes(300) + study[0][at_pixels + 320 :]
+    with at(pacs, reencode=True) as node, pytest.raises(AnswerError) as raised:
+        send(node, study, damaged)
+    assert "not re-encoded" in raised.value.detail
+    assert pacs.count("store") == 0

@@ -7,9 +7,9 @@ from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Acknowledgement, Body
 from core.nodes.dicom.base import DicomBase
 from core.wire.abort import Abort
-from core.wire.dimse.file_meta import NotAFileError, split_head
+from core.wire.dimse.file_meta import FileHead, NotAFileError, split_head
 from core.wire.dimse.status import Meaning, Service, dimse_error, store_status
-from core.wire.dimse.store import StoreAnswer
+from core.wire.dimse.store import NoContext, StoreAnswer
 from core.wire.status import answer_error, words
 
 
@@ -36,10 +36,35 @@ class DicomStore(DicomBase):
         sop_class = instance.sop_class or head.sop_class
         if not sop_class:
             raise answer_error("bad-dicom", node=self.name, detail="its SOP class is not told")
-        answer = self.associations.store(
-            sop_class, instance.sop_uid, head.transfer_syntax, head.data_set, abort=abort
-        )  # fmt: skip
+        try:
+            answer = self.associations.store(
+                sop_class, instance.sop_uid, head.transfer_syntax, head.data_set, abort=abort
+            )  # fmt: skip
+        except NoContext as refused:
+            if not self.fields.reencode:
+                raise
+            return self._store_reencoded(sop_class, instance, head, refused, abort)
         return self._acknowledgement(instance, answer)
+
+    def _store_reencoded(
+        self, sop_class: str, instance: InstanceRef, head: FileHead, refused: NoContext, abort: Abort | None
+    ) -> Acknowledgement:
+        """In an encoding that the node takes, where that is possible without loss. Nothing was sent until now."""
+        from core.nodes.dicom.reencode import TARGETS, NotReencodableError, reencoded
+
+        others = [syntax for syntax in TARGETS if syntax != head.transfer_syntax]
+        accepted = self.associations.accepted(sop_class, others, abort=abort)
+        if not accepted:
+            raise refused
+        try:
+            found = reencoded(head, sop_class, instance.sop_uid, accepted[0])
+        except NotReencodableError as error:
+            refused.detail = f"{refused.detail}; not re-encoded: {error}"
+            raise refused from error
+        answer = self.associations.store(
+            sop_class, instance.sop_uid, found.transfer_syntax, found.data_set, abort=abort
+        )  # fmt: skip
+        return self._acknowledgement(instance, answer, found.note)
 
     def replace(self, study: StudyInfo, instance: InstanceRef) -> None:
         """Not by DIMSE: there is no service that removes an image.
