@@ -143,6 +143,8 @@ class _Question(threading.Thread):
         if self.unwanted:
             return Found([])
         listed = self._rest.get_identifiers(path)
+        if not listed:
+            return Found([])
         if len(listed) <= _TOGETHER:
             rows = self._rest.json("GET", f"{path}?expand&short")
             if not isinstance(rows, list) or len(rows) != len(listed):
