@@ -252,6 +252,37 @@ def test_readers_share_a_batch(pacs: FaultyPeer) -> None:
     assert pacs.most_associations <= 4, "the node's limit"
 
 
+def test_who_waits_long_fetches_what_comes_next(pacs: FaultyPeer) -> None:
+    """A slow node is asked on several associations, within its limit; each image comes once all the same."""
+    study = make_study(instances=40)
+    pacs.holds(study)
+    slow = pacs.on("get", acts.After(), times=1)
+    with at(pacs, answer_timeout=20, connections=3) as node, ThreadPoolExecutor(4) as readers:
+        node.read_ahead(refs_of(study))
+        reading = [readers.submit(read_file, node, one) for one in refs_of(study)]
+        pacs.wait_count("get", 3)
+        slow.off()
+        files = [one.result(30) for one in reading]
+    assert [data_set_of(f) for f in files] == [data_set_of(i) for i in study]
+    assert pacs.most_associations == 2, "one is left for questions"
+    assert len(pacs.answers) == 40, "each came once"
+
+
+def test_a_node_that_lets_in_one_association_only(pacs: FaultyPeer) -> None:
+    study = make_study(instances=30)
+    pacs.holds(study)
+    pacs.on("associate", acts.AboveLimit(1))
+    slow = pacs.on("get", acts.After(), times=1)
+    with at(pacs, answer_timeout=20) as node, ThreadPoolExecutor(3) as readers:
+        node.read_ahead(refs_of(study))
+        reading = [readers.submit(read_file, node, one) for one in refs_of(study)]
+        pacs.wait_count("associate", 2)
+        slow.off()
+        files = [one.result(30) for one in reading]
+    assert [data_set_of(f) for f in files] == [data_set_of(i) for i in study]
+    assert len(pacs.answers) == 30
+
+
 def test_without_a_hint_each_is_asked_for_by_itself(pacs: FaultyPeer) -> None:
     study = make_study(instances=3)
     pacs.holds(study)

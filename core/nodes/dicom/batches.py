@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from core.nodes.dicom.shelf import Held, Shelf
 from core.wire.abort import Abort
 
 _LOOK = 0.1  # seconds between two looks at the abort switch
+_SLOW = 0.1  # seconds of waiting for one image after which the next ones are fetched beside it
 _MOST_EXPECTED = 5000  # that are remembered; what was never read is forgotten by then
-_MOST_KEPT = 400  # images that may lie on the shelf unread before the oldest go: whoever wanted them has stopped
+_MOST_KEPT = 1000  # images that may lie on the shelf unread before the oldest go: whoever wanted them has stopped
 
 FIRST_BATCH = 8  # as long as nothing is known about the size of the node's images
 LARGEST_BATCH = 100
@@ -40,10 +42,16 @@ class BatchReader:
     """Gives images one by one that were fetched together. Thread-safe; has no threads of its own.
 
     Whoever wants an image that is not here fetches it, together with those of its series that are expected to be
-    wanted next; meanwhile the others take theirs as they arrive.
+    wanted next; meanwhile the others take theirs as they arrive. Where that takes long, as over a line with much
+    delay or at an archive that first looks for its tapes, who waits fetches what is expected after that.
+
+    Parameters
+    ----------
+    parallel : int
+        Batches that may be under way at a time.
     """
 
-    def __init__(self, shelf: Shelf, fetch: Fetch) -> None:
+    def __init__(self, shelf: Shelf, fetch: Fetch, *, parallel: int = 1) -> None:
         self._shelf = shelf
         self._fetch = fetch
         self._cond = threading.Condition()
@@ -51,6 +59,8 @@ class BatchReader:
         self._under_way: dict[str, _Batch] = {}
         self._unread: dict[str, None] = {}  # on the shelf, oldest first
         self._wanted: dict[str, int] = {}  # how many threads wait for it
+        self._parallel = parallel
+        self._running = 0
         self._mean = 0.0  # bytes of an image here, of late
         self._closed = False
 
@@ -59,7 +69,8 @@ class BatchReader:
         with self._cond:
             for one in instances:
                 self._expected.pop(one.sop_uid, None)
-                self._expected[one.sop_uid] = one
+                if one.sop_uid not in self._under_way and one.sop_uid not in self._unread:
+                    self._expected[one.sop_uid] = one
             while len(self._expected) > _MOST_EXPECTED:
                 del self._expected[next(iter(self._expected))]
 
@@ -80,6 +91,10 @@ class BatchReader:
                 if isinstance(batch, Held):
                     return batch
                 self._run(batch, asked, abort)
+                if all(one.sop_uid != uid for one in asked):
+                    if batch.stopped is not None:
+                        self._parallel = 1  # it won't have several at once
+                    continue
                 error = batch.errors.get(uid) or batch.stopped
                 with self._cond:
                     held = self._pop(uid)
@@ -98,6 +113,7 @@ class BatchReader:
     ) -> tuple[Held, Sequence[InstanceRef]] | tuple[_Batch, Sequence[InstanceRef]]:
         """The image where it is here or arrives with another thread's batch; else a batch of our own to fetch."""
         uid = instance.sop_uid
+        since = time.monotonic()
         with self._cond:
             while True:
                 if abort is not None:
@@ -110,6 +126,9 @@ class BatchReader:
                 batch = self._under_way.get(uid)
                 if batch is None:
                     return self._claim(instance)
+                slow = time.monotonic() - since >= _SLOW
+                if slow and self._expected and self._running < self._parallel and len(self._unread) < _MOST_KEPT // 2:
+                    return self._claim(next(iter(self._expected.values())))
                 self._cond.wait(_LOOK)
                 if self._under_way.get(uid) is not batch and uid not in self._unread:
                     self._raise_for(batch, uid)
@@ -140,6 +159,7 @@ class BatchReader:
             if other.sop_uid not in self._under_way and other.sop_uid not in self._unread:
                 asked.append(other)
             del self._expected[other.sop_uid]
+        self._running += 1
         batch = _Batch({one.sop_uid for one in asked})
         for one in asked:
             self._under_way[one.sop_uid] = batch
@@ -156,6 +176,7 @@ class BatchReader:
             batch.stopped = error
         finally:
             with self._cond:
+                self._running -= 1
                 for one in asked:
                     if self._under_way.get(one.sop_uid) is batch:
                         del self._under_way[one.sop_uid]

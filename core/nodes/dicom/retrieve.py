@@ -39,7 +39,7 @@ class DicomRetrieve(DicomBase):
     def __init__(self, fields: DicomFields, peer: Peer, context: OpenContext) -> None:
         super().__init__(fields, peer, context)
         self._shelf = Shelf(self.name, context.folder)
-        self._ahead = BatchReader(self._shelf, self._fetch)
+        self._ahead = BatchReader(self._shelf, self._fetch, parallel=max(1, fields.connections - 1))
         self._gets = fields.retrieve is not Retrieve.C_MOVE
         if fields.retrieve is Retrieve.AUTO and self.fact("retrieve") == Retrieve.C_MOVE.value:
             self._gets = False
