@@ -26,6 +26,7 @@ from tests.support.dicom_nodes import KIND, data_set_of, dicom_node
 from tests.support.orthanc import OrthancServer
 from tests.support.own_node import AET, Others, Said, ask, fill, own_node
 from tests.support.processes import Child
+from tests.support.running_app import RunningApp
 from tests.support.servers import free_port, required_program
 from tests.support.studies import NAMES, Study, make_study
 from tests.support.waiting import wait_for
@@ -490,6 +491,27 @@ def test_an_orthanc_retrieves(tmp_path: Path) -> None:
             number = orthanc.post("/modalities/here/query", {"Level": "Study", "Query": {"PatientID": "P?"}})["ID"]
             orthanc.post(f"/queries/{number}/retrieve", {"TargetAet": "ORTHANC", "Synchronous": True})
             assert orthanc.count() == len(CT) + len(MR)
+
+
+def test_images_are_sent_to_an_orthanc_that_is_registered_by_its_web_address(tmp_path: Path) -> None:
+    with OrthancServer("1.12", aet="ORTHANC") as orthanc:
+        ferry = RunningApp(tmp_path / "home")
+        try:
+            port = free_port()
+            ferry.orthanc("orthanc", orthanc)
+            ferry.folder("archive", tmp_path / "archive")
+            CT.write(tmp_path / "archive")
+            ferry.app.nodes.add("this-computer", "here", {"aet": AET, "port": port, "reserve": 0.1}, {})
+            assert ferry.run("clone", ["archive"], ["here"]).counts.verified == len(CT)
+            ferry.wait(lambda: ferry.handle.landing() is not None, "listening")
+            here = ferry.app.nodes.open("here")
+            assert isinstance(here, ThisComputerNode)
+            said = move(here, tmp_path / "moved", CT, "ORTHANC")
+            here.close()
+            assert (said.final(), said.counter("Completed")) == ("0x0000", len(CT))
+            assert set(orthanc.digests()) == set(CT.sop_uids)
+        finally:
+            ferry.close()
 
 
 # wire -----------------------------------------------------------------------------------------------------
