@@ -16,12 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom.filereader import read_file_meta_info
-
 from tests.bench.contender import peak_memory
 
 CALLING_AET = "BENCH"
-_META = 144  # preamble, prefix and the group length element, from whose end its value counts
 
 
 def pynetdicom(port: int, aet: str, files: list[Path], associations: int) -> None:
@@ -45,7 +42,7 @@ CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
 
 class _FileBody:
-    """The data set of an open file."""
+    """An open file."""
 
     def __init__(self, file: BinaryIO, length: int) -> None:
         self.length: int | None = length
@@ -57,6 +54,7 @@ class _FileBody:
 
 def ours(port: int, aet: str, files: list[Path], associations: int) -> None:
     """`StoreAssociations`, straight from the files."""
+    from core.wire.dimse.file_meta import split_head
     from core.wire.dimse.peer import Peer
     from core.wire.dimse.store import AssociationLimit, StoreAssociations
 
@@ -64,14 +62,9 @@ def ours(port: int, aet: str, files: list[Path], associations: int) -> None:
 
     def work() -> None:
         while (path := next_file()) is not None:
-            meta = read_file_meta_info(path)
-            start = _META + meta.FileMetaInformationGroupLength
             with path.open("rb", buffering=0) as file:
-                file.seek(start)
-                body = _FileBody(file, path.stat().st_size - start)
-                answer = pool.store(
-                    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID, body
-                )
+                head = split_head(_FileBody(file, path.stat().st_size))
+                answer = pool.store(head.sop_class, head.sop_uid, head.transfer_syntax, head.data_set)
             if answer.status != 0:
                 raise SystemExit(f"it was not stored: {answer}")
 

@@ -45,7 +45,7 @@ class Channel:
         self._arm = quick_acknowledgements(sock)
         self._view = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0
-        self._silence = self._allowed = self._waited = 0.0
+        self._silence = self._allowed = self._waited = self._quiet = 0.0
         self._got = 0
         self._then: tuple[float, float] | None = None
         self._closed = False
@@ -61,7 +61,7 @@ class Channel:
         """
         self._silence = silence
         self._allowed = altogether
-        self._waited = 0.0
+        self._waited = self._quiet = 0.0
         self._got = 0
         self._then = None
 
@@ -90,14 +90,24 @@ class Channel:
         error.__cause__ = cause
         return error
 
-    def _account(self, began: float, moved: int, *, sending: bool) -> None:
-        waited = time.monotonic() - began
-        self._waited += waited
-        self._got += moved
+    def _moved(self, began: float, count: int) -> None:
+        """So many bytes moved since `began`: is that quick enough?"""
+        self._quiet = 0.0
+        self._waited += time.monotonic() - began
+        self._got += count
         if self._waited > self._allowed + self._got / SLOWEST:
             raise self._failure(too_slow(self.where, self._waited, self._got))
-        if not moved and waited >= self._silence:
+
+    def _stood_still(self, began: float, *, sending: bool) -> float:
+        """Nothing moved since `began`: has that been too long? When the next wait begins."""
+        now = time.monotonic()
+        self._quiet += now - began
+        self._waited += now - began
+        if self._quiet >= self._silence:
             raise self._failure((takes_nothing if sending else silent)(self.where, self._silence))
+        if self._waited > self._allowed + self._got / SLOWEST:
+            raise self._failure(too_slow(self.where, self._waited, self._got))
+        return now
 
     # Sending
 
@@ -117,7 +127,7 @@ class Channel:
             except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
                 if isinstance(error, TimeoutError) and error.errno in TIMED_OUT:
                     raise self._failure(cut(self.where, "while data was sent to it", error), error) from error
-                self._account(began, 0, sending=True)
+                began = self._stood_still(began, sending=True)
                 self.broken_off = self.broken_off or len(left) < len(data)
                 if self.on_stall is not None:
                     there = self.look()
@@ -134,7 +144,7 @@ class Channel:
             self.sent += count
             left = left[count:]
             self.broken_off = bool(left)
-            self._account(began, count, sending=True)
+            self._moved(began, count)
             began = time.monotonic()
 
     def _tls_ended(self, error: ssl.SSLError, when: str) -> TransportError:
@@ -207,7 +217,7 @@ class Channel:
             except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
                 if isinstance(error, TimeoutError) and error.errno in TIMED_OUT:  # the system gave it up
                     raise self._failure(self._cut(error), error) from error
-                self._account(began, 0, sending=False)
+                began = self._stood_still(began, sending=False)
                 continue
             except ssl.SSLError as error:
                 raise self._failure(self._tls_ended(error, self._when), error) from error
@@ -216,7 +226,7 @@ class Channel:
             if not got:
                 raise self._failure(self._cut())
             if self._then is None:
-                self._account(began, got, sending=False)
+                self._moved(began, got)
             else:
                 self.allow(*self._then)
                 self._got = got

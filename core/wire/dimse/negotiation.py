@@ -64,6 +64,7 @@ class Refusal(StrEnum):
     TRANSFER_SYNTAX = "this transfer syntax is not supported"
     FOREIGN_SYNTAX = "it answered with a transfer syntax that was not proposed"
     NO_ANSWER = "it was left out of the answer"
+    IMPOSSIBLE = "its UID can't be proposed"  # our own finding
 
 
 _RESULTS = {
@@ -135,8 +136,13 @@ def _ae_title(title: str) -> bytes:
     return encoded.ljust(16)
 
 
+def is_uid(uid: str) -> bool:
+    """Whether it can be sent as a UID at all; that it is in perfect order is not asked (PS3.5 section 9.1)."""
+    return uid.isascii() and uid.isprintable() and 0 < len(uid) <= 64
+
+
 def _uid(uid: str) -> bytes:
-    if not uid.isascii() or not 0 < len(uid) <= 64:
+    if not is_uid(uid):
         raise ConfigurationError(f"“{uid}” can't be a UID.", "Check where the image comes from: it names it.")
     return uid.encode("ascii")
 

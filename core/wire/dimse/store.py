@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -22,9 +23,9 @@ from core.wire.dimse.association import (
 )
 from core.wire.dimse.command import number_element, text_element, with_group_length
 from core.wire.dimse.limit import AssociationLimit
-from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal
+from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal, is_uid
 from core.wire.dimse.peer import Peer
-from core.wire.failures import aborted
+from core.wire.failures import aborted, place
 
 __all__ = ["AssociationLimit", "NoContext", "Originator", "StoreAnswer", "StoreAssociations"]
 
@@ -67,7 +68,7 @@ class NoContext(AnswerError):  # noqa: N818 - the standard's word
     def __init__(self, where: str, sop_class: str, transfer_syntax: str, refusal: Refusal) -> None:
         super().__init__(
             0,
-            f"{where} does not take objects of this kind ({UID(sop_class).name}, {UID(transfer_syntax).name}).",
+            f"{where} does not take objects of this kind ({_name(sop_class)}, {_name(transfer_syntax)}).",
             "Ask the PACS administrator which SOP classes and transfer syntaxes it accepts.",
             detail=f"{sop_class} in {transfer_syntax}: {refusal.value}",
             code="association-no-context",
@@ -122,7 +123,8 @@ class StoreAssociations:
         with self.limit.lock:
             now = time.monotonic()
             for pair in pairs:
-                self._expected[pair] = now
+                if _can_be_proposed(pair):
+                    self._expected[pair] = now
             if len(self._expected) > MOST_CONTEXTS:
                 self._expected = {pair: at for pair, at in self._expected.items() if now - at < _HOT}
 
@@ -160,6 +162,8 @@ class StoreAssociations:
             peer before it is sent again. The association is gone.
         """
         pair = (sop_class, transfer_syntax)
+        if not _can_be_proposed(pair):
+            raise NoContext(place(self.peer.host, self.peer.port), sop_class, transfer_syntax, Refusal.IMPOSSIBLE)
         kept = self._take(pair, abort)
         try:
             context = kept.contexts[pair]
@@ -183,7 +187,7 @@ class StoreAssociations:
         AssociationRejected, TransportError
             As for `store`.
         """
-        pairs = [(sop_class, transfer_syntax) for transfer_syntax in transfer_syntaxes]
+        pairs = [pair for pair in ((sop_class, syntax) for syntax in transfer_syntaxes) if _can_be_proposed(pair)]
         self.expect(pairs)
         found: list[str] = []
         for pair in pairs:
@@ -306,6 +310,15 @@ class StoreAssociations:
                     self._idle.remove(kept)
             for kept in old:
                 self._release(kept)
+
+
+def _name(uid: str) -> str:
+    return UID(uid, validation_mode=config.IGNORE).name
+
+
+def _can_be_proposed(pair: _Pair) -> bool:
+    """One that can't would keep the whole association from coming about."""
+    return is_uid(pair[0]) and is_uid(pair[1])
 
 
 def _exchange(
