@@ -57,6 +57,12 @@ def image_keys(
     return keys | dict.fromkeys((*IMAGE_KEYS, *more), "") | {"SOPInstanceUID": "\\".join(sop_uids)}
 
 
+def presence_keys(study_uid: str, series_uid: str, sop_uids: Sequence[str] = ()) -> dict[str, str]:
+    """As `image_keys`, for nothing but the UIDs: servers answer to that in half the time."""
+    asked = image_keys(study_uid, series_uid, sop_uids)
+    return {keyword: value for keyword, value in asked.items() if value or keyword == "SOPInstanceUID"}
+
+
 def _pattern_for(value: str, character_set: QueryCharacterSet) -> str:
     """A value as it is asked for: with wildcards for what the node may write otherwise than we do.
 

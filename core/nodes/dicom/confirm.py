@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
-from core.nodes.dicom.answers import image_keys, number
+from core.nodes.dicom.answers import number, presence_keys
 from core.nodes.dicom.asking import Ask, DicomFind, images_in
 from core.wire.abort import Abort
 from core.wire.dimse.identifier import Answer
@@ -31,6 +31,10 @@ class DicomConfirm(DicomFind):
         TransportError, AnswerError
             The node could not be asked.
         """
+        # What is asked about is mostly on its way there: the associations opened for it propose all kinds at once.
+        self.associations.expect(
+            (one.sop_class, one.transfer_syntax) for one in instances if one.sop_class and one.transfer_syntax
+        )
         if not self.fields.image_find:
             return [Holding(one.sop_uid, Presence.UNKNOWN) for one in instances]
         by_study: dict[str, dict[str, list[str]]] = {}
@@ -108,5 +112,5 @@ class _Series:
         return not self._node.answer_limit.suspects(listed)
 
     def _listed(self, uids: Iterable[str] = ()) -> set[str]:
-        found = self._ask(image_keys(self._study_uid, self._series_uid, tuple(uids)))
+        found = self._ask(presence_keys(self._study_uid, self._series_uid, tuple(uids)))
         return {image["SOPInstanceUID"] for image in images_in(found, self._study_uid, self._series_uid)}
