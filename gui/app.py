@@ -18,6 +18,7 @@ from gui.collector import Collector
 from gui.icons import application_icon
 from gui.main_window import MainWindow
 from gui.session import Session
+from gui.signals import EndingSignals
 from gui.single_instance import SingleInstance
 from gui.theme import Appearance, theme
 from gui.tray import Tray
@@ -92,12 +93,14 @@ def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: f
     single.called.connect(window.bring_to_front)
     tray = Tray(session, window) if QSystemTrayIcon.isSystemTrayAvailable() else None
     window.ended.connect(application.quit)
+    signals = EndingSignals(window.end)
     window.show()
     _log.info("window shown after %.2f s", time.perf_counter() - began)
     collector = Collector()
     QTimer.singleShot(0, collector.start)
     session.start()
     status = application.exec()
+    signals.close()
     del tray
     if not session.wait():
         _log.error("the engine did not stop in time")

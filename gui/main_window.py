@@ -253,6 +253,10 @@ class MainWindow(QMainWindow):
         self.close()
         self._wants_to_quit = False
 
+    def end(self) -> None:
+        """End the program without asking: the system wants it (SIGTERM)."""
+        self._end()
+
     def closeEvent(self, event: QCloseEvent) -> None:
         self._keep()
         if self._ended:

@@ -19,7 +19,6 @@ from core.app import App
 from core.cli_commands.following import follow, rows_of, tell
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.opening import opened
-from core.cli_commands.report import save_report
 from core.cli_commands.screen import has_display
 from core.cli_commands.speaking import INTERRUPTED, Speaker, exit_with, speaking
 from core.home import HOME_VARIABLE
@@ -123,7 +122,7 @@ def _demo_on_terminal(made: Demo, speaker: Speaker, save_to: Path | None) -> int
             if ending.exit_status:
                 return ending.exit_status
         if save_to is not None:
-            save_report(app, app.jobs.get(done[-1].id), ReportFormat.HTML, save_to)
+            app.report(done[-1].id, ReportFormat.HTML, save_to)
             speaker.remark(f"The proof of the last transfer is in {save_to}.")
     return 0
 

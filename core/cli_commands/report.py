@@ -11,8 +11,6 @@ import typer
 from core.app import App
 from core.cli_commands.opening import opened
 from core.cli_commands.speaking import speaking
-from core.home import make_private_file
-from core.model.errors import LocalError
 from core.model.job import JobRecord
 from core.reports import ReportFormat, write_report
 
@@ -44,30 +42,8 @@ def report(
         if output is None:
             _to_standard_output(app, record, form)
             return
-        count = save_report(app, record, form, output)
+        count = app.report(record.id, form, output)
         speaker.say(f"Wrote {count:,} images of “{record.name}” to {output}.")
-
-
-def save_report(app: App, job: JobRecord, form: ReportFormat, path: Path) -> int:
-    """Write a report to a file of the owner's alone; the number of images in it.
-
-    Raises
-    ------
-    LocalError
-        The file can't be written.
-    """
-    encoding = "utf-8-sig" if form is ReportFormat.CSV else "utf-8"  # so that Excel takes it for UTF-8
-    try:
-        make_private_file(path)
-        with path.open("w", encoding=encoding, newline="" if form is ReportFormat.CSV else "\n") as out:
-            return write_report(app.ledger, job, form, out)
-    except OSError as error:
-        raise LocalError(
-            f"The report can't be written to {path} ({error.strerror or error}).",
-            "Choose another file with --output, and check that the disk is not full.",
-            detail=repr(error),
-            code="report",
-        ) from error
 
 
 def _to_standard_output(app: App, job: JobRecord, form: ReportFormat) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from gui.trouble import TroubleWindow, UnexpectedErrors
 from tests.gui.hands import Hands
 from tests.gui.hospital import open_hospital
 from tests.support.servers import free_port
+from tests.support.waiting import wait_for
 
 
 def _trouble() -> TroubleWindow | None:
@@ -232,6 +234,29 @@ def test_the_program_runs_by_itself(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process by other means")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_program_ends_in_order_when_the_system_asks(tmp_path: Path, number: signal.Signals) -> None:
+    home = tmp_path / "home"
+    variables = {**os.environ, "DICOM_FERRY_HOME": str(home), "QT_QPA_PLATFORM": "offscreen"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gui"], env=variables, cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        log = home / "logs" / "window.log"
+        wait_for(lambda: log.exists() and "window shown" in log.read_text(encoding="utf-8"))
+        process.send_signal(number)
+        _output, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    first = SingleInstance(App.open(home).home.id)
+    assert first.is_first(), "nothing of it was left behind"
+    first.close()
 
 
 def test_an_engine_that_can_t_start_is_told_and_shown(tmp_path: Path, open_window: Callable[..., Hands]) -> None:
