@@ -27,15 +27,15 @@ class OrthancPush(OrthancBase):
     def push_target(self, destination: Node) -> str:
         """The peer whose address is the destination's, or "modality:" and the modality that it is.
 
-        "localhost" among them is this server's own host. A peer is taken first: it gets the very same files.
+        "localhost" among them is this server's own host. An Orthanc is sent to as a peer only: it then gets the very
+        same files, which its digests prove. By C-STORE it would write files of its own, with other digests.
         """
         if isinstance(destination, OrthancBase):
-            if destination.place == self.place:
-                return ""
             wanted = place_of(destination.fields.url)
             for peer in self._peers():
                 if peer.url and place_of(peer.url, self.fields.host) == wanted:
                     return peer.name
+            return ""
         if not isinstance(destination, Dimse):
             return ""
         modalities = self._modalities()
