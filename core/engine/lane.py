@@ -6,11 +6,8 @@ commitment: beside the workers that carry images), then prepare the next chunk o
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from core.engine.committing import Committing
@@ -18,20 +15,17 @@ from core.engine.pushing import Pushing
 from core.engine.retry import patience
 from core.engine.transfer import Chunk, Pipeline
 from core.engine.turns import Stage, Timers, Turns
+from core.engine.workers import Work, Workers
 from core.ledger.rows import Delivery, TransferTask
-from core.model.errors import FerryError, LedgerError
+from core.model.errors import FerryError
 from core.model.job import Path
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
-
-log = logging.getLogger(__name__)
 
 CHUNK = 400  # deliveries that are checked, intended and confirmed together
 LOW_WATER = 300  # below so many queued sends the next chunk is prepared
 IN_HAND = 1600  # deliveries that a lane holds at a time
 PREPARING = 2
 LISTED_SOON = 0.5  # seconds until a study that is still being listed is looked at again
-
-Work = Callable[[], None]
 
 
 class LaneOwner(Protocol):
@@ -48,7 +42,7 @@ class LaneOwner(Protocol):
     def lane_failed(self, error: FerryError) -> None: ...
 
 
-class Lane:
+class Lane(Workers):
     """Workers for one route.
 
     Parameters
@@ -58,18 +52,15 @@ class Lane:
     """
 
     def __init__(self, name: str, owner: LaneOwner, pipeline: Pipeline, width: int) -> None:
-        self.name = name
+        super().__init__(name, width)
         self.owner = owner
         self.pipe = pipeline
-        self.width = width
-        self._cond = threading.Condition()
         self._ready: deque[int] = deque()
         self._queued: set[int] = set()  # transfers that are in _ready, being prepared, or current
         self._again: set[int] = set()  # offered once more while being prepared
         self._cursors: dict[int, int] = {}
         self._stale: set[int] = set()  # to be looked at anew: outcomes may still be on their way to the ledger
         self._sends: deque[tuple[Chunk, Delivery]] = deque()
-        self._finish: deque[Work] = deque()
         self._timed = Timers()
         self._turns = Turns()
         self.pushing = Pushing(pipeline, self._wait, owner.is_planning)
@@ -80,11 +71,8 @@ class Lane:
         self._tasks: dict[int, TransferTask] = {}
         # Withdrawn transfers, and what follows once nothing of them is in hand (None: it is being done).
         self._then: dict[int, Work | None] = {}
-        self._threads: list[threading.Thread] = []
-        self._busy = 0
         self._preparing = 0
         self._claiming: set[int] = set()  # transfers whose next deliveries are being read from the ledger
-        self._ended = False
 
     # from outside ---------------------------------------------------------------------------------------
 
@@ -106,12 +94,6 @@ class Lane:
                 self._ready.appendleft(transfer_id)
             else:
                 self._ready.append(transfer_id)
-            self._wake()
-
-    def finish(self, work: Work) -> None:
-        """Have a worker do something soon, even while the lane is paused (confirming, deleting)."""
-        with self._cond:
-            self._finish.append(work)
             self._wake()
 
     def nudge(self) -> None:
@@ -137,18 +119,26 @@ class Lane:
                 self._delivered(chunk, delivery)
 
     def end(self) -> None:
-        """Let the workers end once what they hold is done."""
         self.drop_queued()
-        with self._cond:
-            self._ended = True
-            self._cond.notify_all()
+        super().end()
 
-    def join(self, timeout: float) -> bool:
-        """Wait for the workers; False when some are still held up."""
-        until = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+    @property
+    def _beside(self) -> int:
+        return self._turns.running
+
+    @property
+    def _has_more(self) -> bool:
+        return bool(self._finish or self._sends or (self._ready and self._turns.running))
+
+    @property
+    def _has_begun(self) -> bool:
+        return bool(self._in_flight)
+
+    def _next_time(self) -> float | None:
+        return self._timed.next if self._timed and self._may_send else None
+
+    def _failed(self, error: FerryError) -> None:
+        self.owner.lane_failed(error)
 
     @property
     def idle(self) -> bool:
@@ -248,64 +238,9 @@ class Lane:
             for chunk, delivery in mine:
                 self._delivered(chunk, delivery)
 
-    # workers --------------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        idle = len(self._threads) - self._busy
-        if not self._ended and idle <= 0 and len(self._threads) < self.width + self._turns.running:
-            thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads) + 1}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._cond.notify()
-
-    def _work(self) -> None:
-        while True:
-            work = self._next()
-            if work is None:
-                return
-            try:
-                work()
-            except LedgerError as error:
-                self.owner.lane_failed(error)
-            except FerryError as error:
-                log.warning("lane %s: %s", self.name, error.sentence)
-                self.owner.lane_failed(error)
-            except Exception as error:
-                log.exception("lane %s", self.name)
-                self.owner.lane_failed(
-                    FerryError(
-                        "Something went wrong inside DICOM Ferry; this transfer stopped.",
-                        "Start it again; what is confirmed stays confirmed. Send the support bundle to your IT.",
-                        detail=repr(error),
-                        code="internal",
-                    )
-                )
-            finally:
-                with self._cond:
-                    self._busy -= 1
-                    self._cond.notify_all() if self._ended else self._cond.notify()
-
-    def _next(self) -> Work | None:
-        with self._cond:
-            while True:
-                work = self._choose()
-                if work is not None:
-                    self._busy += 1
-                    more = self._finish or self._sends or (self._ready and self._turns.running)
-                    if more and len(self._threads) < self.width + self._turns.running:
-                        self._wake()
-                    return work
-                if self._ended and not self._in_flight:
-                    return None
-                self._cond.wait(self._until_timer())
-
-    def _until_timer(self) -> float:
-        due = self._timed.next if self._timed and self._may_send else None
-        return 5.0 if due is None else min(5.0, max(0.01, due - time.time()))
+    # what a worker does -------------------------------------------------------------------------------
 
     def _choose(self) -> Work | None:
-        if self._finish:
-            return self._finish.popleft()
         if self._ended or not self._may_send:
             return None
         self._due_timers()
@@ -512,15 +447,7 @@ class Lane:
         self._confirm(chunk)
 
     def _wait(self, seconds: float) -> bool:
-        until = time.monotonic() + seconds
-        with self._cond:
-            while not self._ended and self.owner.may_run():
-                left = until - time.monotonic()
-                if left <= 0:
-                    return True
-                self._cond.wait(left)
-            self._cond.wait(max(0.0, min(0.05, until - time.monotonic())))
-        return False
+        return self._pause(seconds, self.owner.may_run)
 
     def _confirm(self, chunk: Chunk) -> None:
         try:
