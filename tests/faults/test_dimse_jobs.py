@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import FerryError
-from core.model.job import JobRecord
 from core.model.outcome import DeliveryState, FailureClass, Method
 from core.model.views import DeliveryRow
+from tests.faults.dimse_way import Way
 from tests.support.dimse_acts import (
     Abort,
     Answer,
@@ -26,90 +25,20 @@ from tests.support.dimse_acts import (
     Reset,
     Silence,
 )
-from tests.support.dimse_peer import Act, FaultyPeer
+from tests.support.dimse_peer import Act
 from tests.support.dimse_scp import Commit, Find, Lie, Store, StoredThen
 from tests.support.dimse_scu import Image
 from tests.support.running_app import RunningApp
-from tests.support.studies import Study, make_study
+from tests.support.studies import make_study
 
 C = FailureClass
 S = DeliveryState
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-#: As little patience as the fields allow.
-HASTY = {
-    "connect_timeout": 2,
-    "association_timeout": 1,
-    "answer_timeout": 1,
-    "idle_timeout": 1,
-    "commitment_timeout": 1,
-}
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    made = RunningApp(tmp_path_factory.mktemp("jobs") / "home")
-    yield made
-    made.close()
-
-
-_numbers = itertools.count(1)
-
-
-class Way:
-    """A folder with a study, a DICOM node to send it to, and jobs between the two."""
-
-    def __init__(self, running: RunningApp, folder: Path, study: Study) -> None:
-        self.running = running
-        self.study = study
-        self.folder = folder
-        self.name = str(next(_numbers))
-        self.pacs = FaultyPeer().start()
-        study.write(folder)
-        running.folder(f"from {self.name}", folder)
-        self.add_node(f"to {self.name}")
-
-    def add_node(self, name: str, **fields: object) -> None:
-        values = {"host": self.pacs.host, "port": self.pacs.port, "aet": "FAULTY", "calling_aet": "FERRY", **HASTY}
-        self.running.app.nodes.add("dicom", name, {**values, **fields}, {})  # type: ignore[arg-type]
-
-    def start(self, **fields: object) -> int:
-        values: dict[str, object] = {"after": "move", "max_attempts": 2, "retry_delays": [0.05, 0.2], **fields}
-        return self.running.start("forward", [f"from {self.name}"], [f"to {self.name}"], **values)  # type: ignore[arg-type]
-
-    def run(self, **fields: object) -> JobRecord:
-        return self.running.wait_finished(self.start(**fields))
-
-    def rows(self, job: JobRecord | int) -> dict[str, DeliveryRow]:
-        job_id = job if isinstance(job, int) else job.id
-        return {row.sop_uid: row for row in self.running.rows(job_id)}
-
-    def row(self, job: JobRecord | int, number: int = 0) -> DeliveryRow:
-        return self.rows(job)[self.study.sop_uids[number]]
-
-    @property
-    def kept(self) -> set[str]:
-        """What the source still holds."""
-        return {path.stem for path in self.folder.rglob("*.dcm")}
-
-    def only(self, number: int) -> dict[str, object]:
-        """Lets a fault strike but one of the images."""
-        return {"where": lambda request: request.command.AffectedSOPInstanceUID == self.study.sop_uids[number]}
-
-    def moved(self, job: JobRecord, *, but: set[int] | None = None) -> None:
-        """All images are verified by the destination's list and gone at the source, but for some: these are kept."""
-        left = {self.study.sop_uids[number] for number in but or ()}
-        for uid, row in self.rows(job).items():
-            if uid in left:
-                assert row.state is S.FAILED
-                continue
-            assert (row.state, row.evidence and row.evidence.method) == (S.VERIFIED, Method.UID)
-            assert uid in self.pacs.archive
-        assert self.kept == left
 
 
 @pytest.fixture
-def way(running: RunningApp, tmp_path: Path) -> Iterator[Way]:
-    made = Way(running, tmp_path / "source", make_study(instances=3, size_bytes=60_000, patient_id=tmp_path.name))
+def way(running_app: RunningApp, tmp_path: Path) -> Iterator[Way]:
+    made = Way(running_app, tmp_path / "source", make_study(instances=3, size_bytes=60_000, patient_id=tmp_path.name))
     yield made
     made.pacs.close()
 

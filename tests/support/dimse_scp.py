@@ -275,6 +275,8 @@ class Carrier:
                 self.talk.cancelled.add(int(answer.command.MessageIDBeingRespondedTo))
                 self.talk.peer.note("cancel")
                 continue
+            if not answer.field & wire.RESPONSE:
+                raise Ended("no answer to an image, but a request")
             self.talk.peer.answers.append(answer)
             return int(answer.command.Status) == 0
 
