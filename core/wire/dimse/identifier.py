@@ -30,6 +30,7 @@ _SINGLE_TEXT = frozenset(("ST", "LT", "UT", "UR"))
 _PLAIN_VRS = frozenset(("UI", "CS", "DA", "TM", "DT", "IS", "DS", "AE", "AS", "UR"))
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i"}
 _DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
+_LATIN = frozenset(("", "ISO_IR 6", "ISO_IR 100", "ISO 2022 IR 6", "ISO 2022 IR 100"))
 _DEEPEST = 16
 _warnings = threading.RLock()
 
@@ -206,7 +207,7 @@ def decoded(value: bytes, named: str, fallback: str = "") -> str:
 
     Latin 1 takes any bytes, and is what many servers name whatever they send: what reads as Unicode is Unicode.
     """
-    if named in ("", "ISO_IR 6", "ISO_IR 100") and b"\x1b" not in value:
+    if named.partition("\\")[0] in _LATIN and b"\x1b" not in value:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
