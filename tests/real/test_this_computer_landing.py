@@ -142,9 +142,10 @@ def test_an_image_that_comes_twice_stays_what_it_was(node: ThisComputerNode) -> 
 def test_what_an_earlier_run_left_behind_goes_when_listening_starts(tmp_path: Path) -> None:
     with own_node(tmp_path, listen=False) as node:
         node.landing.folder.mkdir(parents=True)
-        (node.landing.folder / "left.dcm").write_bytes(b"x")
+        for name in ("0123456789abcdef01234567.dcm", "0123456789abcdef01234567.part", "somebody's.dcm"):
+            (node.landing.folder / name).write_bytes(b"x")
         node.listen()
-        assert landed(node) == 0
+        assert [path.name for path in node.landing.folder.iterdir()] == ["somebody's.dcm"]
 
 
 def test_images_of_a_move_travel_through_to_a_folder(tmp_path: Path) -> None:

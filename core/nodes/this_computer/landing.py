@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import re
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -19,6 +19,7 @@ from core.wire.abort import Abort
 log = logging.getLogger(__name__)
 
 _LOOK = 0.2  # seconds between two looks at the abort switch
+_OURS = re.compile(r"[0-9a-f]{24}\.(dcm|part)")
 
 
 class LandedArrivals:
@@ -95,10 +96,16 @@ class LandingPlace:
         self._reports: dict[str, AwaitedReport] = {}
 
     def clear(self) -> None:
-        """Remove what an earlier run left behind: its peer still has it, and the job asks again."""
+        """Remove what an earlier run left behind: its peer still has it, and the job asks again.
+
+        Only files that have names of ours: a person may have chosen a folder in which other things lie.
+        """
         with self.changed:
-            if not self._waiting:
-                shutil.rmtree(self.folder, ignore_errors=True)
+            if self._waiting or not self.folder.is_dir():
+                return
+            for path in self.folder.iterdir():
+                if _OURS.fullmatch(path.name):
+                    _remove(path)
 
     # instances ------------------------------------------------------------------------------------------
 
@@ -122,10 +129,7 @@ class LandingPlace:
             for path in unused:
                 del self._files[path]
         for path in unused:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:  # Windows: somebody still reads it; it goes when listening starts again
-                log.warning("an image on its way through can't be removed: %r", error)
+            _remove(path)
 
     def wants(self, sop_uid: str, association: Served, command: Dataset) -> bool:
         """Whether this C-STORE request brings what is expected of its caller; see `Diversion`."""
@@ -184,3 +188,10 @@ class LandingPlace:
                 report.found = (event_type, information)
             self.changed.notify_all()
             return True
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # Windows: somebody still reads it; it goes when listening starts again
+        log.warning("an image on its way through can't be removed: %r", error)
