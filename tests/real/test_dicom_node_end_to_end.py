@@ -10,6 +10,7 @@ import pytest
 from tests.support.ferry import Ferry
 from tests.support.orthanc import OrthancServer
 from tests.support.qrscp import QueryRetrieveServer
+from tests.support.servers import free_port
 from tests.support.studies import Study, make_studies, merged_digests
 
 #: Orthanc answers to C-FIND and C-GET of those only that it is told to.
@@ -73,3 +74,21 @@ def test_an_orthanc_is_forwarded_to_dcmqrscp_and_back_to_a_folder(
 
     back = ferry.run("run", "clone", "--source", "archive", "--destination", "back", "--json").expect()
     assert back.finished["planned"] == back.finished["verified"] == total
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+def test_committed_by_an_orthanc_that_reports_to_this_computer(
+    ferry: Ferry, tmp_path: Path, studies: list[Study], version: str, start_orthanc: Callable[..., OrthancServer]
+) -> None:
+    port = free_port()
+    known = {"DicomModalities": {"ferry": ["DICOMFERRY", "127.0.0.1", port]}}
+    server = start_orthanc(version, name="WEST", config={**OPEN, **known})
+    write_folder(tmp_path / "source", studies)
+    ferry.run("node", "add", "folder", "disk", "--path", str(tmp_path / "source")).expect()
+    add_dicom(ferry, "west", server.aet, server.dicom_port)
+    ferry.run("node", "add", "this-computer", "here", "--aet", "DICOMFERRY", "--port", str(port)).expect()
+
+    run = ferry.run(
+        "run", "forward", "--source", "disk", "--destination", "west", "--evidence", "committed", "--json"
+    ).expect()
+    assert run.finished["planned"] == run.finished["committed"] == sum(len(s) for s in studies)
