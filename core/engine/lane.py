@@ -88,6 +88,8 @@ class Lane(Workers):
                 if first and transfer_id in self._ready:
                     self._ready.remove(transfer_id)
                     self._ready.appendleft(transfer_id)
+                elif first:
+                    self._turns.prefer(transfer_id)
                 return
             self._queued.add(transfer_id)
             if first:
@@ -311,8 +313,10 @@ class Lane(Workers):
             self._leave(transfer_id, more=False)
         return True
 
-    def _await_turn(self, transfer_id: int, stage: Stage) -> None:
+    def _await_turn(self, transfer_id: int, stage: Stage, *, from_rest: bool = False) -> None:
         with self._cond:
+            if from_rest and not self._is_at_rest(transfer_id):
+                return  # it has been taken up meanwhile, and comes to rest again
             self._claiming.discard(transfer_id)
             if transfer_id not in self._then:
                 self._queued.add(transfer_id)
@@ -526,7 +530,7 @@ class Lane(Workers):
         if self.committing is not None:
             awaiting, commit_due = self.committing.next_due(task.id)
             if awaiting and (commit_due or 0.0) <= time.time():
-                self._await_turn(task.id, self.committing)
+                self._await_turn(task.id, self.committing, from_rest=True)
                 return
             if awaiting:
                 due = min(due or 0.0, commit_due or 0.0) if open_count else commit_due

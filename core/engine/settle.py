@@ -145,7 +145,9 @@ class Settling:
                 raise _AtGate(gate, error) from error
             for d, holding in zip(old, holdings, strict=True):
                 other = d.proof and holding.digest and holding.digest.lower() != d.proof.lower()
-                if holding.presence is not Presence.PRESENT or other:
+                # A node that can't list what it holds has committed itself to it: that needs no second look.
+                untold = holding.presence is Presence.UNKNOWN and self.options.evidence is not EvidenceLevel.COMMITTED
+                if holding.presence is Presence.ABSENT or untold or other:
                     lost.add(d.key)
         return lost
 

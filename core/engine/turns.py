@@ -35,35 +35,35 @@ class Turns:
 
     def __init__(self) -> None:
         self.running = 0
-        self._waiting: deque[tuple[int, Stage]] = deque()
+        self._waiting: dict[int, tuple[Stage, deque[int]]] = {}  # by the identity of the stage
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(len(queue) for _stage, queue in self._waiting.values())
 
     def transfers(self) -> list[int]:
-        return [transfer_id for transfer_id, _stage in self._waiting]
+        return [transfer_id for _stage, queue in self._waiting.values() for transfer_id in queue]
 
     def add(self, transfer_id: int, stage: Stage) -> None:
-        self._waiting.append((transfer_id, stage))
+        self._waiting.setdefault(id(stage), (stage, deque()))[1].append(transfer_id)
 
-    def remove(self, transfer_id: int) -> bool:
-        """Take one out; whether it was waiting."""
-        kept = deque(item for item in self._waiting if item[0] != transfer_id)
-        found = len(kept) != len(self._waiting)
-        self._waiting = kept
-        return found
+    def prefer(self, transfer_id: int) -> None:
+        """Let one go before all others that wait for the same."""
+        for _stage, queue in self._waiting.values():
+            if transfer_id in queue:
+                queue.remove(transfer_id)
+                queue.appendleft(transfer_id)
+
+    def remove(self, transfer_id: int) -> None:
+        for _stage, queue in self._waiting.values():
+            if transfer_id in queue:
+                queue.remove(transfer_id)
 
     def take(self) -> tuple[int, Stage] | None:
         """The first whose stage has a place, which it then holds."""
-        full: set[int] = set()
-        for position, (transfer_id, stage) in enumerate(self._waiting):
-            if id(stage) in full:
-                continue
-            if stage.begin():
-                del self._waiting[position]
+        for stage, queue in self._waiting.values():
+            if queue and stage.begin():
                 self.running += 1
-                return transfer_id, stage
-            full.add(id(stage))
+                return queue.popleft(), stage
         return None
 
 
