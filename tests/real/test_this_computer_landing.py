@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,11 +25,14 @@ from core.wire.dimse.limit import AssociationLimit
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.store import Originator, StoreAssociations
 from tests.support.dicom_nodes import data_set_of
+from tests.support.ferry import Ferry
 from tests.support.own_node import AET, Others, fill, held, own_node, records
+from tests.support.processes import Child
 from tests.support.qrscp import QueryRetrieveServer
 from tests.support.running_app import RunningApp
-from tests.support.servers import free_port
+from tests.support.servers import free_port, required_program
 from tests.support.studies import Study, make_study
+from tests.support.waiting import wait_for
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -209,6 +213,39 @@ def test_the_engine_listens_and_says_so(tmp_path: Path) -> None:
         ferry.close()
     with pytest.raises(TransportError):
         Association.open(Peer("h", "127.0.0.1", port, "FERRY", "X"), [Proposed(VERIFICATION, (EXPLICIT,))])
+
+
+def test_an_unattended_engine_receives_while_other_commands_look(ferry: Ferry, tmp_path: Path) -> None:
+    port = free_port()
+    ferry.run("node", "add", "this-computer", "here", "--port", str(port), "--reserve", "0.1").expect(0)
+    engine = ferry.start("engine", "--json")
+    engine.wait_event(lambda event: event.get("event") == "node" and event.get("health") == "works")
+    STUDY.write(tmp_path / "files")
+    program = required_program("dcmsend")
+    sent = Child([program, "-aec", "DICOMFERRY", "+sd", "127.0.0.1", str(port), tmp_path / "files"], tmp_path / "sent")
+    assert sent.wait() == 0, sent.describe()
+    found = ferry.run("find", "here", "--level", "instance", "--json").expect(0)
+    assert {e["sop_uid"] for e in found.events if e["event"] == "instance"} == set(STUDY.sop_uids)
+    tested = ferry.run("node", "test", "here", "--json").expect(0)
+    (calls,) = [e for e in tested.events if e.get("name") == "Takes calls"]
+    assert "answers to C-ECHO" in calls["finding"]
+    # A node that is added while the engine runs is called at once, and one that is removed no longer.
+    other = free_port()
+    ferry.run(
+        "node", "add", "this-computer", "there", "--aet", "THERE", "--port", str(other), "--reserve", "0.1"
+    ).expect(0)
+    engine.wait_event(lambda event: event.get("event") == "node" and event.get("name") == "there")
+    ferry.run("node", "remove", "there").expect(0)
+    wait_for(lambda: not answers(other), what="the end of the removed node")
+    engine.interrupt()
+    assert engine.result().returncode == 0
+    assert not answers(port)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 # reports --------------------------------------------------------------------------------------------------
