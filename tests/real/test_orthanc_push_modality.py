@@ -21,6 +21,7 @@ from core.nodes.orthanc.modalities import known_modality
 from core.nodes.orthanc.node import OrthancNode
 from core.nodes.orthanc.push import STORE_TIMEOUT
 from tests.support import raw_http
+from tests.support.ferry import Ferry, FerryRun
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, orthanc_node, the_study
 from tests.support.proxy import FaultProxy
@@ -437,3 +438,53 @@ def test_odd_answers_about_jobs(start_orthanc: Start, fault_proxy: Before) -> No
         ]
         proxy.answer(200, r"GET /jobs", body=json.dumps(odd), content_type="application/json")
         assert node.push_resume([one], "peer") == ""
+
+
+#: A receiver that takes its time over each image, so that a job lasts.
+SLOW = "function ReceivedInstanceFilter() local t = os.clock() while os.clock() - t < 0.2 do end return true end"
+
+
+def run_killed_and_again(ferry: Ferry, source: str, server: OrthancServer, destination: OrthancServer) -> FerryRun:
+    """A push that is killed when two of its images have arrived; then the run that follows."""
+    words = ("run", "clone", "--source", source, "--destination", "TO", "--path", "push", "--json")
+    running = ferry.start(*words)
+    wait_for(lambda: server.get("/jobs") and destination.count() >= 2, what="the job to have begun", interval=0.005)
+    running.kill()
+    assert destination.count() < 12
+    return ferry.run(*words).expect()
+
+
+def test_killed_in_mid_push_nothing_is_sent_twice(start_orthanc: Start, ferry: Ferry) -> None:
+    """The server's own job goes on when the program is killed, and is found again by the next run."""
+    config = {"DicomAlwaysAllowFind": True}
+    destination = start_orthanc("1.12", name="TARGET", config=config, lua=[SLOW], count_received=False)
+    known = {"target": ["TARGET", "127.0.0.1", destination.dicom_port]}
+    with sender(start_orthanc, "1.12", 12, DicomModalities=known) as (source, _):
+        port = str(destination.dicom_port)
+        ferry.run("node", "add", "orthanc", "FROM", "--url", source.url).expect()
+        ferry.run("node", "add", "dicom", "TO", "--aet", "TARGET", "--host", "127.0.0.1", "--port", port).expect()
+        done = run_killed_and_again(ferry, "FROM", source, destination)
+        assert done.finished["verified"] + done.finished["skipped"] == 12
+        assert len(source.get("/jobs")) == 1
+        assert destination.count() == 12
+
+
+def test_killed_while_an_orthanc_commands_others(start_orthanc: Start, ferry: Ferry, tmp_path: Path) -> None:
+    """dcmqrscp sends to one Orthanc, commanded by another one, and what has arrived is told by REST."""
+    destination = start_orthanc("1.12", name="TARGET", lua=[SLOW], count_received=False)
+    between = start_orthanc("1.12", name="BETWEEN")
+    hosts = {"BETWEEN": between.dicom_port, "TARGET": destination.dicom_port}
+    with QueryRetrieveServer(tmp_path / "pacs", hosts=hosts) as pacs:
+        between.put("/modalities/west", {"AET": "QRSCP", "Host": "127.0.0.1", "Port": pacs.port})
+        with sender(start_orthanc, "1.12", 12, DicomModalities={"w": ["QRSCP", "127.0.0.1", pacs.port]}) as (_, node):
+            assert (
+                wait_push(node, node.push(all_instances(node, the_study(node, STUDY)), "modality:w")) is PushState.DONE
+            )
+        ferry.run("node", "add", "orthanc", "MID", "--url", between.url).expect()
+        ferry.run("node", "add", "orthanc", "TO", "--url", destination.url).expect()
+        west = ("--aet", "QRSCP", "--host", "127.0.0.1", "--port", str(pacs.port), "--through", "MID")
+        ferry.run("node", "add", "dicom", "WEST", *west).expect()
+        done = run_killed_and_again(ferry, "WEST", between, destination)
+        assert done.finished["verified"] + done.finished["skipped"] == 12
+        assert len(between.get("/jobs")) == 1
+        assert (destination.count(), between.count(), between.get("/queries")) == (12, 0, [])
