@@ -12,6 +12,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from core.app import App
 from core.model.errors import TransportError
 from core.model.events import EngineChanged, NodeChanged, NodeHealth
 from core.nodes.base import DicomAddress, KnownNode, Landing
@@ -215,31 +216,31 @@ def test_the_engine_listens_and_says_so(tmp_path: Path) -> None:
         Association.open(Peer("h", "127.0.0.1", port, "FERRY", "X"), [Proposed(VERIFICATION, (EXPLICIT,))])
 
 
-def test_an_unattended_engine_receives_while_other_commands_look(ferry: Ferry, tmp_path: Path) -> None:
-    port = free_port()
-    ferry.run("node", "add", "this-computer", "here", "--port", str(port), "--reserve", "0.1").expect(0)
-    engine = ferry.start("engine", "--json")
-    engine.wait_event(lambda event: event.get("event") == "node" and event.get("health") == "works")
-    STUDY.write(tmp_path / "files")
-    program = required_program("dcmsend")
-    sent = Child([program, "-aec", "DICOMFERRY", "+sd", "127.0.0.1", str(port), tmp_path / "files"], tmp_path / "sent")
-    assert sent.wait() == 0, sent.describe()
-    found = ferry.run("find", "here", "--level", "instance", "--json").expect(0)
-    assert {e["sop_uid"] for e in found.events if e["event"] == "instance"} == set(STUDY.sop_uids)
-    tested = ferry.run("node", "test", "here", "--json").expect(0)
-    (calls,) = [e for e in tested.events if e.get("name") == "Takes calls"]
-    assert "answers to C-ECHO" in calls["finding"]
-    # A node that is added while the engine runs is called at once, and one that is removed no longer.
-    other = free_port()
-    ferry.run(
-        "node", "add", "this-computer", "there", "--aet", "THERE", "--port", str(other), "--reserve", "0.1"
-    ).expect(0)
-    engine.wait_event(lambda event: event.get("event") == "node" and event.get("name") == "there")
-    ferry.run("node", "remove", "there").expect(0)
-    wait_for(lambda: not answers(other), what="the end of the removed node")
-    engine.interrupt()
-    assert engine.result().returncode == 0
-    assert not answers(port)
+def test_an_unattended_engine_receives_while_others_look(ferry: Ferry, tmp_path: Path) -> None:
+    port, other = free_port(), free_port()
+    app = App.open(ferry.home)
+    try:
+        app.nodes.add("this-computer", "here", {"aet": AET, "port": port, "reserve": 0.1}, {})
+        engine = ferry.start("engine", "--json")
+        engine.wait_event(lambda event: event.get("event") == "node" and event.get("health") == "works")
+        STUDY.write(tmp_path / "files")
+        program = required_program("dcmsend")
+        sent = Child([program, "-aec", AET, "+sd", "127.0.0.1", str(port), tmp_path / "files"], tmp_path / "sent")
+        assert sent.wait() == 0, sent.describe()
+        found = ferry.run("find", "here", "--level", "instance", "--json").expect(0)
+        assert {e["sop_uid"] for e in found.events if e["event"] == "instance"} == set(STUDY.sop_uids)
+        (calls,) = [step for step in app.nodes.diagnose("here") if step.name == "Takes calls"]
+        assert "answers to C-ECHO" in calls.finding
+        # A node that is added while the engine runs is called at once, and one that is removed no longer.
+        app.nodes.add("this-computer", "there", {"aet": "THERE", "port": other, "reserve": 0.1}, {})
+        engine.wait_event(lambda event: event.get("event") == "node" and event.get("name") == "there")
+        app.nodes.remove("there")
+        wait_for(lambda: not answers(other), what="the end of the removed node")
+        engine.interrupt()
+        assert engine.result().returncode == 0
+        assert not answers(port)
+    finally:
+        app.close()
 
 
 def answers(port: int) -> bool:
