@@ -68,6 +68,10 @@ def send(pool: StoreAssociations, file: bytes | Stream) -> StoreAnswer:
     return pool.store(head.sop_class, head.sop_uid, head.transfer_syntax, head.data_set)
 
 
+def store(pool: StoreAssociations, image: Image) -> StoreAnswer:
+    return pool.store(image.sop_class, image.sop_uid, image.syntax, image.data)
+
+
 def data_set(file: bytes) -> bytes:
     return bytes(memoryview(split_head(file).data_set))  # type: ignore[arg-type]
 
@@ -157,25 +161,25 @@ class Killing:
         return count
 
 
-def test_a_server_that_dies_in_mid_image() -> None:
+def test_a_server_that_dies_in_mid_image(tmp_path: Path) -> None:
     """The connection is dropped, the image counts as not acknowledged, and it goes when the server is back."""
-    study = ct_study(2, patient_id="DIES", accession="DIES")
+    image = Image.of(ct_study(1, patient_id="DIES", accession="DIES")[0])
+    large = Image.of(write_large_instance(tmp_path / "large.dcm", 8 << 20).path.read_bytes())
     with (
         OrthancServer("1.12", count_received=False) as server,
         closing(StoreAssociations(peer_of(server), AssociationLimit(2))) as pool,
     ):
-        assert send(pool, study[0]).status == 0
-        head = split_head(study[1])
-        dying = Killing(data_set(study[1]) + bytes(4 << 20), server)
+        assert store(pool, image).status == 0
         with pytest.raises(TransportError) as caught:
-            pool.store(head.sop_class, head.sop_uid, head.transfer_syntax, dying)
+            pool.store(large.sop_class, large.sop_uid, large.syntax, Killing(large.data, server))
+        assert not server.running
         assert caught.value.fault is TransportFault.CUT
         assert caught.value.request_sent
         with pytest.raises(TransportError) as caught:
-            send(pool, study[1])
+            store(pool, large)
         assert (caught.value.fault, caught.value.request_sent) == (TransportFault.REFUSED, False)
         server.start()
-        assert send(pool, study[1]).status == 0
+        assert store(pool, large).status == 0
 
 
 def test_a_server_that_hangs() -> None:
@@ -260,7 +264,7 @@ def test_objects_of_all_kinds_arrive_bit_by_bit(tmp_path: Path) -> None:
         images = [Image.of(file) for file in files]
         pool.expect((image.sop_class, image.syntax) for image in images)
         for image in images:
-            assert pool.store(image.sop_class, image.sop_uid, image.syntax, image.data).status == 0
+            assert store(pool, image).status == 0
         assert arrived_bit_by_bit(server, files)
 
 
@@ -293,6 +297,7 @@ def test_over_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
         for file in study:
             assert send(pool, file).status == 0
         assert arrived_bit_by_bit(server, study)
+        pool.close()  # storescp has one association at a time
         with pytest.raises(TransportError) as caught:
             Association.open(
                 server.peer(TlsSettings(ca_file=authority.root.cert_file)),

@@ -304,7 +304,8 @@ class StoreAssociations:
                     if not self._count or self._closed:
                         self._sweeper = None
                         return
-                    self._sweep.wait(self._idle_time / 2)
+                    oldest = min((kept.idle_since for kept in self._idle), default=now)
+                    self._sweep.wait(oldest + self._idle_time - now)
                     continue
                 for kept in old:
                     self._idle.remove(kept)
