@@ -263,25 +263,26 @@ def test_the_list_of_the_destination_decides(source: Source, act: Act, times: in
 
 
 @pytest.mark.parametrize(
-    "act",
+    ("act", "code", "said"),
     [
-        Retrieve(send=0),
-        Retrieve(send=0, counters=False),
-        Retrieve(send=0, failed=6, status=0xB000),
-        Answer(0xA701),
-        Answer(0xA702),
-        Answer(0xA801),
-        Answer(0xA900),
-        Answer(0xFE00),
-        Answer(0xC001),
-        Reset(),
+        (Retrieve(send=0), "push-failed", "sent nothing of what was asked for"),
+        (Retrieve(send=0, counters=False), "not-received-in-time", "status 0000, no counters"),
+        (Retrieve(send=0, failed=6, status=0xB000), "push-failed", "status B000, 0 completed, 6 failed"),
+        (Answer(0xA701), "push-failed", "status A701"),
+        (Answer(0xA702), "push-failed", "status A702"),
+        (Answer(0xA801), "push-failed", "move destination unknown"),
+        (Answer(0xA900), "push-failed", "status A900"),
+        (Answer(0xFE00), "push-failed", "status FE00"),
+        (Answer(0xC001), "push-failed", "status C001"),
+        (Reset(), "push-failed", "closed the connection"),
     ],
 )
-def test_what_is_never_moved(source: Source, act: Act) -> None:
+def test_what_is_never_moved(source: Source, act: Act, code: str, said: str) -> None:
     source.pacs.on("move", act)
     job = source.push()
-    assert {row.state for row in source.rows(job)} == {S.FAILED}
-    assert all(row.failure and row.failure.sentence for row in source.rows(job))
+    assert source.outcomes(job) == {(S.FAILED, code)}
+    assert all(row.failure and said in row.failure.detail for row in source.rows(job))
+    assert not any(row.evidence for row in source.rows(job))
     assert len(source.other.archive) == 0
 
 
