@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 from openpyxl import Workbook
 from openpyxl.worksheet.worksheet import Worksheet
 
+from core.engine import disk_watch
 from core.model.errors import ConfigurationError
 from core.model.events import EngineChanged
 from core.model.outcome import Method
+from core.nodes.base import DiskUse
 from tests.support.dimse_peer import FaultyPeer
 from tests.support.dimse_scp import Find
 from tests.support.ferry import Ferry
@@ -196,6 +199,39 @@ def test_what_is_impossible_is_refused_in_a_sentence(tmp_path: Path, running: Ru
     for words, fields in impossible.items():
         with pytest.raises(ConfigurationError, match=words):
             running.start("migrate", ["a"], ["b"], **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+def test_a_server_that_is_too_full_is_waited_for(
+    version: str, start_orthanc: Start, running: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_watch, "LOOK_EVERY", 0.1)
+    source, destination = start_orthanc("1.12", name="A"), start_orthanc(version, name="B")
+    running.orthanc("A", source)
+    running.orthanc("B", destination)
+    source.upload(images(dated()))
+    (in_the_way,) = destination.upload([make_study(patient_id="OLD", instances=1, size_bytes=2_000_000)[0]])
+    job = running.start("migrate", ["A"], ["B"], date_from="20240101", date_to="20241231", disk_limit="0.001 GB")
+    running.wait(lambda: running.record(job).note == "Waiting: B's disk holds 0.0 GB.", "the note")
+    assert destination.count() == 1
+    destination.delete(f"/instances/{in_the_way}")
+    assert running.wait_finished(job).counts.verified == 16
+
+
+def test_how_full_a_disk_is(tmp_path: Path, start_orthanc: Start, running: RunningApp) -> None:
+    limited = start_orthanc("1.12", name="A", config={"MaximumStorageSize": 5})
+    limited.upload(images(dated()))
+    running.orthanc("A", limited)
+    running.folder("B", tmp_path / "folder")
+    for name, total in (("A", 5 * 1024 * 1024), ("B", shutil.disk_usage(tmp_path).total)):
+        node = running.app.nodes.open(name)
+        try:
+            assert isinstance(node, DiskUse)
+            level = node.disk_use()
+            assert level.capacity == total
+            assert 0 < level.used < total
+        finally:
+            node.close()
 
 
 # --- DICOM

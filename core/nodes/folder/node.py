@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,7 @@ from core.model.diagnosis import DiagnosisStep
 from core.model.errors import FerryError, LocalError, TransportError, TransportFault
 from core.model.outcome import Failure, FailureClass
 from core.model.study import Holding, InstanceRef, Listing, Presence, StudyInfo, StudyQuery
-from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, DeleteState, Node
+from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, DeleteState, DiskLevel, Node
 from core.nodes.folder import disk
 from core.nodes.folder.archive import Archive
 from core.nodes.folder.diagnose import diagnose
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class FolderNode(Node):
-    """Diagnose, Inventory, Read, Write, Confirm, Compare, Delete and Identity over files. Thread-safe."""
+    """Diagnose, Inventory, Read, Write, Confirm, Compare, Delete, Identity and DiskUse over files. Thread-safe."""
 
     fields: FolderFields
 
@@ -59,6 +60,13 @@ class FolderNode(Node):
         if self._must_write:  # what failed last was writing: reading alone doesn't open the way again
             self._try_writing()
             self._must_write = False
+
+    def disk_use(self) -> DiskLevel:
+        """Of the disk that the folder lies on; what is kept for others there counts as in use."""
+        self._there()
+        with speaking(self.name):
+            usage = shutil.disk_usage(self.fields.path)
+        return DiskLevel(usage.total - usage.free, usage.total)
 
     def close(self) -> None:
         if self._upkeep.close():

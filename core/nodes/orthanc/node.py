@@ -28,4 +28,4 @@ class OrthancNode(
 ):
     """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`,
     `Extras`,
-    `Dimse` and `Intermediary` of an Orthanc server, by its REST API."""
+    `Dimse`, `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""
