@@ -300,6 +300,28 @@ def test_a_list_that_is_cut_off_is_noticed(start_orthanc: Start) -> None:
         assert between.get("/queries") == []
 
 
+@pytest.mark.parametrize(("http", "status"), [(500, "0xA700"), (422, "0xC000"), (500, "0xFE00")])
+def test_a_query_that_breaks_off_is_put_in_parts(
+    http: int, status: str, start_orthanc: Start, tmp_path: Path, fault_proxy: Before
+) -> None:
+    """Orthanc hands on none of the answers then."""
+    studies = [make_study(patient_id=f"P{n}", study_date=f"20240{n}10", instances=1) for n in (1, 5)]
+    with pacs_behind(start_orthanc, tmp_path, "1.12", *studies) as (pacs, between):
+        proxy = fault_proxy(between)
+        text = f'C-FIND SCU to AET "QRSCP" has failed with DIMSE status {status}'
+        body = json.dumps({"HttpStatus": http, "OrthancStatus": 9, "Message": "Error", "Details": text})
+        with through(proxy, aet="QRSCP", port=pacs.port) as node:
+            proxy.answer(http, r"POST /modalities/west/query", body=body, content_type="application/json", times=1)
+            listing = node.studies(StudyQuery(date_from="20240101", date_to="20241231"))
+            assert {s.study_uid for s in listing} == {s.study_uid for s in studies}
+            assert listing.outcome.complete
+            proxy.answer(http, r"POST /modalities/west/query", body=body, content_type="application/json")
+            with pytest.raises(AnswerError) as raised:
+                list(node.studies(StudyQuery(date_from="20240101", date_to="20241231")))
+            assert raised.value.code.startswith("find-")
+            assert "“PACS”" in node.failure(raised.value, "source").sentence
+
+
 # --- nothing left behind, nothing of others removed
 
 

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
+from core.app import App
 from core.model.errors import AnswerError, ConfigurationError, NotSupportedError
 from core.model.node import NodeFields
 from core.model.study import InstanceRef
@@ -444,6 +446,16 @@ def test_odd_answers_about_jobs(start_orthanc: Start, fault_proxy: Before) -> No
 SLOW = "function ReceivedInstanceFilter() local t = os.clock() while os.clock() - t < 0.2 do end return true end"
 
 
+def register(ferry: Ferry, *nodes: tuple[str, str, dict[str, JsonValue]]) -> None:
+    """Nodes by kind, name and fields; in this process, which is quicker than starting the program for each."""
+    app = App.open(ferry.home)
+    try:
+        for kind, name, fields in nodes:
+            app.nodes.add(kind, name, fields, {})
+    finally:
+        app.close()
+
+
 def run_killed_and_again(ferry: Ferry, source: str, server: OrthancServer, destination: OrthancServer) -> FerryRun:
     """A push that is killed when two of its images have arrived; then the run that follows."""
     words = ("run", "clone", "--source", source, "--destination", "TO", "--path", "push", "--json")
@@ -460,9 +472,8 @@ def test_killed_in_mid_push_nothing_is_sent_twice(start_orthanc: Start, ferry: F
     destination = start_orthanc("1.12", name="TARGET", config=config, lua=[SLOW], count_received=False)
     known = {"target": ["TARGET", "127.0.0.1", destination.dicom_port]}
     with sender(start_orthanc, "1.12", 12, DicomModalities=known) as (source, _):
-        port = str(destination.dicom_port)
-        ferry.run("node", "add", "orthanc", "FROM", "--url", source.url).expect()
-        ferry.run("node", "add", "dicom", "TO", "--aet", "TARGET", "--host", "127.0.0.1", "--port", port).expect()
+        target: dict[str, JsonValue] = {"aet": "TARGET", "host": "127.0.0.1", "port": destination.dicom_port}
+        register(ferry, ("orthanc", "FROM", {"url": source.url}), ("dicom", "TO", target))
         done = run_killed_and_again(ferry, "FROM", source, destination)
         assert done.finished["verified"] + done.finished["skipped"] == 12
         assert len(source.get("/jobs")) == 1
@@ -480,10 +491,9 @@ def test_killed_while_an_orthanc_commands_others(start_orthanc: Start, ferry: Fe
             assert (
                 wait_push(node, node.push(all_instances(node, the_study(node, STUDY)), "modality:w")) is PushState.DONE
             )
-        ferry.run("node", "add", "orthanc", "MID", "--url", between.url).expect()
-        ferry.run("node", "add", "orthanc", "TO", "--url", destination.url).expect()
-        west = ("--aet", "QRSCP", "--host", "127.0.0.1", "--port", str(pacs.port), "--through", "MID")
-        ferry.run("node", "add", "dicom", "WEST", *west).expect()
+        west: dict[str, JsonValue] = {"aet": "QRSCP", "host": "127.0.0.1", "port": pacs.port, "through": "MID"}
+        servers = (("orthanc", "MID", {"url": between.url}), ("orthanc", "TO", {"url": destination.url}))
+        register(ferry, *servers, ("dicom", "WEST", west))
         done = run_killed_and_again(ferry, "WEST", between, destination)
         assert done.finished["verified"] + done.finished["skipped"] == 12
         assert len(between.get("/jobs")) == 1
