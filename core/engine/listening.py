@@ -10,7 +10,7 @@ from datetime import datetime
 
 from core.engine.gate import Gate
 from core.ledger.ledger import Ledger
-from core.model.errors import FerryError
+from core.model.errors import FerryError, LedgerError
 from core.model.events import Event, LogLevel, NodeChanged, NodeHealth
 from core.nodes.base import Landing, Listen
 
@@ -236,8 +236,13 @@ class Listeners:
     def _tell(self, listener: Listener) -> None:
         problem, name = listener.problem, listener.name
         if problem is None:
-            self._ledger.add_log(LogLevel.INFO, f"{name} listens.", node=name)
             self._on_event(NodeChanged(name, NodeHealth.WORKS))
-            return
-        self._ledger.add_log(LogLevel.WARNING, str(problem), node=name, detail=problem.detail)
-        self._on_event(NodeChanged(name, NodeHealth.DOWN, listener.since, problem.sentence))
+        else:
+            self._on_event(NodeChanged(name, NodeHealth.DOWN, listener.since, problem.sentence))
+        try:
+            if problem is None:
+                self._ledger.add_log(LogLevel.INFO, f"{name} listens.", node=name)
+            else:
+                self._ledger.add_log(LogLevel.WARNING, str(problem), node=name, detail=problem.detail)
+        except LedgerError as error:  # it listens all the same; the engine tells of the ledger's trouble
+            log.warning("%s: %s", name, error)
