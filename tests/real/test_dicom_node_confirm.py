@@ -131,6 +131,20 @@ def test_a_cut_list_does_not_make_images_absent(pacs: FaultyPeer) -> None:
         assert held(node, study) == [ABSENT if uid == missing else PRESENT for uid in study.sop_uids]
 
 
+@pytest.mark.parametrize("status", [0xFE00, 0xA700, 0xC001])
+def test_a_list_that_is_broken_off_is_held_as_far_as_it_goes(pacs: FaultyPeer, status: int) -> None:
+    """What was listed is there, and the rest is asked for in smaller lists and one by one."""
+    pacs.holds(study := make_study(instances=150, size_bytes=200))
+    missing = study.sop_uids[140]
+    pacs.archive.lose([missing])
+    pacs.on(
+        "find", Find(fail_after=40, status=status), where=lambda r: is_image(r) and b"\\" not in bytes(r.data), times=1
+    )
+    with at(pacs) as node:
+        assert held(node, study) == [ABSENT if uid == missing else PRESENT for uid in study.sop_uids]
+    assert pacs.count("find") <= 8
+
+
 def test_a_round_list_without_counts_does_not_make_images_absent(pacs: FaultyPeer) -> None:
     pacs.holds(study := make_study(instances=130, size_bytes=200))
     pacs.on("find", Find(limit=100, without=("NumberOfSeriesRelatedInstances",)))
@@ -163,9 +177,7 @@ def test_a_server_that_lists_the_study_alone_can_not_tell_it_is_absent_by_series
         assert held(node, study) == [PRESENT] * 6
 
 
-@pytest.mark.parametrize(
-    "act", [Answer(0xA700), Answer(0xC001), Find(fail_after=3, status=0xC001), Find(limit=2, then=Abort())]
-)
+@pytest.mark.parametrize("act", [Answer(0xA700), Answer(0xC001), Find(limit=2, then=Abort()), Find(empty_at=2)])
 def test_an_answer_that_can_not_be_had_raises(pacs: FaultyPeer, act: Any) -> None:
     pacs.holds(study := make_study(instances=8))
     pacs.on("find", act)

@@ -22,6 +22,8 @@ from core.wire.dimse.status import dimse_answer
 FIND_LIMIT = "find-limit"
 """Fact of the last diagnosis: after so many answers the node cuts a list off."""
 _UNLIMITED = 1 << 62
+_NUMBERS_BEYOND = 50  # above the number of images, where some are left out
+_MOST_BY_NUMBER = 5000  # questions of a few milliseconds each
 _NOT_UNDERSTOOD = {"find-a9xx", "find-cxxx", "find-0110"}
 
 Ask = Callable[[Mapping[str, str]], Found]
@@ -102,19 +104,46 @@ class DicomFind(DicomBase):
         TransportError
         """
         found = ask(image_keys(study_uid, series.series_uid, more=more))
-        images = images_in(found, study_uid, series.series_uid)
+        images = images_in(Found(found.answers), study_uid, series.series_uid)
+        said = series.instance_count
+        if found.failure is not None and (said is None or not isinstance(found.failure, AnswerError)):
+            raise found.failure
         if not images:
             raise dimse_answer("find-no-images", node=self.name)
-        said = series.instance_count
         if said is not None and len(images) < said:  # the count may be of a moment ago, and images deleted since
             now = self.series_of(ask, study_uid, series.series_uid)
             said = number(now[0], "NumberOfSeriesRelatedInstances") if now else 0
-            images = images_in(ask(image_keys(study_uid, series.series_uid, more=more)), study_uid, series.series_uid)
+        if said is not None and len(images) < said:
+            return self._by_number(ask, image_keys(study_uid, series.series_uid, more=more), images, said)
         if said is not None:
-            self._compare(len(images), said, "images of a series")
+            self.answer_limit.whole_with(len(images))
         elif self.answer_limit.suspects(found.count):
             self._look_for_more(ask, study_uid, series.series_uid, images)
         return images
+
+    def _by_number(self, ask: Ask, keys: dict[str, str], images: list[Answer], said: int) -> list[Answer]:
+        """The images of a series that is longer than the node's lists, asked for by their numbers until all are there.
+
+        Numbers that were not seen come first; one that was may be that of several images.
+        """
+        self.answer_limit.cut_at(len(images))
+        found = {image["SOPInstanceUID"]: image for image in images}
+        seen = {number(image, "InstanceNumber") for image in images}
+        most = max([said, *(n for n in seen if n is not None)]) + _NUMBERS_BEYOND
+        if said <= _MOST_BY_NUMBER:
+            for wanted in sorted(range(most + 1), key=lambda n: n in seen):
+                if len(found) >= said:
+                    return list(found.values())
+                told = ask(keys | {"InstanceNumber": str(wanted)})
+                fresh = images_in(told, keys["StudyInstanceUID"], keys["SeriesInstanceUID"])
+                if len(fresh) > 1 and any(number(image, "InstanceNumber") != wanted for image in fresh):
+                    break  # the node doesn't look at this key: it would be asked in vain
+                found |= {image["SOPInstanceUID"]: image for image in fresh}
+        if len(found) >= said:
+            return list(found.values())
+        raise dimse_answer(
+            "find-incomplete", node=self.name, detail=f"{said} images of a series counted, {len(found)} listed"
+        )
 
     def compare_total(self, ask: Ask, study_uid: str, listed: int, said: int | None) -> None:
         """Hold the number of images listed for a study against what the node says of it, if it does.

@@ -6,12 +6,14 @@ answer about this very image; anything else is `Presence.UNKNOWN`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from core.model.errors import AnswerError
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.dicom.answers import number, presence_keys
 from core.nodes.dicom.asking import Ask, DicomFind, images_in
 from core.wire.abort import Abort
+from core.wire.dimse.find import Found
 from core.wire.dimse.identifier import Answer
 
 _FEW = 25  # images up to which a list of UIDs is asked for, not the whole series
@@ -86,24 +88,40 @@ class _Series:
             left = [uid for uid in left if uid not in present]
         missing: dict[str, Presence] = {}
         if left:
-            listed = self._listed()
+            found = self._put(())
+            listed = self._uids(found)
             left = [uid for uid in left if uid not in listed]
             if left:
-                missing = self._judge(left, listed, any_present=bool(present or listed))
+                missing = self._judge(left, listed, ended_well=found.ended_well, any_present=bool(present or listed))
         return {uid: missing.get(uid, Presence.PRESENT) for uid in uids}
 
-    def _judge(self, left: Sequence[str], listed: set[str], *, any_present: bool) -> dict[str, Presence]:
+    def _judge(
+        self, left: Sequence[str], listed: set[str], *, ended_well: bool, any_present: bool
+    ) -> dict[str, Presence]:
         """What it means that the node's list of the series lacks these."""
         series = self._node.series_of(self._ask, self._study_uid, self._series_uid)
         if not any_present:
             # A series without images is none: this node lists series, and images not at all.
             return dict.fromkeys(left, Presence.UNKNOWN if series else Presence.ABSENT)
-        if series and self._is_whole(series[0], len(listed)):
+        if ended_well and series and self._is_whole(series[0], len(listed)):
             return dict.fromkeys(left, Presence.ABSENT)
-        if len(left) > _ONE_BY_ONE:
-            return dict.fromkeys(left, Presence.UNKNOWN)
+        present = self._by_lists(left) if self._node.fields.uid_lists else set()
+        unseen = [uid for uid in left if uid not in present]
+        if len(unseen) > _ONE_BY_ONE:
+            return dict.fromkeys(left, Presence.PRESENT) | dict.fromkeys(unseen, Presence.UNKNOWN)
         # The answer about one image is not cut off.
-        return {uid: Presence.PRESENT if uid in self._listed([uid]) else Presence.ABSENT for uid in left}
+        absent = [uid for uid in unseen if uid not in self._listed([uid])]
+        return dict.fromkeys(left, Presence.PRESENT) | dict.fromkeys(absent, Presence.ABSENT)
+
+    def _by_lists(self, uids: Sequence[str]) -> set[str]:
+        """Those of them that are listed, some at a time; nothing where the node takes no lists of UIDs."""
+        present: set[str] = set()
+        for at in range(0, len(uids), _FEW):
+            portion = self._uids(self._put(uids[at : at + _FEW]))
+            if not at and not portion:
+                break
+            present |= portion
+        return present
 
     def _is_whole(self, series: Answer, listed: int) -> bool:
         said = number(series, "NumberOfSeriesRelatedInstances")
@@ -111,6 +129,21 @@ class _Series:
             return listed >= said
         return not self._node.answer_limit.suspects(listed)
 
-    def _listed(self, uids: Iterable[str] = ()) -> set[str]:
-        found = self._ask(presence_keys(self._study_uid, self._series_uid, tuple(uids)))
-        return {image["SOPInstanceUID"] for image in images_in(found, self._study_uid, self._series_uid)}
+    def _listed(self, uids: Sequence[str]) -> set[str]:
+        """Which of these few are listed."""
+        found = self._put(uids)
+        present = self._uids(found)
+        if found.failure is not None and not present.issuperset(uids):
+            raise found.failure
+        return present
+
+    def _put(self, uids: Sequence[str]) -> Found:
+        """Ask for the series, or for some of its images. What came before the node broke off is held for sure."""
+        found = self._ask(presence_keys(self._study_uid, self._series_uid, uids))
+        if found.failure is not None and not isinstance(found.failure, AnswerError):
+            raise found.failure
+        return found
+
+    def _uids(self, found: Found) -> set[str]:
+        images = images_in(Found(found.answers), self._study_uid, self._series_uid)
+        return {image["SOPInstanceUID"] for image in images}
