@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,6 +17,12 @@ from core.wire.dimse.peer import Peer
 from core.wire.dimse.status import dimse_failure
 from core.wire.dimse.store import AssociationLimit, StoreAssociations
 from core.wire.host import is_loopback
+
+_UNTIL_NOTICED = (0.1, 0.3, 0.6)
+"""Seconds after which a node is tried again that has none of our associations and still says that it has too many.
+
+Many notice a little later than we that the last one has ended.
+"""
 
 
 class DicomBase(Node):
@@ -71,6 +78,7 @@ class DicomBase(Node):
         ------
         TransportError, AssociationRejected
         """
+        pauses = iter(_UNTIL_NOTICED)
         while True:
             with self.limit.take(abort=abort):
                 try:
@@ -81,9 +89,14 @@ class DicomBase(Node):
                     with opened:
                         yield opened
                     return
-            # By now the room is given back: with others open, there will be some when one of them ends.
-            if not (rejected.is_congestion and self.limit.fewer()):
+            if not rejected.is_congestion:
                 raise rejected
+            # By now the room is given back: with others open, there will be some when one of them ends.
+            if not self.limit.fewer():
+                pause = next(pauses, None)
+                if pause is None:
+                    raise rejected
+                _rest(pause, abort)
 
     def probe(self) -> None:
         """C-ECHO (PS3.7 9.1.5) on an association of its own; an association alone where the node offers none."""
@@ -99,3 +112,11 @@ class DicomBase(Node):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+def _rest(seconds: float, abort: Abort | None) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if abort is not None:
+            abort.check()
+        time.sleep(min(left, 0.1))
