@@ -198,7 +198,14 @@ class Pushing:
     def _sent(self, sending: _Sending, *, whole: bool) -> tuple[str, PushStatus | None]:
         node = self._pipe.source.node
         assert isinstance(node, Push)
-        job = node.push([d.instance for d in sending.left], self._pipe.push_target(), whole=whole)
+        target = self._pipe.push_target()
+        if not target:
+            raise FerryError(
+                f"{node.name} no longer knows {self._pipe.destination.name}, so it can't send there by itself.",
+                f"Tell {node.name} about it again, or start a new job that sends through this computer.",
+                code="push-target",
+            )
+        job = node.push([d.instance for d in sending.left], target, whole=whole)
         return job, self._followed(sending, job, own=True)
 
     def _followed(self, sending: _Sending, job: str, *, own: bool) -> PushStatus | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import ClassVar
@@ -267,18 +267,23 @@ def _by_days(fields: MigrateFields, discovery: Discovery) -> Iterator[Found]:
         yield from _found(study, discovery)
     if studies.stopped:
         return
-    if fields.undated is not Undated.IGNORE:
-        yield from _without_date(fields.undated, discovery)
+    if fields.undated is not Undated.IGNORE and not (yield from _without_date(fields.undated, discovery)):
+        return
     yield InventoryDone(not studies.doubts, " ".join(studies.doubts))
 
 
-def _without_date(wish: Undated, discovery: Discovery) -> Iterator[Found]:
-    """They lie in no range of days, so a list that lacks some of them lacks nothing of what was asked for."""
+def _without_date(wish: Undated, discovery: Discovery) -> Generator[Found, None, bool]:
+    """They lie in no range of days, so a list that lacks some of them lacks nothing of what was asked for.
+
+    False when the job was stopped meanwhile.
+    """
     source = discovery.source
     assert isinstance(source, Inventory)
     listing = source.studies(StudyQuery(), abort=discovery.abort)
     count = 0
     for study in listing:
+        if not discovery.wait(0):
+            return False
         if not day_of(study):
             count += 1
             if wish is Undated.CARRY:
@@ -288,6 +293,7 @@ def _without_date(wish: Undated, discovery: Discovery) -> Iterator[Found]:
         yield Remark(f"{source.name} has {studies} in no range of days. To carry them too: --undated carry.")
     if not listing.outcome.complete:
         yield Remark(f"Studies without a date may be missing: {listing.outcome.reason}")
+    return True
 
 
 # by list --------------------------------------------------------------------------------------------------

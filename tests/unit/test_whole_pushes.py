@@ -148,6 +148,21 @@ def test_the_servers_own_words_are_kept_when_it_could_not(bench: Bench) -> None:
     assert (group.failure.code, group.failure.detail) == ("push-failed", "A801: destination unknown")
 
 
+def test_a_destination_that_the_source_no_longer_knows(bench: Bench) -> None:
+    a, b = archives(bench)
+    a.fill(1, 3)
+
+    def forget() -> None:  # asked what it holds, after the path was chosen
+        a.targets.pop("B", None)
+
+    b.on_confirm = forget
+    job = migrate(bench, max_attempts=2)
+    bench.start()
+    assert bench.finish(job).counts.failed == 3
+    assert codes(bench, job) == {"push-target": 3}
+    assert not a.moves
+
+
 def test_images_after_the_end_count_as_long_as_they_come(bench: Bench) -> None:
     a, b = archives(bench)
     a.fill(1, 6)
