@@ -144,6 +144,18 @@ def test_without_lists_each_image_is_a_request(pair: tuple[FaultyPeer, FaultyPee
     assert there.archive.sop_uids == set(study.sop_uids[:3])
 
 
+def test_a_node_that_moves_no_single_images_sends_the_series(pair: tuple[FaultyPeer, FaultyPeer]) -> None:
+    source, there = pair
+    study = make_study(series=2, instances=4)
+    source.holds(study)
+    source.on("move", acts.Answer(0xA900), where=lambda r: b"IMAGE" in bytes(r.data))
+    with at(source, uid_lists=False) as node:
+        status = ended(node, node.push(refs_of(study)[:3], "DEST"))
+    assert status.state is PushState.DONE, status
+    assert there.archive.sop_uids == set(study.sop_uids[:4])
+    assert source.count("move") == 2
+
+
 # --- bad days: what the node says is told, and never believed beyond that
 
 

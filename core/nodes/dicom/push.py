@@ -8,6 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.model.errors import FerryError, NotSupportedError, TransportError, TransportFault
 from core.model.study import InstanceRef
@@ -15,6 +16,7 @@ from core.nodes.base import Dimse, Node, OpenContext, PushState, PushStatus
 from core.nodes.dicom.base import DicomBase
 from core.nodes.dicom.fields import DicomFields
 from core.wire.abort import Abort
+from core.wire.dimse.association import Association
 from core.wire.dimse.move import CANCEL_WAIT, move, move_contexts
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.retrieval import MOST_UIDS, Retrieval, SubOperations, Wanted, portions
@@ -23,6 +25,8 @@ from core.wire.dimse.status import Meaning, Service, dimse_answer, dimse_error, 
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 500  # ended jobs whose state can still be asked for
+#: What a node answers that can't be asked for single images (PS3.4 C.4.2.1.5): the level is not supported.
+_NOT_UNDERSTOOD = frozenset(("move-a9xx", "move-cxxx", "move-0110", "move-0105"))
 _TO_END = 5.0  # seconds in which a thread ends once its association is cut
 
 #: Jobs of this process; one of another process, from before a restart, has another beginning.
@@ -166,17 +170,29 @@ class _Move:
             self._status = found
 
     def _move_all(self) -> PushStatus:
-        """All requests; a failed one doesn't stop the others, which may be about images that are not in trouble."""
+        """All requests; a failed one doesn't stop the others, which may be about images that are not in trouble.
+
+        Of a node that can't be asked for single images, the whole series is asked for.
+        """
         ends: list[Retrieval] = []
+        in_one: set[str] = set()
         with self._node.associate(move_contexts(), abort=self._abort) as association:
             with self._lock:
                 self._begun = True
             for wanted, _count in self._requests:
                 if self._cancel.is_set():
                     return self._cancelled()
-                self._show(SubOperations())
-                ended = move(association, wanted, self._target, on_progress=self._show, cancel=self._cancel)
-                self._add(ended.counts)
+                if wanted.series_uids and wanted.series_uids[0] in in_one:
+                    continue
+                ended = self._move_one(association, wanted)
+                if (
+                    wanted.sop_uids
+                    and status_row(Service.MOVE, ended.status).code in _NOT_UNDERSTOOD
+                    and not _moved(ended)
+                ):
+                    in_one.add(wanted.series_uids[0])
+                    ended = self._move_one(association, replace(wanted, sop_uids=()))
+                self._ended = _sum(self._ended, ended.counts)
                 ends.append(ended)
                 row = status_row(Service.MOVE, ended.status)
                 if row.meaning is Meaning.CANCELLED:
@@ -184,6 +200,10 @@ class _Move:
                 if not row.is_done and self._ended.ended == 0:
                     break  # an unknown destination, no right: it would be the same for the others
         return self._judge(ends)
+
+    def _move_one(self, association: Association, wanted: Wanted) -> Retrieval:
+        self._show(SubOperations())
+        return move(association, wanted, self._target, on_progress=self._show, cancel=self._cancel)
 
     def _judge(self, ends: Sequence[Retrieval]) -> PushStatus:
         """What to think of the node's words; what really arrived, the destination is asked."""
@@ -228,9 +248,6 @@ class _Move:
         with self._lock:
             self._status = PushStatus(PushState.RUNNING, progress, str(together) if together.total is not None else "")
 
-    def _add(self, counts: SubOperations) -> None:
-        self._ended = _sum(self._ended, counts)
-
     def _progress(self) -> float:
         with self._lock:
             return self._status.progress
@@ -260,6 +277,10 @@ class _Moves:
             running = [job for job in self._jobs.values() if job.running]
         for job in running:
             job.cut()
+
+
+def _moved(ended: Retrieval) -> int:
+    return (ended.counts.completed or 0) + (ended.counts.warning or 0)
 
 
 def _sum(one: SubOperations, other: SubOperations) -> SubOperations:
