@@ -1,4 +1,8 @@
-"""The catalogue's one writer: files get their names and their records in batches, each made durable as a whole."""
+"""Writing the catalogue: files get their names and their records in batches, each made durable as a whole.
+
+Whoever wants something written and finds nobody writing does so himself, for all who have come meanwhile: so a lone
+sender's image passes through no other thread, and many senders share their syncs.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +41,28 @@ PATIENCE = 300.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Wish:
-    """A file to be kept, or a change of the catalogue; `done` once it is on the disk, or refused."""
+    """A file to be kept, or a change of the catalogue.
+
+    Attributes
+    ----------
+    done : bool
+        It is on the disk, or refused.
+    leads : bool
+        Whoever waits for it is the next to write.
+    turn : threading.Event
+        Set with either.
+    """
 
     complete: Complete | None = None
     sender: str = ""
     received: float = 0.0
     name: str = ""
     call: Callable[[Connection, Numbers], Any] | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    done: bool = False
+    leads: bool = False
+    turn: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: Exception | None = None
 
@@ -90,16 +106,15 @@ class Keeper:
     def __init__(self, database: Engine, folder: Path) -> None:
         self._database = database
         self._folder = folder
-        self._cond = threading.Condition()
+        self._queue = threading.Condition()
         self._wishes: list[_Wish] = []
-        self._closing = False
+        self._busy = False  # somebody writes, or has been told to
+        self._closed = False
         self._studies: dict[str, int] = {}
         self._series: dict[tuple[str, str], int] = {}
         self._touched: dict[int, float] = {}
         self._connection: Connection | None = None
         self.commits = 0
-        self._thread = threading.Thread(target=self._run, name="spool-keeper", daemon=True)
-        self._thread.start()
 
     def keep(
         self, complete: Complete, sender: str, *, name: str = "", received: float | None = None
@@ -144,50 +159,68 @@ class Keeper:
         self._touched.clear()
 
     def close(self) -> None:
-        """Do what is queued, then stop."""
-        with self._cond:
-            self._closing = True
-            self._cond.notify_all()
-        self._thread.join(PATIENCE)
+        """Wait for what is being written; nothing more is taken."""
+        with self._queue:
+            self._closed = True
+            self._queue.wait_for(lambda: not self._busy, PATIENCE)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _ask(self, wish: _Wish) -> Any:
-        with self._cond:
-            if self._closing:
+        with self._queue:
+            if self._closed:
                 raise closed()
             self._wishes.append(wish)
-            if len(self._wishes) == 1:
-                self._cond.notify_all()
-        if not wish.done.wait(PATIENCE):
-            raise LocalError(
-                "The disk of the received images did not take a file in time.",
-                "Check that the disk answers.",
-                code="disk-fault",
-            )
+            mine = not self._busy
+            self._busy = True
+        if not mine and not wish.turn.wait(PATIENCE):
+            self._give_up(wish)
+        try:
+            while not wish.done:
+                self._write_batch()
+        finally:
+            if mine or wish.leads:
+                self._hand_on()
         if wish.error is not None:
             raise wish.error
         return wish.result
 
-    # the thread -----------------------------------------------------------------------------------------
+    def _give_up(self, wish: _Wish) -> None:
+        with self._queue:
+            if wish.turn.is_set():
+                return
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+        raise LocalError(
+            "The disk of the received images did not take a file in time.",
+            "Check that the disk answers.",
+            code="disk-fault",
+        )
 
-    def _run(self) -> None:
-        while True:
-            with self._cond:
-                while not self._wishes:
-                    if self._closing:
-                        if self._connection is not None:
-                            self._connection.close()
-                        return
-                    self._cond.wait()
-                wishes, self._wishes = self._wishes[:BATCH], self._wishes[BATCH:]
-            error = self._try(wishes)
-            if error is not None and len(wishes) > 1:
-                # One of them may be what spoils it for all.
-                for wish in wishes:
-                    wish.error = self._try([wish])
-            elif error is not None:
-                wishes[0].error = error
+    def _hand_on(self) -> None:
+        """The next one writes, if there is one."""
+        with self._queue:
+            if self._wishes:
+                self._wishes[0].leads = True
+                self._wishes[0].turn.set()
+            else:
+                self._busy = False
+                self._queue.notify_all()
+
+    def _write_batch(self) -> None:
+        with self._queue:
+            wishes, self._wishes = self._wishes[:BATCH], self._wishes[BATCH:]
+        error = self._try(wishes)
+        if error is not None and len(wishes) > 1:
+            # One of them may be what spoils it for all.
             for wish in wishes:
-                wish.done.set()
+                wish.error = self._try([wish])
+        elif error is not None:
+            wishes[0].error = error
+        for wish in wishes:
+            wish.done = True
+            wish.turn.set()
 
     def _try(self, wishes: Sequence[_Wish]) -> Exception | None:
         batch = _Batch(self._folder)
