@@ -20,7 +20,7 @@ from core.model.errors import AnswerError, ConfigurationError, FerryError, Local
 from core.model.outcome import FailureClass
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Read, ReadAhead
-from core.nodes.dicom import retrieve
+from core.nodes.dicom import fetching
 from core.nodes.dicom.node import DicomNode
 from core.nodes.dicom.shelf import SMALL
 from core.wire.abort import Abort
@@ -456,7 +456,7 @@ def test_images_after_the_final_response(mover: FaultyPeer, landing: StorescpLan
 def test_a_move_that_brings_nothing(
     mover: FaultyPeer, landing: StorescpLanding, act: Any, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieve, "LATE", 0.2)
+    monkeypatch.setattr(fetching, "LATE", 0.2)
     study = make_study(instances=1, accession="NONE")
     mover.holds(study)
     mover.on("move", act)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import threading
 from pathlib import Path
@@ -189,8 +190,6 @@ def _write(file: IO[bytes], data: bytes | bytearray | memoryview) -> int:
 
 
 def local_error(node: str, error: OSError) -> LocalError:
-    import errno
-
     full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
     return LocalError(
         f"This computer has no room for the images fetched from {node}."

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from core.model.errors import ConfigurationError, FerryError
 from core.model.study import InstanceRef
 from core.nodes.base import Arrivals, Landing, Node, OpenContext
+from core.nodes.dicom.fetching import Deliver, Moving
 from core.nodes.dicom.fields import DicomFields
-from core.nodes.dicom.retrieve import Deliver, DicomRetrieve, Moving
+from core.nodes.dicom.retrieve import DicomRetrieve
 from core.nodes.dicom.through_base import MOVE_TIMEOUT, ThroughBase
 from core.nodes.intermediary import RemoteEntity
 from core.wire.abort import Abort
