@@ -42,7 +42,7 @@ from core.nodes.base import (
     Read,
     Write,
 )
-from core.nodes.dicom import retrieve
+from core.nodes.dicom import fetching
 from core.nodes.dicom.kind import DicomKind
 from core.nodes.dicom.through import ThroughNode
 from core.nodes.intermediary import BeyondError
@@ -623,7 +623,7 @@ class StorescpLanding:
 def test_images_come_here_and_not_into_the_node_between(
     version: str, start_orthanc: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieve, "LATE", 0.5)
+    monkeypatch.setattr(fetching, "LATE", 0.5)
     study = make_study(instances=4)
     with (
         StorescpLanding(tmp_path / "landing") as landing,
