@@ -235,6 +235,18 @@ def test_a_silent_limit_is_found_out(pacs: FaultyPeer, limit: int) -> None:
         assert "without a date" in outcome.reason
 
 
+@pytest.mark.parametrize("act", [Answer(0xC000), Abort()], ids=["C000", "A-ABORT"])
+def test_a_server_that_can_not_be_asked_for_studies_without_a_date(pacs: FaultyPeer, act: Any) -> None:
+    for study in dated(60):
+        pacs.holds(study)
+    pacs.on("find", act, where=lambda request: b'""' in bytes(request.data))
+    pacs.on("find", Find(limit=30))
+    with at(pacs, find_limit=30) as node:
+        found, outcome = listed(node)
+    assert len(found) == 60
+    assert "without a date" in outcome.reason
+
+
 def test_a_list_of_exactly_a_hundred_is_looked_at_twice(pacs: FaultyPeer) -> None:
     for study in dated(100):
         pacs.holds(study)

@@ -167,8 +167,10 @@ class StudySearch:
         """Studies without a date or time, by empty value matching; whether they can be asked for in that way."""
         try:
             found = self._ask(self._keys | keys)
-        except AnswerError:
-            found = Found([])  # a node that does not know this may well call it an error
+        except FerryError as error:
+            if not isinstance(error, AnswerError) and not _may_be_too_much(error):
+                raise
+            found = Found([])  # a node that does not know this may well call it an error, or break off
         empty = [a for a in found.answers if a.get(keyword) == ""]
         yield from self._fresh(empty)
         if empty and len(empty) == found.count and found.ended_well and not self._limit.suspects(found.count):
