@@ -845,6 +845,27 @@ def test_a_source_that_fails_at_once_costs_nothing() -> None:
         assert association.receive().command.Status == 0
 
 
+def test_what_a_source_says_of_its_own_server_is_not_taken_for_the_peer() -> None:
+    """A cut at the source stays one, and costs the association only if something was sent already."""
+
+    class Cut(Failing):
+        def readinto(self, view: memoryview, /) -> int:
+            try:
+                return super().readinto(view)
+            except OSError:
+                raise TransportError(TransportFault.CUT, "The source is gone.") from None
+
+    with Scripted(nothing) as server:
+        association = server.open(TWO)
+        for good, stays in ((1000, True), (1 << 20, False)):
+            with pytest.raises(TransportError) as caught:
+                association.send(association.contexts[1], wire.command_set(wire.STORE), Cut(good))
+            assert caught.value.sentence == "The source is gone."
+            assert caught.value.request_sent
+            assert association.is_open is stays
+        assert server.kinds()[-1] == wire.ABORT
+
+
 def test_a_source_that_fails_midway_ends_the_association() -> None:
     with Scripted(nothing) as server:
         association = server.open(TWO)

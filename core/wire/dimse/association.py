@@ -238,6 +238,7 @@ class Association:
         ------
         TransportError
             It did not go out whole: the association is over. `request_sent` is false when not a byte of it went.
+            What the source of the data raises passes unchanged; `is_open` tells whether the association survived.
         """
         if data is None:
             command.CommandDataSetType = NO_DATA_SET
@@ -256,16 +257,16 @@ class Association:
         try:
             self._outbox.send(context.id, command, data)
         except BaseException as error:
-            if channel.sent == before and not channel.broken_off and not isinstance(error, TransportError):
-                raise  # the image could not be read, and nothing of it was sent
-            if isinstance(error, TransportError):
-                error.request_sent = channel.sent > before
-            reason = self._why_cut(error)
-            if reason is not None:
+            if self._outbox.reading:
+                if channel.sent > before:
+                    self.abort()
+                raise  # the source's own error, as it is
+            reason = self._why_cut(error) or error
+            if isinstance(reason, TransportError):
                 reason.request_sent = channel.sent > before
-                self._fail(reason)
+            self._fail(reason)
+            if reason is not error:
                 raise reason from error
-            self._fail(error)
             raise
         self._active = time.monotonic()
 

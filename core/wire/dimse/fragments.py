@@ -77,9 +77,15 @@ class Outbox:
     ----------
     max_pdu
         What the peer takes, counted as in PS3.8 Annex D.1; 0 for any.
+
+    Attributes
+    ----------
+    reading : bool
+        True while the data is read from its source: an error that leaves it so is the source's own.
     """
 
     def __init__(self, channel: Channel, max_pdu: int) -> None:
+        self.reading = False
         longest = min(max_pdu, _LONGEST_SENT) if max_pdu else _LONGEST_SENT
         self._fragment = (longest - _PDV.size) & ~1  # fragments but the last have an even length (PS3.8 Annex E.2)
         step = self._fragment + _BOTH.size
@@ -90,6 +96,7 @@ class Outbox:
     def send(self, context_id: int, command: bytes, data: bytes | memoryview | ByteStream | None) -> None:
         """Send one message. What the data's own source raises passes through."""
         self._end = 0
+        self.reading = False
         self._put(Memory(command), context_id, _COMMAND)
         if data is not None:
             self._put(Memory(data) if isinstance(data, (bytes, memoryview)) else data, context_id, 0)
@@ -106,6 +113,7 @@ class Outbox:
             at = self._end
             start = at + _BOTH.size
             room = fragment if left is None else min(fragment, left)
+            self.reading = True
             got = _fill(source, view[start : start + room])
             if left is not None:
                 if got < room:
@@ -114,6 +122,7 @@ class Outbox:
                 last = not left
             else:
                 last = got < room
+            self.reading = False
             if not got and before >= 0:
                 view[before + _BOTH.size - 1] |= _LAST
                 return
