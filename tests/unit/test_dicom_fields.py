@@ -51,7 +51,13 @@ def test_ae_titles_that_are_none(aet: str, word: str) -> None:
 
 @pytest.mark.parametrize(
     ("host", "kept"),
-    [("pacs", "pacs"), ("10.4.2.17", "10.4.2.17"), ("[fe80::1]", "fe80::1"), ("::1", "::1"), ("pacs.lan.", "pacs.lan.")],
+    [
+        ("pacs", "pacs"),
+        ("10.4.2.17", "10.4.2.17"),
+        ("[fe80::1]", "fe80::1"),
+        ("::1", "::1"),
+        ("pacs.lan.", "pacs.lan."),
+    ],
 )
 def test_hosts(host: str, kept: str) -> None:
     assert fields(host=host).host == kept
