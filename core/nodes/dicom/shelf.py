@@ -96,12 +96,13 @@ class Shelf:
         TransportError
             It was cut off.
         """
-        head = file_head(sop_class, sop_uid, transfer_syntax)
+        return self._taken_in(sop_uid, file_head(sop_class, sop_uid, transfer_syntax), data)
+
+    def _taken_in(self, sop_uid: str, head: bytes, data: ByteStream | IO[bytes]) -> Held:
         kept = bytearray(head)
-        piece = bytearray(min(_PIECE, SMALL))
-        view = memoryview(piece)
+        view = memoryview(bytearray(_PIECE))
         while len(kept) <= SMALL:
-            count = data.readinto(view)
+            count = data.readinto(view)  # type: ignore[union-attr]
             if not count:
                 break
             kept += view[:count]
@@ -119,11 +120,11 @@ class Shelf:
         """Take in a DICOM file that arrived here otherwise, by a C-MOVE, before it is gone again."""
         try:
             with source.open("rb", buffering=0) as file:
-                return self._to_file(sop_uid, bytearray(), file)  # type: ignore[arg-type]
+                return self._taken_in(sop_uid, b"", file)
         except OSError as error:
             raise local_error(self._node, error) from error
 
-    def _to_file(self, sop_uid: str, begun: bytearray, data: ByteStream) -> Held:
+    def _to_file(self, sop_uid: str, begun: bytearray, data: ByteStream | IO[bytes]) -> Held:
         try:
             if self._folder is not None:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ class Shelf:
         try:
             length = _write(file, begun)
             view = memoryview(bytearray(_PIECE))
-            while count := data.readinto(view):
+            while count := data.readinto(view):  # type: ignore[union-attr]
                 length += _write(file, view[:count])
         except OSError as error:
             file.close()
