@@ -23,6 +23,7 @@ from tests.support.qrscp import QueryRetrieveServer
 from tests.support.running_app import RunningApp
 from tests.support.servers import free_port
 from tests.support.studies import Study, make_study, merged_digests
+from tests.support.waiting import wait_for
 
 Start = Callable[..., OrthancServer]
 
@@ -318,6 +319,30 @@ def test_third_party_c_move_commanded_by_an_orthanc(tmp_path: Path, start_orthan
         assert job.counts.verified == job.counts.total == 16
         assert set(west.digests()) == set(merged_digests(studies[1:5]))
         assert {r.path for r in running.rows(job.id)} == {"push"}
+
+
+def test_killed_in_the_middle_of_a_c_move(tmp_path: Path, start_orthanc: Start, ferry: Ferry) -> None:
+    destination = start_orthanc("1.12", name="WEST", config=OPEN)
+    studies = [make_study(patient_id=f"P{n}", instances=30, size_bytes=600) for n in range(2)]
+    with QueryRetrieveServer(tmp_path / "archive", aet="ARCHIVE", hosts={"WEST": destination.dicom_port}) as archive:
+        for n, study in enumerate(studies):
+            study.write(tmp_path / "filling" / str(n))
+        add = ("node", "add")
+        ferry.run(*add, "folder", "filling", "--path", tmp_path / "filling").expect()
+        ferry.run(
+            *add, "dicom", "archive", "--aet", "ARCHIVE", "--host", "127.0.0.1", "--port", str(archive.port),
+            "--connections", "1",
+        ).expect()  # fmt: skip
+        ferry.run(*add, "orthanc", "west", "--url", destination.url).expect()
+        ferry.run("run", "forward", "--source", "filling", "--destination", "archive", "--json").expect()
+        days = ("--date-from", "20240101", "--undated", "ignore", "--path", "push", "--check-interval", "0.2")
+        run = ("run", "migrate", "--source", "archive", "--destination", "west", *days, "--json")
+        running = ferry.start(*run)
+        wait_for(lambda: destination.count() >= 5, what="the first images")
+        running.kill()
+        done = ferry.run(*run).expect()
+    assert done.finished["verified"] + done.finished["skipped"] == done.finished["planned"] == 60
+    assert set(destination.digests()) == set(merged_digests(studies))
 
 
 def test_a_pacs_that_does_not_know_the_destination(tmp_path: Path, start_orthanc: Start, running: RunningApp) -> None:
