@@ -60,8 +60,28 @@ def sync_folder(folder: Path | str) -> None:
         os.close(fd)
 
 
+def settle_as(descriptor: int, old: Path, new: Path) -> None:
+    """Close a file that is complete and give it its name; content and name are on the disk when this returns.
+
+    The name first: content and name then reach the disk together, where a name that is given afterwards needs a
+    second turn of the file system's journal. So a crash in between may leave a file of this name that isn't whole.
+    Windows doesn't rename what is open.
+    """
+    if sys.platform == "win32":
+        os.fsync(descriptor)
+        os.close(descriptor)
+        rename(old, new)
+        return
+    try:
+        rename(old, new)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(new.parent)
+
+
 def rename(old: Path | str, new: Path | str) -> None:
-    """Give a complete file its name, in one step; `sync_folder` makes it last."""
+    """Give a file its name, in one step; `sync_folder` makes it last."""
     os.replace(extended(old), extended(new))  # noqa: PTH105
 
 

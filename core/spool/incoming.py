@@ -29,7 +29,7 @@ class FileMeta:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """A file that is whole and on the disk, under its temporary name.
+    """A file that is whole and on the disk, under its own name.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class IncomingFile:
     Parameters
     ----------
     path : Path
-        The temporary name; must not be taken.
+        A temporary name; must not be taken.
     meta : bytes
         Preamble and file meta information to write before the data set; empty for a whole file (PS3.10), which
         brings its own.
@@ -81,11 +81,13 @@ class IncomingFile:
         while view:
             view = view[os.write(self._fd, view) :]
 
-    def complete(self, *, sop_class: str = "", sop_uid: str = "") -> Complete:
+    def complete(self, path: Path, *, sop_class: str = "", sop_uid: str = "") -> Complete:
         """Look whether it is what it claims to be, and put it on the disk.
 
         Parameters
         ----------
+        path : Path
+            The name that it gets, in a folder that is there.
         sop_class, sop_uid : str
             What was announced; empty for anything.
 
@@ -104,17 +106,21 @@ class IncomingFile:
             )
         _agree("SOP Instance UID", attributes.sop_uid, sop_uid)
         _agree("SOP Class UID", attributes.sop_class, sop_class)
-        os.fsync(self._fd)
-        os.close(self._fd)
-        self._fd = None
-        return Complete(self.path, self.size, self._hash.hexdigest(), meta, attributes)
+        descriptor, self._fd = self._fd, None
+        old, self.path = self.path, path  # whichever it is when this fails, one of the two is removed
+        try:
+            disk.settle_as(descriptor, old, path)
+        except BaseException:
+            disk.remove(old)
+            raise
+        return Complete(path, self.size, self._hash.hexdigest(), meta, attributes)
 
     def let_go(self) -> None:
-        """It has got its name: nothing is left to remove."""
+        """It stays where it is: nothing is left to remove."""
         self._ours = False
 
     def abandon(self) -> None:
-        """Remove it, complete or not; may be called twice, and after it was given its name."""
+        """Remove it, complete or not, unless it was let go; may be called twice."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

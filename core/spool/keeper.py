@@ -1,4 +1,4 @@
-"""Writing the catalogue: files get their names and their records in batches, each made durable as a whole.
+"""Writing the catalogue: files get their records in batches, each made durable as a whole.
 
 Whoever wants something written and finds nobody writing does so himself, for all who have come meanwhile: so a lone
 sender's image passes through no other thread, and many senders share their syncs.
@@ -20,7 +20,6 @@ from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, up
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.model.errors import FerryError, LocalError
-from core.spool import disk
 from core.spool import schema as t
 from core.spool.catalogue import held
 from core.spool.database import trouble
@@ -30,11 +29,9 @@ from core.spool.record import InstanceRecord, Removed
 log = logging.getLogger(__name__)
 
 BATCH = 256
-"""Most files of one batch: recovery looks for files without a record as far ahead as this."""
+"""Most files of one batch."""
 NUMBERS_EACH = 3
 """An image, and perhaps its series and its study."""
-SHELF_BITS = 12
-"""A folder for each 4,096 sequence numbers, and so for some 1,400 images."""
 PATIENCE = 300.0
 """Seconds for which somebody waits for the disk."""
 
@@ -58,7 +55,6 @@ class _Wish:
     complete: Complete | None = None
     sender: str = ""
     received: float = 0.0
-    name: str = ""
     call: Callable[[Connection, Numbers], Any] | None = None
     done: bool = False
     leads: bool = False
@@ -116,17 +112,13 @@ class Keeper:
         self._connection: Connection | None = None
         self.commits = 0
 
-    def keep(
-        self, complete: Complete, sender: str, *, name: str = "", received: float | None = None
-    ) -> tuple[InstanceRecord, bool]:
-        """Give a file its name and its record, durably.
+    def keep(self, complete: Complete, sender: str, *, received: float | None = None) -> tuple[InstanceRecord, bool]:
+        """Record a file, durably.
 
         Parameters
         ----------
         complete : Complete
         sender : str
-        name : str
-            Below the spool's folder, where the file has its name already.
         received : float | None
             Seconds since 1970; None for now.
 
@@ -143,7 +135,7 @@ class Keeper:
             It isn't kept.
         """
         found: tuple[InstanceRecord, bool] = self._ask(
-            _Wish(complete, sender, time.time() if received is None else received, name)
+            _Wish(complete, sender, time.time() if received is None else received)
         )
         return found
 
@@ -223,12 +215,11 @@ class Keeper:
             wish.turn.set()
 
     def _try(self, wishes: Sequence[_Wish]) -> Exception | None:
-        batch = _Batch(self._folder)
         try:
             connection = self._connected()
             with connection.begin():
                 numbers = Numbers(connection, NUMBERS_EACH * len(wishes))
-                self._keep_all([wish for wish in wishes if wish.complete is not None], batch, connection, numbers)
+                self._keep_all([wish for wish in wishes if wish.complete is not None], connection, numbers)
                 for wish in wishes:
                     if wish.call is not None:
                         wish.result = wish.call(connection, numbers)
@@ -236,14 +227,14 @@ class Keeper:
             return None
         except SQLAlchemyError as error:
             log.warning("the spool's catalogue could not be written: %s", type(error).__name__)
-            self._take_back(batch)
+            self._take_back()
             return trouble(error)
         except (OSError, FerryError) as error:
-            self._take_back(batch)
+            self._take_back()
             return error
         except Exception as error:
             log.exception("the spool's writer")
-            self._take_back(batch)
+            self._take_back()
             return LocalError("An image could not be recorded.", detail=repr(error), code="catalogue")
 
     def _connected(self) -> Connection:
@@ -252,15 +243,14 @@ class Keeper:
             self._connection = self._database.connect()
         return self._connection
 
-    def _take_back(self, batch: _Batch) -> None:
+    def _take_back(self) -> None:
         self.forget()
-        batch.take_back()
         if self._connection is not None:
             with contextlib.suppress(SQLAlchemyError):
                 self._connection.close()
             self._connection = None
 
-    def _keep_all(self, wishes: Sequence[_Wish], batch: _Batch, connection: Connection, numbers: Numbers) -> None:
+    def _keep_all(self, wishes: Sequence[_Wish], connection: Connection, numbers: Numbers) -> None:
         if not wishes:
             return
         uids = [w.complete.attributes.sop_uid for w in wishes if w.complete]
@@ -274,21 +264,20 @@ class Keeper:
             if there is not None:
                 wish.result = there, False
                 continue
-            record, row = self._row(wish, complete, batch, connection, numbers)
+            record, row = self._row(wish, complete, connection, numbers)
             known[record.sop_uid] = record
             rows.append(row)
             wish.result = record, True
-        batch.settle()
         if rows:
             connection.exec_driver_sql(_INSERT_INSTANCE, rows)
 
     def _row(
-        self, wish: _Wish, complete: Complete, batch: _Batch, connection: Connection, numbers: Numbers
+        self, wish: _Wish, complete: Complete, connection: Connection, numbers: Numbers
     ) -> tuple[InstanceRecord, tuple[Any, ...]]:
         a = complete.attributes
         series_id = self._series_id(complete, wish.received, connection, numbers)
         number = numbers.next()
-        name = wish.name or batch.adopt(complete, number)
+        name = complete.path.relative_to(self._folder).as_posix()
         record = InstanceRecord(
             a.sop_uid, a.sop_class, a.series_uid, a.study_uid, complete.meta.transfer_syntax, complete.size,
             complete.digest, complete.meta.length, name, wish.received, wish.sender, a.study.get("PatientID", ""),
@@ -349,42 +338,6 @@ class Keeper:
 
 def closed() -> LocalError:
     return LocalError("The store of received images is closed.", "Open it again.", code="spool-closed")
-
-
-class _Batch:
-    """Files that get their names together."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._renamed: list[tuple[Path, Path]] = []
-        self._shelves: set[Path] = set()
-
-    def adopt(self, complete: Complete, number: int) -> str:
-        """Give a file the name for its sequence number; the path below the spool's folder."""
-        name = file_name(number)
-        path = self._folder / name
-        if path.parent not in self._shelves:
-            disk.make_folder(path.parent)
-            self._shelves.add(path.parent)
-        disk.rename(complete.path, path)
-        self._renamed.append((complete.path, path))
-        return name
-
-    def settle(self) -> None:
-        """The names last from here on."""
-        for shelf in self._shelves:
-            disk.sync_folder(shelf)
-
-    def take_back(self) -> None:
-        """Back to the temporary names: no file without a record stays behind."""
-        for temporary, path in self._renamed:
-            with contextlib.suppress(OSError):
-                disk.rename(path, temporary)
-
-
-def file_name(number: int) -> str:
-    """Where the file of a sequence number lies below the spool's folder: short, and the same on every system."""
-    return f"files/{number >> SHELF_BITS:x}/{number:x}.dcm"
 
 
 def remove_records(connection: Connection, wanted: Sequence[tuple[str, str | None]]) -> list[tuple[Removed, str]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,7 +16,7 @@ from core.spool import disk
 from core.spool import schema as t
 from core.spool.attributes import HEAD, UnusableInstanceError, read_attributes
 from core.spool.incoming import META_ROOM, Complete, parse_meta
-from core.spool.keeper import BATCH, NUMBERS_EACH, SHELF_BITS, Keeper, Numbers
+from core.spool.keeper import Keeper, Numbers
 
 log = logging.getLogger(__name__)
 
@@ -24,24 +24,39 @@ ASIDE = "aside"
 """Files that are no usable images lie here, for a person to look at: nothing is thrown away."""
 
 
-def sweep_incoming(incoming: Path) -> int:
-    """Remove the temporary files of processes that are gone; how many others are alive."""
-    alive = 0
+def sweep_incoming(incoming: Path) -> tuple[set[str], set[str]]:
+    """Remove the temporary files of processes that are gone.
+
+    Returns
+    -------
+    set[str]
+        The tokens of those; their marks stay until `forget_dead`.
+    set[str]
+        The tokens of the others, which are alive.
+    """
+    dead: set[str] = set()
+    alive: set[str] = set()
     for mark in sorted(incoming.glob("*.lock")):
         lock = FileLock(mark, mode=0o600, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            alive += 1
+            alive.add(mark.stem)
             continue
         left = incoming / mark.stem
         count = len(list(left.iterdir())) if left.is_dir() else 0
         shutil.rmtree(disk.extended(left), ignore_errors=True)
         lock.release()
-        disk.remove(mark)
+        dead.add(mark.stem)
         if count:
             log.info("removed %d files that were not complete when the program ended", count)
-    return alive
+    return dead, alive
+
+
+def forget_dead(incoming: Path, tokens: Collection[str]) -> None:
+    """What these processes left is put right."""
+    for token in tokens:
+        disk.remove(incoming / f"{token}.lock")
 
 
 def set_aside(path: Path) -> None:
@@ -66,33 +81,44 @@ def rebuild(folder: Path, keeper: Keeper) -> None:
         log.warning("the catalogue of received images was made anew: %d images", count)
 
 
-def adopt_orphans(folder: Path, keeper: Keeper) -> None:
-    """Record the files that had got their names, but not their records, when the program ended.
+def remove_orphans(folder: Path, tokens: Collection[str], keeper: Keeper) -> None:
+    """Remove the files that had got their names, but not their records, when their process ended.
 
-    They can only lie where the next numbers lead: a batch takes no more than some hundred.
+    Nobody was told that they are held, and whether they are whole can't be told.
+
+    Parameters
+    ----------
+    tokens
+        Of the processes that are gone: each has shelves of its own.
     """
+    files = folder / "files"
+    count = 0
+    for shelf in sorted(files.iterdir()) if tokens else ():
+        if shelf.name.partition("-")[0] not in tokens:
+            continue
+        known = _names(keeper, f"files/{shelf.name}/")
+        for path in shelf.iterdir():
+            if path.relative_to(folder).as_posix() not in known:
+                disk.remove(path)
+                count += 1
+    if count:
+        log.info("removed %d files that had no record when the program ended", count)
 
-    def orphans(connection: Connection, numbers: Numbers) -> list[Path]:
-        # Inside a writing transaction: what another process is about to record is recorded, or not yet named.
-        last = numbers.first + BATCH * NUMBERS_EACH
-        shelves = {numbers.first >> SHELF_BITS, last >> SHELF_BITS}
-        found = []
-        for shelf in sorted(shelves):
-            name = f"files/{shelf:x}"
-            if not os.path.isdir(disk.extended(folder / name)):  # noqa: PTH112 - the extended form
-                continue
-            known = set(
-                connection.execute(select(t.instances.c.name).where(t.instances.c.name.like(name + "/%"))).scalars()
-            )
-            known |= set(connection.execute(select(t.garbage.c.name)).scalars())
-            for entry in sorted(os.listdir(disk.extended(folder / name))):  # noqa: PTH208
-                if f"{name}/{entry}" not in known:
-                    found.append(folder / name / entry)
-        return found
 
-    for path in keeper.call(orphans):
-        if _adopt(folder, path, keeper):
-            log.info("an image that was complete when the program ended is recorded now")
+def _names(keeper: Keeper, beginning: str) -> set[str]:
+    def known(connection: Connection, _numbers: Numbers) -> set[str]:
+        recorded = select(t.instances.c.name).where(t.instances.c.name.startswith(beginning, autoescape=True))
+        return set(connection.execute(recorded).scalars()) | set(connection.execute(select(t.garbage.c.name)).scalars())
+
+    return keeper.call(known)
+
+
+def clear_shelves(folder: Path, alive: Collection[str]) -> None:
+    """Remove folders that have become empty, but none of a process that may be about to use it."""
+    for shelf in (folder / "files").iterdir():
+        if shelf.name.partition("-")[0] not in alive:
+            with contextlib.suppress(OSError):  # not empty
+                shelf.rmdir()
 
 
 def clear_garbage(folder: Path, keeper: Keeper) -> None:
@@ -113,25 +139,17 @@ def clear_garbage(folder: Path, keeper: Keeper) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     files = folder / "files"
-    for shelf in sorted(files.iterdir(), key=_number):
+    for shelf in sorted(files.iterdir()):
         if shelf.is_dir():
-            yield from sorted(shelf.iterdir(), key=_number)
-
-
-def _number(path: Path) -> tuple[int, str]:
-    try:
-        return int(path.stem, 16), path.name
-    except ValueError:
-        return 0, path.name
+            yield from sorted(shelf.iterdir())
 
 
 def _adopt(folder: Path, path: Path, keeper: Keeper) -> bool:
     """Record a file where it lies; one that can't be used, or whose image is held already, goes aside."""
     try:
         complete = examine(path)
-        name = path.relative_to(folder).as_posix()
-        record, ours = keeper.keep(complete, "", name=name, received=path.stat().st_mtime)
-        if ours or record.name == name:
+        record, ours = keeper.keep(complete, "", received=path.stat().st_mtime)
+        if ours or folder / record.name == path:
             return ours
         why = "its image is held in another file"
     except UnusableInstanceError as error:

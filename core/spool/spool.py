@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,11 +25,21 @@ from core.spool.database import DamagedError, dispose, open_database
 from core.spool.incoming import PART_SUFFIX, Complete, IncomingFile, encode_meta, same_data
 from core.spool.keeper import Keeper, Numbers, closed, remove_records, settle_quiet
 from core.spool.record import Arrival, InstanceRecord, Kept, Removed
-from core.spool.recovery import adopt_orphans, clear_garbage, rebuild, set_aside, sweep_incoming
+from core.spool.recovery import (
+    clear_garbage,
+    clear_shelves,
+    forget_dead,
+    rebuild,
+    remove_orphans,
+    set_aside,
+    sweep_incoming,
+)
 
 log = logging.getLogger(__name__)
 
 CATALOGUE = "catalogue.sqlite"
+SHELF = 1000
+"""Files in one folder."""
 _open: dict[Path, Spool] = {}
 _opening = threading.RLock()
 
@@ -36,9 +47,9 @@ _opening = threading.RLock()
 class Spool:
     """One folder of received images. Thread-safe; several processes may have it open at a time.
 
-    A file is written under a temporary name, synced, given its name, its folder synced, and recorded in the
-    catalogue (SQLite, WAL, ``synchronous=FULL``): then `keep` returns. Files that arrive together share the last
-    two steps.
+    A file is written under a temporary name. Once it is complete it is given its name, and file and folder are
+    synced; then it is recorded in the catalogue (SQLite, WAL, ``synchronous=FULL``), and `keep` returns. Files that
+    arrive together share the last step. A file without a record is none: when its process is gone, it is removed.
 
     Errors: `OSError` from the disk passes as it is; the catalogue's trouble is a `LocalError`.
 
@@ -53,6 +64,9 @@ class Spool:
         """Use `Spool.open`."""
         self.folder = folder
         self._users = 1
+        self._named = itertools.count()
+        self._shelf: Path | None = None
+        self._shelving = threading.Lock()
         self._swept: list[str] = []
         self._sweeping = threading.Lock()
         disk.make_folder(folder)
@@ -60,21 +74,23 @@ class Spool:
         disk.make_folder(incoming)
         disk.make_folder(folder / "files")
         with FileLock(folder / "opening.lock", mode=0o600, timeout=60.0):
-            others = sweep_incoming(incoming)
-            token = secrets.token_hex(6)
+            dead, alive = sweep_incoming(incoming)
+            self._token = token = secrets.token_hex(6)
             self._mark = FileLock(incoming / f"{token}.lock", mode=0o600, thread_local=False)
             self._mark.acquire(timeout=0)
             self._incoming = incoming / token
             disk.make_folder(self._incoming)
             try:
-                self._reading, self._writing = _opened(folder, others)
+                self._reading, self._writing = _opened(folder, alive)
                 self.catalogue = Catalogue(self._reading)
                 self._keeper = Keeper(self._writing, folder)
                 try:
                     if not self.catalogue.is_filled():
                         rebuild(folder, self._keeper)
-                    adopt_orphans(folder, self._keeper)
+                    remove_orphans(folder, dead, self._keeper)
                     clear_garbage(folder, self._keeper)
+                    clear_shelves(folder, {*alive, token})
+                    forget_dead(incoming, dead)
                 except BaseException:
                     self._keeper.close()
                     dispose(self._reading, self._writing)
@@ -141,6 +157,16 @@ class Spool:
             raise closed()
         return self._incoming / (secrets.token_hex(8) + PART_SUFFIX)
 
+    def _name(self) -> Path:
+        """A name for a file: on a shelf of this process's own, a new one for each thousand files."""
+        with self._shelving:
+            number = next(self._named)
+            shelf = self.folder / "files" / f"{self._token}-{number // SHELF:x}"
+            if shelf != self._shelf:
+                disk.make_folder(shelf)
+                self._shelf = shelf
+        return shelf / f"{number:x}.dcm"
+
     def keep(self, incoming: IncomingFile, *, sop_class: str = "", sop_uid: str = "", sender: str = "") -> Arrival:
         """Make a file that has arrived a holding; durable when this returns. Abandon `incoming` afterwards, always.
 
@@ -157,7 +183,7 @@ class Spool:
         OSError, LocalError
             It could not be kept.
         """
-        complete = incoming.complete(sop_class=sop_class, sop_uid=sop_uid)
+        complete = incoming.complete(self._name(), sop_class=sop_class, sop_uid=sop_uid)
         for _ in range(3):
             record, ours = self._keeper.keep(complete, sender)
             if ours:
@@ -247,7 +273,7 @@ class Spool:
         return since is not None and since <= time.time() - quiet
 
 
-def _opened(folder: Path, others: int) -> tuple[Engine, Engine]:
+def _opened(folder: Path, others: Collection[str]) -> tuple[Engine, Engine]:
     path = folder / CATALOGUE
     try:
         if path.exists():

@@ -25,8 +25,8 @@ from core.spool.keeper import Keeper
 #: Where the process can die, in the order in which one image meets them.
 MOMENTS: dict[str, tuple[type | Any, str, bool]] = {
     "writing": (IncomingFile, "write", False),
-    "synced": (IncomingFile, "complete", True),
     "named": (disk, "rename", True),
+    "settled": (disk, "settle_as", True),
     "kept": (Keeper, "keep", True),
     "before 0000": (AcceptedAssociation, "send_encoded", False),
     "after 0000": (AcceptedAssociation, "send_encoded", True),

@@ -80,6 +80,16 @@ def holdings(folder: Path) -> dict[str, bytes]:
     return found
 
 
+def names_of(folder: Path) -> dict[str, str]:
+    """SOP Instance UIDs by the paths of their files."""
+    opened = Spool.open(folder / "home" / "spool")
+    try:
+        pages = (p for study in opened.catalogue.studies() for p in opened.catalogue.instances(study.study_uid))
+        return {str(opened.path(record)): record.sop_uid for page in pages for record in page}
+    finally:
+        opened.close()
+
+
 def expected(*studies: Study) -> dict[str, bytes]:
     return {u: Image.of(i).data for study in studies for u, i in zip(study.sop_uids, study, strict=True)}
 
@@ -141,8 +151,8 @@ def test_file_and_record_are_synced_before_each_answer(start: Start, tmp_path: P
         thread.join()
     child.close()
     uids = {uid.encode(): uid for study in studies for uid in study.sop_uids}
-    spool = str(tmp_path / "home" / "spool")
-    path_of: dict[str, str] = {}  # file → image
+    names = names_of(tmp_path)  # file → image
+    folders = {str(Path(name).parent) for name in names}
     files: set[str] = set()  # images whose file is synced
     shelved: set[str] = set()  # … and then a folder of files
     written: set[str] = set()  # images whose record is written
@@ -150,12 +160,9 @@ def test_file_and_record_are_synced_before_each_answer(start: Start, tmp_path: P
     answered = []
     for call in recorded(calls):
         found = [uid for encoded, uid in uids.items() if encoded in call.data]
-        if call.target.startswith(spool + "/incoming/"):
-            if call.is_sync:
-                files.add(path_of[call.target])
-            elif found and call.target not in path_of:
-                (path_of[call.target],) = found
-        elif call.target.startswith(spool + "/files/") and call.is_sync:
+        if call.target in names and call.is_sync:
+            files.add(names[call.target])
+        elif call.target in folders and call.is_sync:
             shelved |= files
         elif call.target.endswith("catalogue.sqlite-wal"):
             if call.is_sync:

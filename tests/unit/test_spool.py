@@ -29,7 +29,6 @@ from core.model.study import ChangeKind
 from core.spool import disk
 from core.spool.attributes import HEAD, UnusableInstanceError, read_attributes
 from core.spool.incoming import IncomingFile, encode_meta, parse_meta
-from core.spool.keeper import file_name
 from core.spool.record import Arrival, Kept, Removed
 from core.spool.spool import CATALOGUE, Spool
 from core.wire.dimse.part10 import file_head
@@ -342,25 +341,38 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(folder: Path) -> 
     assert not (incoming / "alive").exists()
 
 
-def test_a_file_without_its_record_is_recorded(folder: Path) -> None:
-    """Killed between the file's name and its record: its sender has no 0000, but complete is complete."""
-    study = make_study(instances=3)
+def test_a_file_without_its_record_is_removed(folder: Path) -> None:
+    """Killed between the file's name and its record: its sender has no 0000, and whether it is whole nobody knows."""
+    study = make_study(instances=4)
     spool = Spool.open(folder)
-    put(spool, study[0])
-    number = spool.catalogue.cursor() + 1
+    record = put(spool, study[0]).record
+    shelf = spool.path(record).parent
+    token = shelf.name.partition("-")[0]
     spool.close()
-    for offset, content in ((0, study[1]), (700, study[2]), (1, study[2][:400]), (2, study[0])):
-        path = folder / file_name(number + offset)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    again = Spool.open(folder)
+    (folder / "incoming" / f"{token}.lock").touch()  # as it lies there after a kill
+    (shelf / "99.dcm").write_bytes(study[1])
+    (shelf / "9a.dcm").write_bytes(study[2][:400])
+    other = folder / "files" / "0123456789ab-0"  # of a process that is alive
+    other.mkdir()
+    (other / "0.dcm").write_bytes(study[3])
+    (folder / "incoming" / "0123456789ab.lock").touch()
+    with FileLock(folder / "incoming" / "0123456789ab.lock"):
+        again = Spool.open(folder)
     try:
-        assert {u: r.digest for u, r in again.catalogue.find(study.sop_uids).items()} == study.digests()
-        assert len(files_below(folder)) == 3
-        assert len(list((folder / "aside").iterdir())) == 2, "the torn one, and the one that is held already"
-        assert put(again, study[1]).kept is Kept.DUPLICATE
+        assert files_below(folder) == {record.name, "files/0123456789ab-0/0.dcm"}
+        assert set(again.catalogue.find(study.sop_uids)) == {study.sop_uids[0]}
+        assert put(again, study[1]).kept is Kept.STORED
     finally:
         again.close()
+
+
+def test_empty_folders_go(folder: Path) -> None:
+    spool = Spool.open(folder)
+    record = put(spool, make_study(instances=1)[0]).record
+    spool.delete([(record.sop_uid, None)])
+    spool.close()
+    Spool.open(folder).close()
+    assert not list((folder / "files").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["deleted", "garbage", "truncated", "another version"])
@@ -542,7 +554,7 @@ def test_attributes_are_those_that_pydicom_finds(spool: Spool) -> None:
             ds = pydicom.dcmread(path, stop_before_pixels=True)
         with IncomingFile(spool.folder / "incoming" / "x.part") as incoming:
             incoming.write(memoryview(path.read_bytes()))
-            a = incoming.complete().attributes
+            a = incoming.complete(spool.folder / "x.dcm").attributes
         where = path.name
         for keyword in ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "Rows", "Columns", "NumberOfFrames"):
             assert a.instance.get(keyword, "") == _text(ds, keyword), f"{where}: {keyword}"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.model.errors import FerryError, LocalError
+from core.model.errors import LocalError
 from core.nodes.this_computer.association import AcceptedAssociation
 from core.nodes.this_computer.log_limit import LogLimit
 from core.nodes.this_computer.negotiation import is_storage
@@ -160,16 +160,10 @@ class Receiver:
         with IncomingFile(diversion.folder / (name + PART_SUFFIX), meta) as incoming:
             if not self._receive(message, incoming):
                 return self._full()
-            complete = incoming.complete(sop_class=sop_class, sop_uid=sop_uid)
             path = diversion.folder / (name + ".dcm")
-            disk.rename(complete.path, path)
-            incoming.let_go()
-            disk.sync_folder(diversion.folder)
-        try:
+            complete = incoming.complete(path, sop_class=sop_class, sop_uid=sop_uid)
             diversion.arrived(sop_uid, path, complete.digest)
-        except FerryError:
-            disk.remove(path)
-            raise
+            incoming.let_go()
         return Answer(SUCCESS)
 
     def _receive(self, message: Message, incoming: IncomingFile) -> bool:
