@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 from core.model.job import JobRecord
 from core.model.outcome import DeliveryState, Method
 from core.model.views import DeliveryRow
 from tests.support.dimse_peer import FaultyPeer
 from tests.support.running_app import RunningApp
-from tests.support.studies import Study
+from tests.support.studies import Study, make_study
 
 S = DeliveryState
 #: As little patience as the fields allow.
@@ -30,6 +31,11 @@ def add_peer(running: RunningApp, name: str, pacs: FaultyPeer, **fields: object)
     values = {"host": pacs.host, "port": pacs.port, "aet": pacs.aet, "calling_aet": "FERRY", **HASTY, **fields}
     running.app.nodes.add("dicom", name, values, {})  # type: ignore[arg-type]
     return name
+
+
+def only(sop_uid: str) -> dict[str, Any]:
+    """Lets a fault of C-STORE strike but one image."""
+    return {"where": lambda request: request.command.AffectedSOPInstanceUID == sop_uid}
 
 
 class Way:
@@ -64,9 +70,11 @@ class Way:
         """What the source still holds."""
         return {path.stem for path in self.folder.rglob("*.dcm")}
 
-    def only(self, number: int) -> dict[str, object]:
-        """Lets a fault strike but one of the images."""
-        return {"where": lambda request: request.command.AffectedSOPInstanceUID == self.study.sop_uids[number]}
+    def add_images(self, count: int) -> list[str]:
+        """Further images at the source, of another study; their SOP Instance UIDs."""
+        more = make_study(instances=count, size_bytes=3_000, patient_id=f"MORE-{self.name}")
+        more.write(self.folder / "more")
+        return more.sop_uids
 
     def moved(self, job: JobRecord, *, but: set[int] | None = None) -> None:
         """All images are verified by the destination's list and gone at the source, but for some: these are kept."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import FerryError
+from core.model.job import JobState
 from core.model.outcome import DeliveryState, FailureClass, Method
 from core.model.views import DeliveryRow
-from tests.faults.dimse_way import Way
+from tests.faults.dimse_way import Way, only
 from tests.support.dimse_acts import (
     Abort,
     Answer,
@@ -46,9 +47,9 @@ def way(running_app: RunningApp, tmp_path: Path) -> Iterator[Way]:
 # --- answers to C-STORE
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
+def test_what_will_never_work(way: Way) -> None:
+    """Failed at the first answer and never sent again; what the others were answered stays with them."""
+    rows = [
         (0xA900, "store-a9xx"),
         (0xA9FF, "store-a9xx"),
         (0xC000, "store-cxxx"),
@@ -57,35 +58,32 @@ def way(running_app: RunningApp, tmp_path: Path) -> Iterator[Way]:
         (0xFF00, "store-pending"),
         (0xFFFE, "store-fffx"),
         (0x1234, "store-other"),
-    ],
-)
-def test_what_will_never_work(way: Way, status: int, code: str) -> None:
-    """Failed at the first answer and never sent again; the others are moved, this one stays."""
-    way.pacs.on("store", Answer(status, comment="No use"), **way.only(0))  # type: ignore[arg-type]
+    ]
+    warnings = [0xB000, 0xB006, 0xB007]
+    more = way.add_images(len(rows) + len(warnings))
+    for uid, (status, _) in zip(more, rows, strict=False):
+        way.pacs.on("store", Answer(status, comment="No use"), **only(uid))
+    for uid, status in zip(more[len(rows) :], warnings, strict=True):
+        way.pacs.on("store", Store(status), **only(uid))
     job = way.run(max_attempts=5)
-    row = way.row(job)
-    assert row.failure is not None
-    assert (row.state, row.failure.code, row.failure.cls) == (S.FAILED, code, C.PERMANENT)
-    assert "No use" in row.failure.detail
-    assert row.attempt == 1
-    assert way.pacs.count("store") == 3
-    way.moved(job, but={0})
-
-
-@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
-def test_stored_with_a_warning(way: Way, status: int) -> None:
-    """It is kept with the answer, and the image is verified like any other."""
-    way.pacs.on("store", Store(status))
-    job = way.run()
-    assert all(row.answer.startswith(f"{status:04X}") for row in way.rows(job).values())
-    assert all("stored the image" in row.answer for row in way.rows(job).values())
-    way.moved(job)
+    found = way.rows(job)
+    for uid, (status, code) in zip(more, rows, strict=False):
+        row = found[uid]
+        assert row.failure is not None
+        assert (row.state, row.failure.code, row.failure.cls, row.attempt) == (S.FAILED, code, C.PERMANENT, 1)
+        assert f"{status:04X}H. No use" in row.failure.detail
+    for uid, status in zip(more[len(rows) :], warnings, strict=True):
+        assert found[uid].state is S.VERIFIED
+        assert found[uid].answer.startswith(f"{status:04X}")
+        assert "stored the image" in found[uid].answer
+    assert way.pacs.count("store") == len(found)
+    assert way.kept == set(more[: len(rows)])
 
 
 def test_a_duplicate(way: Way) -> None:
     """It is asked for before it counts: where it isn't there after all, nothing is taken for done."""
-    way.pacs.on("store", Answer(0x0111), **way.only(0))  # type: ignore[arg-type]
-    way.pacs.on("store", Answer(0x0111, keeps=True), **way.only(1))  # type: ignore[arg-type]
+    way.pacs.on("store", Answer(0x0111), **only(way.study.sop_uids[0]))
+    way.pacs.on("store", Answer(0x0111, keeps=True), **only(way.study.sop_uids[1]))
     job = way.run()
     way.moved(job, but={0})
     row = way.row(job)
@@ -93,27 +91,39 @@ def test_a_duplicate(way: Way) -> None:
     assert row.failure.code == "not-confirmed"
 
 
-@pytest.mark.parametrize("status", [0x0110, 0x0210, 0x0211, 0x0213])
-def test_three_retries_of_its_own(way: Way, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    way.pacs.on("store", Answer(status), **way.only(0))  # type: ignore[arg-type]
+def test_three_retries_of_its_own(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 5, 20 and 60 s, however often the job tries other things."""
+    statuses = [0x0110, 0x0210, 0x0211, 0x0213]
+    more = way.add_images(len(statuses))
+    for uid, status in zip(more, statuses, strict=True):
+        way.pacs.on("store", Answer(status), **only(uid))
     job = way.start(max_attempts=1)
-    uid = way.study.sop_uids[0]
-    way.running.wait(lambda: uid in way.rows(job) and way.row(job).failure is not None, "the first failure")
-    row = way.row(job)
-    assert row.failure is not None
-    assert (row.state, row.failure.code, row.failure.cls) == (S.PLANNED, f"store-{status:04x}", C.RETRY)
-    assert row.next_attempt is not None
-    assert 3 < (row.next_attempt - datetime.now().astimezone()).total_seconds() < 6
+
+    def waiting() -> list[DeliveryRow]:
+        return [row for row in way.rows(job).values() if row.failure]
+
+    way.running.wait(lambda: len(waiting()) == len(statuses), "the first failures")
+    for row in waiting():
+        assert row.failure is not None
+        assert row.next_attempt is not None
+        assert (row.state, row.failure.cls) == (S.PLANNED, C.RETRY)
+        assert row.failure.code == f"store-{statuses[more.index(row.sop_uid)]:04x}"
+        assert 1 < (row.next_attempt - datetime.now().astimezone()).total_seconds() < 6
     way.running.app.jobs.cancel(job)
-    way.running.wait(lambda: way.row(job).state is S.CANCELLED, "the end of the job")
+    way.running.wait(lambda: way.running.record(job).state is JobState.CANCELLED, "the end of the job")
+    assert {way.rows(job)[uid].state for uid in more} == {S.CANCELLED}
     # And all of them, in a shorter time.
-    waits: list[float] = []
-    monkeypatch.setattr("core.engine.retry.delay_after", lambda attempt, delays: waits.append(delays[attempt - 1]) or 0)
-    done = way.run(max_attempts=1)
-    row = way.row(done)
-    assert (row.state, row.attempt) == (S.FAILED, 4)
-    assert waits == [5, 20, 60]
-    assert study_kept(way) == {0}
+    waits: list[tuple[int, float]] = []
+
+    def at_once(attempt: int, delays: tuple[float, ...]) -> float:
+        waits.append((attempt, delays[attempt - 1]))
+        return 0.0
+
+    monkeypatch.setattr("core.engine.retry.delay_after", at_once)
+    done = way.rows(way.run(max_attempts=1))
+    assert {(done[uid].state, done[uid].attempt) for uid in more} == {(S.FAILED, 4)}
+    assert sorted(waits) == sorted([(1, 5.0), (2, 20.0), (3, 60.0)] * len(statuses))
+    assert way.kept == set(more)
 
 
 def study_kept(way: Way) -> set[int]:
@@ -148,8 +158,8 @@ def test_what_a_person_must_mend(way: Way, status: int) -> None:
 
 def test_a_warning_that_nobody_knows(way: Way) -> None:
     """What the destination lists decides: one was stored, one was not."""
-    way.pacs.on("store", StoredThen(Answer(0xB123)), **way.only(0))  # type: ignore[arg-type]
-    way.pacs.on("store", Answer(0xB123), **way.only(1))  # type: ignore[arg-type]
+    way.pacs.on("store", StoredThen(Answer(0xB123)), **only(way.study.sop_uids[0]))
+    way.pacs.on("store", Answer(0xB123), **only(way.study.sop_uids[1]))
     job = way.run()
     way.moved(job, but={1})
     assert way.pacs.archive.times[way.study.sop_uids[0]] == 1
@@ -174,7 +184,7 @@ def test_the_liar(way: Way, evidence: str) -> None:
 
 
 def test_a_liar_now_and_then(way: Way) -> None:
-    way.pacs.on("store", Lie(), **way.only(1))  # type: ignore[arg-type]
+    way.pacs.on("store", Lie(), **only(way.study.sop_uids[1]))
     way.moved(way.run(), but={1})
 
 
@@ -279,19 +289,23 @@ def test_never_an_answer(way: Way, act: Act, code: str) -> None:
         (Reset(), "cut", C.RETRY),
     ],
 )
-@pytest.mark.parametrize("lasting", [True, False])
-def test_associations_refused(way: Way, act: Act, code: str, cls: FailureClass, lasting: bool) -> None:
-    """Nothing is sent while they are; once they come about, everything goes on by itself."""
-    way.pacs.on("associate", act, times=None if lasting else 1)
-    job = way.run(max_attempts=2 if lasting else 4)
-    if not lasting:
-        way.moved(job)
-        return
+def test_associations_refused(way: Way, act: Act, code: str, cls: FailureClass) -> None:
+    """Nothing is sent while they are."""
+    way.pacs.on("associate", act)
+    job = way.run()
     codes = {(row.state, row.failure.code, row.failure.cls) for row in way.rows(job).values() if row.failure}
     assert codes == {(S.FAILED, code, cls)}
     assert len(way.rows(job)) == 3
     assert way.pacs.count("store") == 0
     assert study_kept(way) == {0, 1, 2}
+
+
+def test_associations_that_come_about_in_the_end(way: Way) -> None:
+    """Refused in every way, one after the other: then everything goes on by itself."""
+    for act in (Reject(1, 1, 3), Reject(2, 1, 1), Reject(2, 3, 2), Silence(), Reset(), Reject(2, 3, 1)):
+        way.pacs.on("associate", act, times=1)
+    way.moved(way.run(max_attempts=30))
+    assert set(way.pacs.archive.times.values()) == {1}
 
 
 def test_no_accepted_presentation_context(way: Way) -> None:
@@ -362,30 +376,27 @@ def test_committed(way: Way) -> None:
     assert not way.kept
 
 
-@pytest.mark.parametrize(
-    ("reason", "cls"),
-    [
-        (0x0110, C.RETRY),
-        (0x0112, C.ASK),
-        (0x0119, C.PERMANENT),
-        (0x0122, C.PERMANENT),
-        (0x0131, C.RETRY),
-        (0x0213, C.BUSY),
-    ],
-)
-def test_one_that_is_not_committed(way: Way, reason: int, cls: FailureClass) -> None:
-    """It has failed with that reason and stays at the source; each request is a transaction of its own."""
-    uid = way.study.sop_uids[0]
-    way.pacs.on("commit", Commit(reasons={uid: reason}))
-    job = way.run(evidence="committed")
-    row = way.row(job)
-    assert row.failure is not None
-    assert (row.failure.code, row.failure.cls) == (f"commitment-{reason:04x}", cls)
-    assert row.state is S.FAILED
-    assert {r.state for u, r in way.rows(job).items() if u != uid} == {S.COMMITTED}
-    assert way.kept == {uid}
-    assert len(set(way.pacs.transactions)) == len(way.pacs.transactions)
-    assert cls is C.PERMANENT or len(way.pacs.transactions) >= 2
+def test_some_that_are_not_committed(way: Way) -> None:
+    """They have failed, each with its reason, and stay at the source; each request is a transaction of its own."""
+    reasons = {
+        0x0110: C.RETRY,
+        0x0112: C.ASK,
+        0x0119: C.PERMANENT,
+        0x0122: C.PERMANENT,
+        0x0131: C.RETRY,
+        0x0213: C.BUSY,
+    }
+    more = dict(zip(way.add_images(len(reasons)), reasons, strict=True))
+    way.pacs.on("commit", Commit(reasons=more))
+    found = way.rows(way.run(evidence="committed"))
+    for uid, reason in more.items():
+        row = found[uid]
+        assert row.failure is not None
+        assert (row.state, row.failure.code) == (S.FAILED, f"commitment-{reason:04x}")
+        assert row.failure.cls is reasons[reason]
+    assert {row.state for uid, row in found.items() if uid not in more} == {S.COMMITTED}
+    assert way.kept == set(more)
+    assert len(set(way.pacs.transactions)) == len(way.pacs.transactions) >= 2
 
 
 @pytest.mark.parametrize(
