@@ -29,6 +29,7 @@ from tests.support.dimse_acts import (
 from tests.support.dimse_peer import Act
 from tests.support.dimse_scp import Commit, Find, Lie, Store, StoredThen
 from tests.support.dimse_scu import Image
+from tests.support.orthanc import OrthancServer
 from tests.support.running_app import RunningApp
 from tests.support.studies import make_study
 
@@ -193,6 +194,23 @@ def test_a_liar_once(way: Way) -> None:
     way.pacs.on("store", Lie(), times=1)
     way.moved(way.run())
     assert way.pacs.count("store") == 4
+
+
+@pytest.mark.parametrize("path", ["relay", "push"])
+def test_the_liar_and_an_orthanc(way: Way, orthanc_112: OrthancServer, path: str) -> None:
+    """The same for a move from a server, whoever does the sending."""
+    orthanc_112.upload(way.study)
+    server = f"orthanc {way.name}"
+    way.running.orthanc(server, orthanc_112)
+    modality = {"AET": way.pacs.aet, "Host": way.pacs.host, "Port": way.pacs.port}
+    orthanc_112.put(f"/modalities/liar{way.name}", modality)
+    way.pacs.on("store", Lie())
+    values = {"after": "move", "path": path, "max_attempts": 2, "retry_delays": [0.05]}
+    job = way.running.run("forward", [server], [f"to {way.name}"], **values)
+    rows = way.rows(job).values()
+    assert {(row.state, row.failure and row.failure.code) for row in rows} == {(S.FAILED, "not-confirmed")}
+    assert {row.path for row in rows} == {path}
+    assert orthanc_112.digests() == way.study.digests()
 
 
 def test_where_no_proof_was_asked(way: Way) -> None:
