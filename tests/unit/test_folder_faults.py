@@ -10,9 +10,9 @@ from core.model.errors import ConfigurationError, LocalError
 from core.model.outcome import FailureClass
 from core.nodes.base import OpenContext
 from core.nodes.folder import disk
-from core.nodes.folder.faults import _BY_ERRNO, _BY_WINERROR, _MEANING, folder_failure, local_error
 from core.nodes.folder.fields import FolderFields, Layout
 from core.nodes.folder.kind import FolderKind
+from core.nodes.local.faults import _BY_ERRNO, _BY_WINERROR, _MEANING, folder_failure, local_error
 
 
 def windows_error(number: int) -> OSError:

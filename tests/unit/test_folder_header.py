@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.nodes.folder.header import BrokenDicomError, NotDicomError, read_attributes, read_header, read_tags
+from core.nodes.local.header import BrokenDicomError, NotDicomError, read_attributes, read_header, read_tags
 from tests.support.studies import NAMES, make_study
 
 SYNTAXES = [

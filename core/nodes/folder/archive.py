@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 
 from core.model.errors import LocalError, NotSupportedError
 from core.nodes.folder import disk
-from core.nodes.folder.faults import local_error, told
 from core.nodes.folder.place import Entry, Trouble
+from core.nodes.local.faults import local_error, told
 from core.wire.abort import Abort
 
 LARGEST_MEMBER = 16 << 30

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from core.model.diagnosis import DiagnosisStep, StepResult
 from core.model.errors import FerryError, LocalError
 from core.nodes.folder import disk
-from core.nodes.folder.faults import local_error
 from core.nodes.folder.fields import FolderFields
 from core.nodes.folder.place import Entry, Place, Trouble
+from core.nodes.local.faults import local_error
 
 COUNT_SECONDS = 3.0
 LITTLE_SPACE = 1 << 30

@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from core.model.errors import LocalError
 from core.nodes.folder import disk
-from core.nodes.folder.faults import local_error, told
 from core.nodes.folder.place import Entry, Trouble
+from core.nodes.local.faults import local_error, told
 from core.wire.abort import Abort
 
 _RAW = "%raw/"

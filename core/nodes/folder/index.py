@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.folder.header import Header
+from core.nodes.local.header import Header
 
 PAGE = 300
 

@@ -20,14 +20,14 @@ from core.nodes.folder import disk
 from core.nodes.folder.archive import Archive
 from core.nodes.folder.diagnose import diagnose
 from core.nodes.folder.directory import Directory
-from core.nodes.folder.faults import folder_failure, local_error, speaking, told
 from core.nodes.folder.fields import FolderFields
-from core.nodes.folder.header import BrokenDicomError, Header, NotDicomError, read_attributes, read_header, read_tags
 from core.nodes.folder.index import Totals
 from core.nodes.folder.layout import ATTEMPTS, destination
-from core.nodes.folder.query import matches
 from core.nodes.folder.scan import Scan
 from core.nodes.folder.upkeep import Upkeep
+from core.nodes.local.faults import folder_failure, local_error, speaking, told
+from core.nodes.local.header import BrokenDicomError, Header, NotDicomError, read_attributes, read_header, read_tags
+from core.nodes.local.query import matches
 from core.wire.abort import Abort
 
 log = logging.getLogger(__name__)

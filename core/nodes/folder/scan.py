@@ -12,10 +12,10 @@ from core.model.outcome import FailureClass
 from core.model.study import Listing
 from core.nodes.folder import disk
 from core.nodes.folder.dicomdir import LARGEST, NAME, named_files
-from core.nodes.folder.faults import folder_failure, local_error
-from core.nodes.folder.header import BrokenDicomError, NotDicomError, read_header
 from core.nodes.folder.index import Index, Totals
 from core.nodes.folder.place import Entry, Place, Trouble
+from core.nodes.local.faults import folder_failure, local_error
+from core.nodes.local.header import BrokenDicomError, NotDicomError, read_header
 from core.wire.abort import Abort
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from core.nodes.folder import disk
 from core.nodes.folder.archive import Archive
 from core.nodes.folder.dicomdir import NAME, DirectoryRecords
 from core.nodes.folder.directory import Directory
-from core.nodes.folder.faults import speaking
 from core.nodes.folder.fields import FolderFields, Layout
 from core.nodes.folder.scan import Scan
+from core.nodes.local.faults import speaking
 
 log = logging.getLogger(__name__)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from core.model.diagnosis import DiagnosisStep, StepResult
 from core.model.errors import ConfigurationError, FerryError
-from core.nodes.folder.faults import speaking
-from core.nodes.this_computer.addresses import own_addresses
+from core.nodes.local.faults import speaking
+from core.nodes.this_computer.standing import addresses_of, for_others
 from core.nodes.this_computer.storage_scp import try_port
 from core.wire.dimse.association import Association, Proposed
 from core.wire.dimse.peer import Peer
@@ -139,10 +138,10 @@ def _callers(node: ThisComputerNode) -> DiagnosisStep:
 
 
 def _addresses(node: ThisComputerNode, facts: dict[str, str]) -> DiagnosisStep:
-    """What others need to know; `detail` is text to paste for their administrators."""
+    """What others need to know; `tell` is text to paste for their administrators."""
     step = "Reached by others"
     f = node.fields
-    addresses = (f.bind,) if f.bind else own_addresses()
+    addresses = addresses_of(f)
     if not addresses or addresses[0] in ("127.0.0.1", "::1"):
         return DiagnosisStep(
             step,
@@ -151,17 +150,7 @@ def _addresses(node: ThisComputerNode, facts: dict[str, str]) -> DiagnosisStep:
             "Connect it to the network, or correct the address that it listens at (--bind).",
         )
     facts["addresses"] = " ".join(addresses)
-    told = "\n".join(
-        (
-            "Please register this DICOM node, as a destination of C-STORE and C-MOVE and as a caller:",
-            f"AE title: {f.aet}",
-            f"Host: {addresses[0]} ({socket.gethostname()})",
-            f"Port: {f.port}",
-            f"TLS: {'yes' if f.tls else 'no'}",
-            "Services: Verification, Storage, Query/Retrieve",
-        )
-    )
-    return DiagnosisStep(step, StepResult.OK, f"{f.aet} at {', '.join(addresses)}, port {f.port}", "", told)
+    return DiagnosisStep(step, StepResult.OK, f"{f.aet} at {', '.join(addresses)}, port {f.port}", tell=for_others(f))
 
 
 def _failed(step: str, error: FerryError) -> DiagnosisStep:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from pathlib import Path, PureWindowsPath
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator
 
 from core.model.fields import FieldType, declared
 from core.model.node import NodeFields
@@ -28,9 +28,10 @@ class ThisComputerFields(NodeFields):
     port: int = declared(
         11112,
         title="Port",
-        help="Where this computer listens for DICOM. Below 1024 a system may demand administrator's rights.",
+        help="Where it listens for DICOM; above 1023 is safest.",
         ge=1,
         le=65535,
+        beside=True,
         group="Address",
     )
     bind: str = declared(
@@ -38,6 +39,7 @@ class ThisComputerFields(NodeFields):
         title="Listens at",
         help="Address of one network card of this computer. Empty: all of them; who may call is decided by the list "
         "of callers.",
+        empty="All network cards",
         placeholder="10.4.2.20",
         advanced=True,
         group="Address",
@@ -48,14 +50,17 @@ class ThisComputerFields(NodeFields):
         help="AE title and address of each device that may send and ask here, such as MODALITY1@10.4.2.17; * for "
         "any, a network as 10.4.0.0/16. Nobody else is let in, but this computer itself and the registered nodes.",
         placeholder="MODALITY1@10.4.2.17",
-        group="Address",
+        columns=(("AE title", "MODALITY1"), ("IP address or network", "10.4.2.17")),
+        separator="@",
+        empty="Closed: no device may call yet.",
+        group="Who may call",
     )
     known_nodes: bool = declared(
         True,
         title="Registered nodes may call",
         help="A node that is registered here, with its AE title and from its address, may send and ask without an "
         "entry of its own. Images that are fetched by C-MOVE come in this way.",
-        group="Address",
+        group="Who may call",
     )
     folder: str = declared(
         "",
@@ -63,7 +68,7 @@ class ThisComputerFields(NodeFields):
         help="Where received images are kept. Empty: in DICOM Ferry's own folder.",
         type=FieldType.FOLDER,
         max_length=4096,
-        advanced=True,
+        placeholder="DICOM Ferry's own folder",
         group="Store",
     )
     reserve: float = declared(
@@ -96,7 +101,7 @@ class ThisComputerFields(NodeFields):
         title="Own certificate",
         help="File (PEM) with the certificate that this computer shows to callers.",
         type=FieldType.FILE,
-        advanced=True,
+        needs="tls",
         group="Encryption",
     )
     certificate_key: str = declared(
@@ -104,7 +109,7 @@ class ThisComputerFields(NodeFields):
         title="Own key",
         help="File (PEM) with the key of that certificate. Empty: it is in the certificate's file.",
         type=FieldType.FILE,
-        advanced=True,
+        needs="certificate",
         group="Encryption",
     )
     key_password: str = declared(
@@ -112,7 +117,7 @@ class ThisComputerFields(NodeFields):
         title="Own key's password",
         help="Only where the file of the own key is encrypted; kept in the keyring.",
         type=FieldType.SECRET,
-        advanced=True,
+        needs="certificate",
         group="Encryption",
     )
     caller_ca_file: str = declared(
@@ -120,7 +125,7 @@ class ThisComputerFields(NodeFields):
         title="Callers' authority",
         help="File (PEM) with the authorities that must have signed a caller's certificate. Empty: callers need none.",
         type=FieldType.FILE,
-        advanced=True,
+        needs="tls",
         group="Encryption",
     )
     connections: int = declared(
@@ -211,13 +216,19 @@ class ThisComputerFields(NodeFields):
         except RuntimeError as error:
             raise ValueError("there is no home folder of that name") from error
 
-    @model_validator(mode="after")
-    def _belongs_together(self) -> ThisComputerFields:
-        if self.tls and not self.certificate:
+    @field_validator("certificate")
+    @classmethod
+    def _is_needed_for_tls(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("tls") and not value:
             raise ValueError("TLS needs a certificate of this computer's own (--certificate)")
-        if self.certificate_key and not self.certificate:
+        return value
+
+    @field_validator("certificate_key")
+    @classmethod
+    def _has_its_certificate(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("certificate"):
             raise ValueError("an own key needs the own certificate (--certificate) with it")
-        return self
+        return value
 
     @property
     def watermark(self) -> int:

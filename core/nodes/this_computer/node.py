@@ -8,19 +8,21 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from core.model.diagnosis import DiagnosisStep
+from core.model.diagnosis import DiagnosisStep, Standing
 from core.model.errors import ConfigurationError
 from core.model.study import StudyInfo
 from core.nodes.base import Arrivals, DicomAddress, Dimse, Node, OpenContext, Reports
-from core.nodes.folder.faults import speaking
+from core.nodes.local.faults import speaking
 from core.nodes.this_computer.addresses import is_own_host, own_address
 from core.nodes.this_computer.diagnosis import diagnose
 from core.nodes.this_computer.fields import ThisComputerFields
 from core.nodes.this_computer.known_callers import KnownCallers
 from core.nodes.this_computer.landing import LandingPlace
 from core.nodes.this_computer.receiving import Receiver
+from core.nodes.this_computer.refusals import Refusals
 from core.nodes.this_computer.services import services_of
 from core.nodes.this_computer.serving import Service
+from core.nodes.this_computer.standing import standing
 from core.nodes.this_computer.storage_scp import StorageScp
 from core.nodes.this_computer.store import Store
 from core.wire.certificate import fingerprint
@@ -30,7 +32,7 @@ _END = "-----END CERTIFICATE-----"
 
 
 class ThisComputerNode(Store):
-    """Store, and Diagnose, Dimse, Listen, Landing and Identity. Thread-safe."""
+    """Store, and Diagnose, Stands, Dimse, Listen, Landing and Identity. Thread-safe."""
 
     def __init__(self, fields: ThisComputerFields, context: OpenContext) -> None:
         super().__init__(fields, context)
@@ -63,8 +65,9 @@ class ThisComputerNode(Store):
             self.landing.clear()
             receiver = Receiver(self.spool, self.name, lambda: self.fields.watermark, self.landing)
             self._scp = StorageScp(
-                self.name, self.fields, receiver, self.services(), self.spool.catalogue.syntaxes_held, tls, self._known
-            )
+                self.name, self.fields, receiver, self.services(), self.spool.catalogue.syntaxes_held, tls, self._known,
+                Refusals(self.refusals_file),
+            )  # fmt: skip
 
     def stop_listening(self) -> None:
         with self._listening:
@@ -167,3 +170,13 @@ class ThisComputerNode(Store):
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         return self._facts
+
+    # Stands ---------------------------------------------------------------------------------------------
+
+    @property
+    def refusals_file(self) -> Path:
+        """Where the callers that were turned away last are kept."""
+        return self.folder / "refused.json"
+
+    def standing(self) -> Standing:
+        return standing(self)

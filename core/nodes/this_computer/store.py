@@ -22,9 +22,9 @@ from core.model.study import (
     StudyQuery,
 )
 from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, DeleteState, DiskLevel, Node, OpenContext
-from core.nodes.folder.faults import folder_failure, local_error, speaking, told
-from core.nodes.folder.header import BrokenDicomError, NotDicomError, read_attributes, read_tags
-from core.nodes.folder.query import matches
+from core.nodes.local.faults import folder_failure, local_error, speaking, told
+from core.nodes.local.header import BrokenDicomError, NotDicomError, read_attributes, read_tags
+from core.nodes.local.query import matches
 from core.nodes.this_computer.fields import ThisComputerFields
 from core.spool.disk import CHUNK
 from core.spool.record import InstanceRecord, Kept, Removed
@@ -62,7 +62,9 @@ class Store(Node):
         """Where everything that this node keeps lies."""
         if self._folder is None:
             raise ConfigurationError(
-                f"“{self.name}” has no folder to keep images in.", "Save the node, or choose a folder.", code="folder"
+                f"“{self.name}” has no folder to keep images in.",
+                "Save the node, or choose a folder.",
+                code="no-folder",
             )
         return self._folder
 
