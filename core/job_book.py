@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pydantic import JsonValue, ValidationError
 
-from core.jobs.base import Discovery, FoundStudy, InventoryDone, JobKind, LeftOut, TransferKind
+from core.jobs.base import Discovery, FoundStudy, InventoryDone, JobKind, LeftOut, Remark, TransferKind
 from core.jobs.registry import job_kinds
 from core.ledger.book import Verb, fingerprint
 from core.ledger.ledger import Ledger
@@ -16,13 +16,15 @@ from core.model.errors import ConfigurationError
 from core.model.fields import explain
 from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, TransferFields
 from core.model.study import InstanceRef, Presence, StudyInfo
-from core.model.views import Preview
+from core.model.views import NodeAbilities, Preview
 from core.node_book import NodeBook
-from core.nodes.base import Confirm, Node
+from core.nodes.base import Commit, Confirm, Delete, DiskUse, Inventory, Node, Push, Read, Write
 from core.wire.http import Abort
 
 SAMPLE = 8
 ASK_AT_ONCE = 200
+_AS_SOURCE = ((Push, "sends by itself where it knows the destination"), (Delete, "deletes"))
+_AS_DESTINATION = ((Confirm, "tells what it holds"), (Commit, "storage commitment"), (DiskUse, "tells how full it is"))
 
 
 class JobBook:
@@ -85,6 +87,23 @@ class JobBook:
         names = [*fields.source, *fields.destination, getattr(fields, "fallback", "")]
         return list(dict.fromkeys(n for n in names if n))
 
+    def abilities(self, name: str) -> NodeAbilities:
+        """What a registered node can do in a job; it is not talked to.
+
+        Raises
+        ------
+        ConfigurationError
+        SecretError
+        """
+        node = self._nodes.open(name)
+        try:
+            gives = isinstance(node, Inventory) and isinstance(node, Read)
+            source = ("gives its studies", *(word for can, word in _AS_SOURCE if isinstance(node, can)))
+            destination = ("takes images", *(word for can, word in _AS_DESTINATION if isinstance(node, can)))
+            return NodeAbilities(source if gives else (), destination if isinstance(node, Write) else ())
+        finally:
+            node.close()
+
     def probe(self, kind: str, fields: Mapping[str, JsonValue], *, follow: bool = False) -> None:
         """As `check`, and ask every node once whether it is there and lets us in.
 
@@ -141,6 +160,8 @@ class JobBook:
                         count.study(found.study, found.pages)
                     elif isinstance(found, LeftOut):
                         count.now = replace(count.now, left_out=count.now.left_out + found.instances)
+                    elif isinstance(found, Remark):
+                        count.now = replace(count.now, remarks=(*count.now.remarks, found.sentence))
                     elif isinstance(found, InventoryDone) and not found.complete:
                         count.now = replace(count.now, complete=False, reason=found.reason)
             return replace(count.now, seconds=self._estimate(count.now.bytes))

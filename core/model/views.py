@@ -102,7 +102,7 @@ class Preview:
     """A dry run: what would move, how much, what is already there.
 
     `already_there` is None where the destination was not asked. `complete` is False when a node would not
-    vouch for its list, with the `reason`.
+    vouch for its list, with the `reason`. `remarks` are sentences on what was looked for.
     """
 
     studies: int
@@ -116,3 +116,12 @@ class Preview:
     reason: str = ""
     seconds: float | None = None
     sample: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAbilities:
+    """What a registered node can do in a job, in words: as the source, and as the destination; empty where it can't."""
+
+    as_source: tuple[str, ...]
+    as_destination: tuple[str, ...]
