@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from core.model.diagnosis import DiagnosisStep, Profile, StepResult
+from core.model.diagnosis import DiagnosisStep, Profile, Standing, StepResult
 from core.model.errors import ConfigurationError, FerryError, SecretError
-from core.model.fields import explain, secret_fields
+from core.model.fields import Suggestion, explain, secret_fields
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
 from core.model.node import NodeFields, NodeRecord
 from core.model.outcome import FailureClass
-from core.nodes.base import Diagnose, Node, NodeKind
+from core.nodes.base import Diagnose, Node, NodeKind, Stands
 from core.nodes.registry import node_kinds
 from core.secrets import Secrets, variable_name
 from core.surroundings import Surroundings
@@ -232,17 +233,59 @@ class NodeBook:
 
     def diagnose_draft(
         self, kind: str, name: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]
-    ) -> Iterator[DiagnosisStep]:
-        """As `diagnose`, for a node that is not saved yet; nothing is kept."""
+    ) -> Generator[DiagnosisStep, None, Profile]:
+        """As `diagnose`, for a node that is not saved yet; nothing is kept.
+
+        The profile that would have been kept is what the generator returns.
+        """
         try:
             node = self.open_draft(kind, name, fields, secrets)
         except FerryError as error:
-            yield _failed("Set up", error)
-            return
+            step = _failed("Set up", error)
+            yield step
+            return Profile(datetime.now(UTC), (step,))
+        steps: list[DiagnosisStep] = []
         try:
-            yield from diagnosis(node)
+            for step in diagnosis(node):
+                steps.append(step)
+                yield step
+            facts = node.facts() if isinstance(node, Diagnose) else ()
         finally:
             node.close()
+        return Profile(datetime.now(UTC), tuple(steps), facts)
+
+    def standing(self, name: str) -> Standing | None:
+        """How a node stands right now; None for one that has no more to say than whether it works.
+
+        Raises
+        ------
+        FerryError
+            It can't be told.
+        """
+        node = self.open(name)
+        try:
+            return node.standing() if isinstance(node, Stands) else None
+        finally:
+            node.close()
+
+    def suggestions(self, kind: str, field: str, fields: Mapping[str, JsonValue]) -> Sequence[Suggestion]:
+        """Values to choose from for a field of a node that is being made; may ask the nodes that it names.
+
+        Raises
+        ------
+        FerryError
+            They can't be asked now.
+        """
+        return node_kinds.get(kind).suggestions(field, fields, self.open)
+
+    def receiving(self) -> list[str]:
+        """What the nodes that listen say of themselves: "receives images as FERRY on port 11112"."""
+        found = []
+        for name in self.listening():
+            record = self.get(name)
+            with contextlib.suppress(ConfigurationError):  # fields that no longer fit: the nodes page says so
+                found.append(self.kind(record).receives(self.check(record.kind, record.fields, {})))
+        return [words for words in found if words]
 
     def profile(self, name: str) -> Profile | None:
         """What the last diagnosis found; None where there was none."""

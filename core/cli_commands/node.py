@@ -144,6 +144,8 @@ def show_steps(speaker: Speaker, steps: Iterable[DiagnosisStep]) -> bool:
             speaker.out.print(f"  [{style}]{sign}[/] {escape(step.name)}{finding}")
             if step.next_step:
                 speaker.out.print(f"      → {escape(step.next_step)}")
+            if step.tell and step.result is not StepResult.OK:
+                speaker.out.print(escape("".join(f"      {line}\n" for line in step.tell.splitlines())), end="")
         speaker.data(
             "step",
             name=step.name,
@@ -151,6 +153,7 @@ def show_steps(speaker: Speaker, steps: Iterable[DiagnosisStep]) -> bool:
             finding=step.finding,
             next_step=step.next_step,
             detail=step.detail,
+            tell=step.tell,
         )
     return failed
 

@@ -238,7 +238,7 @@ class Listeners:
         if problem is None:
             self._on_event(NodeChanged(name, NodeHealth.WORKS))
         else:
-            self._on_event(NodeChanged(name, NodeHealth.DOWN, listener.since, problem.sentence))
+            self._on_event(NodeChanged(name, NodeHealth.DOWN, listener.since, problem.sentence, problem.next_step))
         try:
             if problem is None:
                 self._ledger.add_log(LogLevel.INFO, f"{name} listens.", node=name)

@@ -28,7 +28,9 @@ class DiagnosisStep:
     next_step : str
         What to do when it failed.
     detail : str
-        Raw answer, or text to paste for an administrator.
+        Raw answer, or a list in full.
+    tell : str
+        Text for whoever runs the other side, ready to be pasted into a message.
     """
 
     name: str
@@ -36,6 +38,23 @@ class DiagnosisStep:
     finding: str = ""
     next_step: str = ""
     detail: str = ""
+    tell: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a node stands right now, for a person who looks at it.
+
+    Attributes
+    ----------
+    lines : tuple[tuple[str, str], ...]
+        Titles and what is to be said ("Holds", "3 studies with 12 images").
+    tell : str
+        What those who are to use it need to know, ready to be pasted into a message.
+    """
+
+    lines: tuple[tuple[str, str], ...]
+    tell: str = ""
 
 
 _ACCEPTS = "accepts-"

@@ -97,6 +97,7 @@ class NodeChanged:
     health: NodeHealth
     since: datetime | None = None
     reason: str = ""
+    next_step: str = ""
 
 
 class LogLevel(StrEnum):

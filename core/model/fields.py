@@ -35,6 +35,24 @@ class FieldType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A value that a person may choose for a field instead of typing it.
+
+    Attributes
+    ----------
+    value : str
+    label : str
+        What is shown for it.
+    fills : tuple[tuple[str, str], ...]
+        Names and values of other fields that go with it.
+    """
+
+    value: str
+    label: str
+    fills: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FormField:
     """One field as forms, wizards and command line need it.
 
@@ -54,6 +72,22 @@ class FormField:
         Shown behind a number ("s", "connections").
     group : str
         Heading under which forms show it.
+    placeholder : str
+    empty : str
+        What it means in words when it is left empty ("Directly"); for NODE and for entries with `columns`.
+    needs : str
+        Name of a field without which this one means nothing: forms show it once that is on or chosen.
+    unless : str
+        Name of a field that makes this one meaningless once that is on or chosen.
+    among : str
+        For NODE and NODES: only nodes whose kind has this trait.
+    columns : tuple[tuple[str, str], ...]
+        For LIST: titles and placeholders of the parts of an entry, which `separator` joins.
+    separator : str
+    suggested_by : tuple[str, ...]
+        Fields that decide which values the kind can suggest for this one.
+    beside : bool
+        Belongs on one line with the field before it.
     """
 
     name: str
@@ -69,6 +103,14 @@ class FormField:
     unit: str = ""
     group: str = ""
     placeholder: str = ""
+    empty: str = ""
+    needs: str = ""
+    unless: str = ""
+    among: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    separator: str = ""
+    suggested_by: tuple[str, ...] = ()
+    beside: bool = False
 
     @property
     def option(self) -> str:
@@ -86,9 +128,20 @@ def declared(
     group: str = "",
     placeholder: str = "",
     labels: dict[str, str] | None = None,
+    empty: str = "",
+    needs: str = "",
+    unless: str = "",
+    among: str = "",
+    columns: tuple[tuple[str, str], ...] = (),
+    separator: str = "",
+    suggested_by: tuple[str, ...] = (),
+    beside: bool = False,
     **limits: Any,
 ) -> Any:
-    """A pydantic field with what people see of it. `limits` are pydantic's (ge, le, min_length, pattern)."""
+    """A pydantic field with what people see of it, as `FormField` says.
+
+    `limits` are pydantic's (ge, le, min_length, pattern).
+    """
     extra = {
         "advanced": advanced,
         "unit": unit,
@@ -96,6 +149,14 @@ def declared(
         "placeholder": placeholder,
         "labels": labels or {},
         "type": type,
+        "empty": empty,
+        "needs": needs,
+        "unless": unless,
+        "among": among,
+        "columns": columns,
+        "separator": separator,
+        "suggested_by": suggested_by,
+        "beside": beside,
     }
     if "default_factory" in limits:
         return Field(title=title, description=help, json_schema_extra={"ferry": extra}, **limits)  # type: ignore[dict-item]
@@ -133,6 +194,14 @@ def form_fields(model: type[BaseModel]) -> tuple[FormField, ...]:
                 unit=str(ferry.get("unit", "")),
                 group=str(ferry.get("group", "")),
                 placeholder=str(ferry.get("placeholder", "")),
+                empty=str(ferry.get("empty", "")),
+                needs=str(ferry.get("needs", "")),
+                unless=str(ferry.get("unless", "")),
+                among=str(ferry.get("among", "")),
+                columns=tuple(ferry.get("columns", ())),
+                separator=str(ferry.get("separator", "")),
+                suggested_by=tuple(ferry.get("suggested_by", ())),
+                beside=bool(ferry.get("beside")),
             )
         )
     return tuple(found)

@@ -10,8 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from core.model.diagnosis import DiagnosisStep, Profile
+from core.model.diagnosis import DiagnosisStep, Profile, Standing
 from core.model.errors import FerryError
+from core.model.fields import Suggestion
 from core.model.job import ExtraKind, Trigger
 from core.model.node import NodeFields
 from core.model.outcome import Failure
@@ -127,6 +128,14 @@ class Diagnose(Protocol, metaclass=_Capability):
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What the last diagnosis learned (version, capabilities), for the dated profile."""
+
+
+@runtime_checkable
+class Stands(Protocol, metaclass=_Capability):
+    """A node of which a person wants to see more than whether it works: what it holds, how it is called."""
+
+    def standing(self) -> Standing:
+        """Asked now, at once; raises where it can't be told."""
 
 
 class StudyListing(Protocol):
@@ -490,6 +499,8 @@ class NodeKind(ABC):
     ----------
     listens : bool
         Its nodes implement `Listen`: an engine opens them when it starts, whether a job uses them or not.
+    traits : frozenset[str]
+        What fields of other kinds may ask of a node that they name (`FormField.among`).
     """
 
     name: ClassVar[str]
@@ -498,6 +509,7 @@ class NodeKind(ABC):
     icon: ClassVar[str]
     Fields: ClassVar[type[NodeFields]]
     listens: ClassVar[bool] = False
+    traits: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
@@ -510,3 +522,16 @@ class NodeKind(ABC):
     def warnings(self, fields: NodeFields, *, has_secret: bool) -> list[str]:
         """Sentences to show before it is saved ("The password would travel unencrypted …")."""
         return []
+
+    def receives(self, fields: NodeFields) -> str:
+        """What a node that listens does, for the window's foot ("receives images as FERRY on port 11112")."""
+        return ""
+
+    def suggestions(
+        self, field: str, fields: Mapping[str, object], open_node: Callable[[str], Node]
+    ) -> Sequence[Suggestion]:
+        """Values that a person may choose for a field, by what the other fields hold so far; may ask other nodes.
+
+        `open_node` opens a registered node, which the caller closes. Errors are `FerryError`s.
+        """
+        return ()

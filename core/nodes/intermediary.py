@@ -121,3 +121,6 @@ class Intermediary(Protocol):
 
         `node` is the name of the node that it is here.
         """
+
+    def entities(self) -> Sequence[KnownThere]:
+        """All that it knows, asked now; `same` is meaningless here."""

@@ -145,8 +145,8 @@ def test_an_orthanc_that_does_not_know_us(start_orthanc: Callable[..., OrthancSe
     step = found["Lists studies"]
     assert step.result is FAILED
     assert "PACS administrator" in step.next_step
-    assert "AE title: FERRY" in step.detail
-    assert "127.0.0.1" in step.detail
+    assert "AE title: FERRY" in step.tell
+    assert "127.0.0.1" in step.tell
 
 
 def test_the_called_ae_title_is_wrong(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_our_ae_title_is_unknown(pacs: FaultyPeer) -> None:
     step = found["Association accepted"]
     assert failed(found) == ["Association accepted"]
     assert "FERRY" in step.finding
-    assert "AE title: FERRY" in step.detail
-    assert "Address: 127.0.0.1" in step.detail
+    assert "AE title: FERRY" in step.tell
+    assert "Address: 127.0.0.1" in step.tell
 
 
 @pytest.mark.parametrize(("rejection", "words"), [((2, 3, 2), "at the moment"), ((1, 1, 1), "refused")])
@@ -407,7 +407,7 @@ def test_c_move_to_an_unknown_place(pacs: FaultyPeer, tmp_path: Path) -> None:
     step = found["Sends images here"]
     assert step.result is FAILED, "images can't be had in any way"
     assert "LANDING" in step.next_step
-    assert "AE title LANDING" in step.detail
+    assert "AE title LANDING" in step.tell
 
 
 def test_large_images_are_not_fetched(pacs: FaultyPeer, monkeypatch: pytest.MonkeyPatch) -> None:

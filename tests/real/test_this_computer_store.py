@@ -605,8 +605,8 @@ def test_the_diagnosis_tells_whether_it_works_and_what_to_tell_others(node: This
     assert facts["listening"] == "yes"
     told = steps["Reached by others"]
     if told.result is StepResult.OK:
-        assert f"AE title: {AET}" in told.detail
-        assert f"Port: {node.fields.port}" in told.detail
+        assert f"AE title: {AET}" in told.tell
+        assert f"Port: {node.fields.port}" in told.tell
     node.stop_listening()
     assert {s.name: s.result for s in node.diagnose()}["Takes calls"] is StepResult.OK
     assert dict(node.facts())["listening"] == "no"

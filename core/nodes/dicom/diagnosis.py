@@ -168,7 +168,7 @@ class DicomDiagnosis(DicomTrials):
         said = (error.source, error.reason)
         if said == (1, 3):
             finding = f"The node does not know “{ours}”, our AE title."
-            step = "Send the text in the details to the PACS administrator, or correct “Our AE title” of this node."
+            step = "Ask the PACS administrator to enter it there, or correct “Our AE title” of this node."
         elif said == (1, 7):
             finding = f"What listens there is not called “{theirs}”."
             step = "Ask the PACS administrator for its AE title (capitals matter), and correct it in this node."
@@ -177,13 +177,14 @@ class DicomDiagnosis(DicomTrials):
             step = "Test again later; if it stays so, ask the PACS administrator how many associations we may open."
         else:
             finding = error.sentence
-            step = "Send the text in the details to the PACS administrator: not every node says what it objects to."
+            step = "Ask the PACS administrator to let it in: not every node says what it objects to."
         return DiagnosisStep(
             ASSOCIATION,
             StepResult.FAILED,
             finding,
             step,
-            f"{error.detail}\n\n{self.for_the_administrator(self._found)}",
+            error.detail,
+            self.for_the_administrator(self._found),
         )
 
     def _no_association(self, error: TransportError) -> DiagnosisStep:
@@ -193,14 +194,15 @@ class DicomDiagnosis(DicomTrials):
             other = "switch TLS off" if self.fields.tls else "switch TLS on"
             step = (
                 "Check that host and port are those of its DICOM service. If they are, it may let in only computers "
-                f"that it knows, or {other} for this node. The details are for the PACS administrator."
+                f"that it knows: ask the PACS administrator to enter this one. Or {other} for this node."
             )
         return DiagnosisStep(
             ASSOCIATION,
             StepResult.FAILED,
             error.sentence,
             step,
-            f"{error.detail}\n\n{self.for_the_administrator(self._found)}".strip(),
+            error.detail,
+            self.for_the_administrator(self._found),
         )
 
     # --- what it can do ---

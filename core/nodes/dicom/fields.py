@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator
 
 from core.model.fields import FieldType, declared
 from core.model.node import NodeFields
@@ -48,36 +48,67 @@ class DicomFields(NodeFields):
         title="AE title",
         help="The node's own AE title, as its administrator set it: at most 16 characters, capitals matter.",
         placeholder="PACS_WEST",
+        group="The node",
     )
     host: str = declared(
         title="Host",
         help="Name or address of the computer that it runs on.",
         placeholder="pacs.hospital.lan",
+        group="The node",
     )
     port: int = declared(
-        104, title="Port", help="Where it listens for DICOM: often 104, 11112 or 4242.", ge=1, le=65535
+        104,
+        title="Port",
+        help="Often 104, 11112 or 4242.",
+        ge=1,
+        le=65535,
+        group="The node",
+        beside=True,
+    )
+    through: str = declared(
+        "",
+        title="Reached through",
+        help="An Orthanc node of yours that knows this one can talk to it in our place.",
+        type=FieldType.NODE,
+        among="intermediary",
+        empty="Nothing between: directly",
+        group="Way there",
+    )
+    known_as: str = declared(
+        "",
+        title="Its name there",
+        help="Among that Orthanc's modalities. Empty: the one with this AE title.",
+        needs="through",
+        suggested_by=("through",),
+        group="Way there",
     )
     calling_aet: str = declared(
         "DICOMFERRY",
         title="Our AE title",
         help="What this computer calls itself towards the node. Most nodes must be told it before they let us in.",
+        unless="through",
+        group="Way there",
     )
     tls: bool = declared(
-        False, title="TLS", help="Encrypted connections (PS3.15), where the node offers them.", group="Encryption"
+        False,
+        title="TLS",
+        help="Encrypted connections (PS3.15), where the node offers them.",
+        unless="through",
+        group="Encryption",
     )
     ca_file: str = declared(
         "",
         title="Certificate authority",
         help="File (PEM) with the certificates of the authority that this node's certificate is signed by.",
         type=FieldType.FILE,
-        advanced=True,
+        needs="tls",
         group="Encryption",
     )
     pinned_certificate: str = declared(
         "",
         title="Trusted certificate",
         help="SHA-256 fingerprint of exactly the certificate to trust, for self-signed ones. The test shows it.",
-        advanced=True,
+        needs="tls",
         group="Encryption",
     )
     client_cert: str = declared(
@@ -85,7 +116,7 @@ class DicomFields(NodeFields):
         title="Own certificate",
         help="File (PEM) with the certificate that this computer shows to the node.",
         type=FieldType.FILE,
-        advanced=True,
+        needs="tls",
         group="Encryption",
     )
     client_key: str = declared(
@@ -93,7 +124,7 @@ class DicomFields(NodeFields):
         title="Own key",
         help="File (PEM) with the key of that certificate. Empty: it is in the certificate's file.",
         type=FieldType.FILE,
-        advanced=True,
+        needs="client_cert",
         group="Encryption",
     )
     client_key_password: str = declared(
@@ -101,23 +132,8 @@ class DicomFields(NodeFields):
         title="Own key's password",
         help="Only where the file of the own key is encrypted; kept in the keyring.",
         type=FieldType.SECRET,
-        advanced=True,
+        needs="client_cert",
         group="Encryption",
-    )
-    through: str = declared(
-        "",
-        title="Reached through",
-        help="An Orthanc node of yours that knows this one and talks to it in our place. Empty: directly.",
-        type=FieldType.NODE,
-        advanced=True,
-        group="Way there",
-    )
-    known_as: str = declared(
-        "",
-        title="Its name there",
-        help="The name of this node among that Orthanc's modalities. Empty: the one with this AE title.",
-        advanced=True,
-        group="Way there",
     )
     retrieve: Retrieve = declared(
         Retrieve.AUTO,
@@ -129,6 +145,7 @@ class DicomFields(NodeFields):
             Retrieve.C_GET.value: "C-GET",
             Retrieve.C_MOVE.value: "C-MOVE to this computer",
         },
+        unless="through",
         advanced=True,
         group="What it can do",
     )
@@ -204,6 +221,7 @@ class DicomFields(NodeFields):
         unit="s",
         ge=0.5,
         le=300,
+        unless="through",
         advanced=True,
         group="Limits",
     )
@@ -234,6 +252,7 @@ class DicomFields(NodeFields):
         unit="s",
         ge=1,
         le=3600,
+        unless="through",
         advanced=True,
         group="Limits",
     )
@@ -254,6 +273,7 @@ class DicomFields(NodeFields):
         unit="bytes",
         ge=0,
         le=16777216,
+        unless="through",
         advanced=True,
         group="Limits",
     )
@@ -283,15 +303,21 @@ class DicomFields(NodeFields):
             raise ValueError("a SHA-256 fingerprint has 64 hexadecimal digits")
         return plain
 
-    @model_validator(mode="after")
-    def _belongs_together(self) -> DicomFields:
-        if self.client_key and not self.client_cert:
+    @field_validator("client_key")
+    @classmethod
+    def _has_its_certificate(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("client_cert"):
             raise ValueError("an own key needs the own certificate (--client-cert) with it")
-        if self.known_as and not self.through:
+        return value
+
+    @field_validator("known_as")
+    @classmethod
+    def _has_a_node_between(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("through"):
             raise ValueError(
                 "its name there (--known-as) needs the Orthanc node that it is reached through (--through)"
             )
-        return self
+        return value
 
 
 def checked_aet(value: str) -> str:

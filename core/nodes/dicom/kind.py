@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from core.model.fields import Suggestion
 from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
 from core.nodes.dicom.fields import DicomFields
+from core.nodes.intermediary import Intermediary
 from core.wire.dimse.peer import Peer
 from core.wire.host import is_loopback
 from core.wire.tls import TlsSettings
@@ -58,6 +61,27 @@ class DicomKind(NodeKind):
         if has_secret and not fields.client_cert:
             found.append("A key's password is given without the own certificate: it is not used.")
         return found
+
+    def suggestions(
+        self, field: str, fields: Mapping[str, object], open_node: Callable[[str], Node]
+    ) -> Sequence[Suggestion]:
+        """For its name there: the modalities of the node between, each with its address."""
+        through = str(fields.get("through") or "")
+        if field != "known_as" or not through:
+            return ()
+        node = open_node(through)
+        try:
+            known = node.entities() if isinstance(node, Intermediary) else ()
+            return [
+                Suggestion(
+                    one.name,
+                    f"{one.name} ({one.address.aet}@{one.address.host}:{one.address.port})",
+                    (("aet", one.address.aet), ("host", one.address.host), ("port", str(one.address.port))),
+                )
+                for one in known
+            ]
+        finally:
+            node.close()
 
 
 def peer_of(fields: DicomFields, context: OpenContext) -> Peer:

@@ -89,9 +89,9 @@ class DicomTrials(DicomFind, DicomRetrieve):
                 name,
                 StepResult.FAILED,
                 f"It lets us in, but breaks off when it is asked: {error.sentence}",
-                "Many servers answer only AE titles that they know: send the text in the details to the PACS "
-                "administrator.",
-                f"{error.detail}\n\n{self.for_the_administrator(found)}",
+                "Many servers answer only AE titles that they know: ask the PACS administrator to enter this one.",
+                error.detail,
+                self.for_the_administrator(found),
             )
         took = time.perf_counter() - began
         found.studies = asked.answers
@@ -266,9 +266,10 @@ class DicomTrials(DicomFind, DicomRetrieve):
             name,
             StepResult.WARNING if found.gets else StepResult.FAILED,
             reason.sentence if reason is not None else "The image did not arrive.",
-            f"The node must know “{landing.aet}” as a destination: send the text in the details to the PACS "
-            "administrator, and check that no firewall keeps its connection to this computer out.",
-            f"{reason.detail if reason is not None else ''}\n\n{self.for_the_administrator(found)}".strip(),
+            f"The node must know “{landing.aet}” as a destination: ask the PACS administrator to enter it, and check "
+            "that no firewall keeps its connection to this computer out.",
+            reason.detail if reason is not None else "",
+            self.for_the_administrator(found),
         )
 
     def _counted(self, came: list[int]) -> Callable[[Held], None]:

@@ -67,6 +67,7 @@ class OrthancFields(NodeFields):
         title="Own key",
         help="File (PEM) with the key of that certificate. Empty: it is in the certificate's file.",
         type=FieldType.FILE,
+        needs="client_cert",
         advanced=True,
         group="Encryption",
     )
@@ -75,6 +76,7 @@ class OrthancFields(NodeFields):
         title="Own key's password",
         help="Only where the file of the own key is encrypted; kept in the keyring.",
         type=FieldType.SECRET,
+        needs="client_cert",
         advanced=True,
         group="Encryption",
     )

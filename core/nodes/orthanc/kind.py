@@ -25,6 +25,7 @@ class OrthancKind(NodeKind):
     summary: ClassVar[str] = "An Orthanc server, reached by its web interface (REST API)."
     icon: ClassVar[str] = "orthanc"
     Fields: ClassVar[type[NodeFields]] = OrthancFields
+    traits: ClassVar[frozenset[str]] = frozenset({"intermediary"})
 
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
         """Open without talking to it yet.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import queue
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from core.model.errors import NotSupportedError
 from core.nodes.base import DicomAddress
 from core.nodes.orthanc.base import OrthancBase
-from core.nodes.orthanc.configuration import Modality
+from core.nodes.orthanc.configuration import Modality, ServerConfiguration
 from core.wire.host import is_loopback
 
 if TYPE_CHECKING:
-    from core.nodes.intermediary import RemoteEntity
+    from core.nodes.intermediary import KnownThere, RemoteEntity
 
 _LOOK_UP_TIMEOUT = 3.0  # seconds for one name
 
@@ -44,6 +44,18 @@ class OrthancEntity(OrthancBase):
         from core.nodes.orthanc.remote import RemoteModality  # with it pydicom: a third of a second of every start
 
         return RemoteModality(self.rest, self.fields.host, address, node=node, known_as=known_as)
+
+    def entities(self) -> Sequence[KnownThere]:
+        """Its modalities, by name, those on its own computer at the host of its address."""
+        from core.nodes.intermediary import KnownThere
+
+        return [
+            KnownThere(m.name, DicomAddress(m.aet, self._seen_from_here(m.host), m.port), m.tls, same=True)
+            for m in ServerConfiguration(self.rest).modalities()
+        ]
+
+    def _seen_from_here(self, host: str) -> str:
+        return self.fields.host if is_loopback(host) else host
 
 
 def known_modality(modalities: Iterable[Modality], address: DicomAddress, server: str) -> Modality | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path, PureWindowsPath
+from typing import Annotated
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import AfterValidator, ValidationInfo, field_validator
 
 from core.model.fields import FieldType, declared
 from core.model.node import NodeFields
@@ -14,6 +15,17 @@ from core.nodes.this_computer.callers import parse_caller
 
 SMALLEST_PDU = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _absolute(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("the path has a character that no path can have")
+    if not value or PureWindowsPath(value).is_absolute():
+        return value
+    try:
+        return str(Path(value).expanduser().absolute())
+    except RuntimeError as error:
+        raise ValueError("there is no home folder of that name") from error
 
 
 class ThisComputerFields(NodeFields):
@@ -62,7 +74,7 @@ class ThisComputerFields(NodeFields):
         "entry of its own. Images that are fetched by C-MOVE come in this way.",
         group="Who may call",
     )
-    folder: str = declared(
+    folder: Annotated[str, AfterValidator(_absolute)] = declared(
         "",
         title="Folder for images",
         help="Where received images are kept. Empty: in DICOM Ferry's own folder.",
@@ -203,18 +215,6 @@ class ThisComputerFields(NodeFields):
     @classmethod
     def _are_callers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(str(parse_caller(entry)) for entry in value if entry.strip()))
-
-    @field_validator("folder")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        if _CONTROL.search(value):
-            raise ValueError("the path has a character that no path can have")
-        if not value or PureWindowsPath(value).is_absolute():
-            return value
-        try:
-            return str(Path(value).expanduser().absolute())
-        except RuntimeError as error:
-            raise ValueError("there is no home folder of that name") from error
 
     @field_validator("certificate")
     @classmethod

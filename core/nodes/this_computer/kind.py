@@ -26,6 +26,10 @@ class ThisComputerKind(NodeKind):
         where = f"[{fields.bind}]" if ":" in fields.bind else fields.bind or "*"
         return f"{fields.aet}@{where}:{fields.port}"
 
+    def receives(self, fields: NodeFields) -> str:
+        assert isinstance(fields, ThisComputerFields)
+        return f"receives images as {fields.aet} on port {fields.port}"
+
     def warnings(self, fields: NodeFields, *, has_secret: bool) -> list[str]:
         assert isinstance(fields, ThisComputerFields)
         found = []

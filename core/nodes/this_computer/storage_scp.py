@@ -32,6 +32,7 @@ from core.nodes.this_computer.negotiation import (
     formal_objection,
 )
 from core.nodes.this_computer.receiving import C_STORE_RQ, Receiver
+from core.nodes.this_computer.refusals import Refusals
 from core.nodes.this_computer.serving import Service
 from core.wire.dimse.association import AssociationReleased, Message, ProtocolViolation
 from core.wire.dimse.channel import Channel
@@ -71,6 +72,8 @@ class StorageScp:
     tls : ssl.SSLContext | None
     known : KnownCallers | None
         Registered nodes, which may call without an entry of their own where the fields say so.
+    refusals : Refusals | None
+        Told of each caller that is turned away for its AE title or ours.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class StorageScp:
         held: Callable[[str], Sequence[str]],
         tls: ssl.SSLContext | None,
         known: KnownCallers | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._name = name
         self._fields = fields
@@ -91,6 +95,7 @@ class StorageScp:
         self._tls = tls
         self._allowed = AllowList(fields.callers)
         self._known = known if fields.known_nodes else None
+        self._refusals = refusals
         self._log = LogLimit(log)
         self._lock = threading.Lock()
         self._calls: set[_Call] = set()
@@ -228,6 +233,8 @@ class StorageScp:
                 "%s turned away %r at %s: %s",
                 self._name, request.calling_aet, call.address, rejection.words,
             )  # fmt: skip
+            if self._refusals is not None and rejection in (Rejection.CALLING_AET, Rejection.CALLED_AET):
+                self._refusals.note(request.calling_aet, call.address, rejection.words)
             _say(channel, rejection.encoded())
             return None
         services = self._services
