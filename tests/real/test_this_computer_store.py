@@ -94,8 +94,11 @@ def assert_holds(node: ThisComputerNode, *studies: Study) -> None:
         for uid, instance in zip(study.sop_uids, study, strict=True):
             sent = pydicom.dcmread(io.BytesIO(instance))
             arrived = pydicom.dcmread(node.spool.path(found[uid]))
-            assert arrived == sent
             syntax = sent.file_meta.TransferSyntaxUID
+            if syntax == uids.ExplicitVRBigEndian:
+                assert (arrived.pixel_array == sent.pixel_array).all()
+                del arrived.PixelData, sent.PixelData
+            assert arrived == sent
             # Uncompressed ones are turned into each other by some senders; nothing is lost by it.
             assert arrived.file_meta.TransferSyntaxUID == syntax or not syntax.is_encapsulated
 
