@@ -80,8 +80,8 @@ class Sender:
             return dimse_failure(error, side="destination", node="PACS")
         row = store_status(answer.status)
         assert row.meaning is Meaning.FAILURE, f"{answer.status:04X} is no failure"
-        error = dimse_error("store", answer.status, node="PACS", comment=answer.comment)
-        return dimse_failure(error, side="destination", node="PACS")
+        refused = dimse_error("store", answer.status, node="PACS", comment=answer.comment)
+        return dimse_failure(refused, side="destination", node="PACS")
 
 
 @pytest.fixture
