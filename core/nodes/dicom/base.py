@@ -63,6 +63,11 @@ class DicomBase(Node):
         """What the last diagnosis found, where there was one."""
         return self.context.profile.fact(name, default) if self.context.profile is not None else default
 
+    @property
+    def takes_uid_lists(self) -> bool:
+        """Whether it can be asked for several UIDs at once (PS3.4 C.2.2.2.2), as set and as the last diagnosis saw."""
+        return self.fields.uid_lists and self.fact("uid-lists", "yes") == "yes"
+
     @contextmanager
     def associate(
         self, contexts: Sequence[Proposed], *, peer: Peer | None = None, abort: Abort | None = None

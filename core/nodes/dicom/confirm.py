@@ -83,7 +83,7 @@ class _Series:
         """By a list of UIDs where few are asked for; else, and for what that doesn't show, by the whole series."""
         left = list(dict.fromkeys(uids))
         present: set[str] = set()
-        if len(left) == 1 or (len(left) <= _FEW and self._node.fields.uid_lists):
+        if len(left) == 1 or (len(left) <= _FEW and self._node.takes_uid_lists):
             present = self._listed(left)
             left = [uid for uid in left if uid not in present]
         missing: dict[str, Presence] = {}
@@ -105,7 +105,7 @@ class _Series:
             return dict.fromkeys(left, Presence.UNKNOWN if series else Presence.ABSENT)
         if ended_well and series and self._is_whole(series[0], len(listed)):
             return dict.fromkeys(left, Presence.ABSENT)
-        present = self._by_lists(left) if self._node.fields.uid_lists else set()
+        present = self._by_lists(left) if self._node.takes_uid_lists else set()
         unseen = [uid for uid in left if uid not in present]
         if len(unseen) > _ONE_BY_ONE:
             return dict.fromkeys(left, Presence.PRESENT) | dict.fromkeys(unseen, Presence.UNKNOWN)

@@ -29,7 +29,7 @@ class DicomInventory(DicomFind):
             partial(self.ask, abort=abort),
             query,
             self.answer_limit,
-            uid_lists=self.fields.uid_lists,
+            uid_lists=self.takes_uid_lists,
             character_set=self.fields.character_set,
         )
 

@@ -84,7 +84,7 @@ class DicomPush(DicomBase):
         super().close()
 
     def _most_uids(self) -> int:
-        return MOST_UIDS if self.fields.uid_lists and self.fact("uid-lists", "yes") == "yes" else 1
+        return MOST_UIDS if self.takes_uid_lists else 1
 
 
 def plan(instances: Sequence[InstanceRef], *, whole: bool, most: int = MOST_UIDS) -> list[tuple[Wanted, int]]:

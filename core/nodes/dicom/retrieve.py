@@ -35,7 +35,7 @@ class DicomRetrieve(DicomBase):
         self._gets = fields.retrieve is not Retrieve.C_MOVE
         if fields.retrieve is Retrieve.AUTO and self.fact("retrieve") == Retrieve.C_MOVE.value:
             self._gets = False
-        self._lists = fields.uid_lists and self.fact("uid-lists", "yes") == "yes"
+        self._lists = self.takes_uid_lists
         self._kinds = _KindsOfSeries()
 
     def open(self, instance: InstanceRef, *, abort: Abort | None = None) -> AbstractContextManager[ByteStream]:

@@ -31,7 +31,7 @@ class ThroughPush(ThroughBase):
 
     def push(self, instances: Sequence[InstanceRef], target: str, *, whole: bool = False) -> str:
         """A whole study by one request at STUDY level, else images by lists of their UIDs."""
-        most = MOST_UIDS if self.fields.uid_lists and self.fact("uid-lists", "yes") == "yes" else 1
+        most = MOST_UIDS if self.takes_uid_lists else 1
         wanted = [one for one, _count in plan(instances, whole=whole, most=most)]
         return self.entity.move(wanted, target, timeout=max(MOVE_TIMEOUT, self.fields.answer_timeout))
 
