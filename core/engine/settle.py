@@ -24,6 +24,10 @@ CHANGED_ON_THE_WAY = "It changed at the source while it was sent: the destinatio
 LOST = (
     "A destination no longer holds what it had confirmed. Start the job again: it looks anew and sends what is missing."
 )
+NOT_COMPARED = (
+    "A destination held it before, and tells nothing of it but its UID: whether it is the same image is not known. "
+    "Compare both with a viewer, then delete it by hand."
+)
 KEPT_STATES = {
     DeleteState.CHANGED: "it has changed since it was confirmed, or may have",
     DeleteState.REFUSED: "the source refused",
@@ -117,8 +121,10 @@ class Settling:
                 return True
             lost = self._lost(study_id, study, found)
             self._keep([d for d in found if not d.same_everywhere], CHANGED_ON_THE_WAY)
-            self._keep([d for d in found if d.same_everywhere and d.key in lost], LOST)
-            batch = [d for d in found if d.same_everywhere and d.key not in lost]
+            same = [d for d in found if d.same_everywhere]
+            self._keep([d for d in same if d.key in lost], LOST)
+            self._keep([d for d in same if d.key not in lost and not d.compared], NOT_COMPARED)
+            batch = [d for d in same if d.key not in lost and d.compared]
             if batch:
                 self._require_apart(study_id, study)
             # The intent is on the disk before the first DELETE leaves; so is the evidence it stands on.

@@ -206,7 +206,7 @@ class Pipeline:
             return DeliveryState.CONFLICT
         if self.options.evidence is EvidenceLevel.COMMITTED:
             return DeliveryState.VERIFIED  # what was there before awaits its commitment like all others
-        return proved_state(delivery.attempt)
+        return proved_state(delivery.tried)
 
     def check_failed(self, chunk: Chunk, error: FerryError, gate: Gate) -> None:
         """The destination could not be asked what it has already, or the source what it is sending."""

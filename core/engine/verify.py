@@ -102,9 +102,12 @@ def _difference(known_digest: str, holding: Holding, at: datetime) -> Evidence:
     )
 
 
-def proved_state(attempts: int) -> DeliveryState:
-    """State of an instance found identical before sending: ours from an earlier attempt, or already there."""
-    return DeliveryState.VERIFIED if attempts else DeliveryState.SKIPPED
+def proved_state(tried: bool) -> DeliveryState:
+    """State of an instance found identical before sending: ours from an earlier attempt, or already there.
+
+    `tried` says whether it was ever sent: an attempt may have got no further than asking the destination.
+    """
+    return DeliveryState.VERIFIED if tried else DeliveryState.SKIPPED
 
 
 def not_listed(node: str) -> Failure:

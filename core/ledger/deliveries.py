@@ -350,6 +350,9 @@ class Deliveries(LedgerPart):
                 .values(evidence_note=f"Confirmed at {row.destination}, before {fallback} took over.")
             )
             deltas = self._sweep(connection, [transfer_id], everything, S.PLANNED, None, keep=gone)
+            connection.execute(  # to the fallback nothing was ever sent
+                update(t.deliveries).where(d.transfer_id == transfer_id, d.state == S.PLANNED.value).values(path=None)
+            )
             also = f" {row.verified} images had been confirmed at {row.destination} before." if row.verified else ""
             connection.execute(
                 update(t.transfers)

@@ -105,7 +105,8 @@ class Deletable:
 
     `same_everywhere` is False where it changed between two destinations: they hold different content.
     `proof` is the digest that was seen there (empty where none could be told), `proved_at` the time of the oldest
-    evidence in seconds since 1970.
+    evidence in seconds since 1970. `compared` is False where a destination held it before anything was sent, and
+    told no more of it than its UID: that may be other content.
     """
 
     key: int
@@ -113,6 +114,7 @@ class Deletable:
     same_everywhere: bool
     proof: str
     proved_at: float
+    compared: bool = True
 
 
 STUDY_COLUMNS = [

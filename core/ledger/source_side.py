@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Select, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
@@ -21,7 +21,9 @@ from core.ledger.writer import Ticket
 from core.model.outcome import (
     COUNT_NAMES,
     Counts,
+    DeliveryState,
     EvidenceLevel,
+    Method,
     SourceState,
 )
 from core.model.study import InstanceRef, StudyInfo
@@ -85,6 +87,7 @@ class SourceSide(LedgerPart):
                 func.max(d.evidence_digest).label("most"),
                 (func.count() - func.count(d.evidence_digest)).label("untold"),
                 func.min(func.coalesce(d.evidence_at, 0.0)).label("proved_at"),
+                func.max(case((_listed_only(), 1), else_=0)).label("listed_only"),
             )
             .join(page, page.c.id == d.instance_id)
             .group_by(d.instance_id)
@@ -94,7 +97,7 @@ class SourceSide(LedgerPart):
             rows = connection.execute(
                 select(
                     t.instances, t.studies.c.study_uid, t.studies.c.patient_id,
-                    proofs.c.least, proofs.c.most, proofs.c.untold, proofs.c.proved_at,
+                    proofs.c.least, proofs.c.most, proofs.c.untold, proofs.c.proved_at, proofs.c.listed_only,
                 )
                 .join(proofs, proofs.c.instance_id == i.id)
                 .join(t.studies, t.studies.c.id == i.study_id)
@@ -117,6 +120,7 @@ class SourceSide(LedgerPart):
                 r.least == r.most and (not r.most or not r.untold or r.digest in (None, r.most)),
                 r.most or "",
                 float(r.proved_at),
+                compared=not r.listed_only,
             )
             for r in rows
         ]
@@ -183,6 +187,13 @@ class SourceSide(LedgerPart):
                     .having(func.sum(still) == 0)
                 )
             )
+
+
+def _listed_only() -> ColumnElement[bool]:
+    """A delivery that was never sent, of something that was there under the same UID: what that is, nobody looked."""
+    d = t.deliveries.c
+    by_uid = d.method.in_((Method.UID.value, Method.COMMITMENT.value))
+    return and_(d.state == DeliveryState.SKIPPED.value, by_uid, d.evidence_digest.is_(None))
 
 
 def _deletable(study_id: int, after: str, wanted: EvidenceLevel) -> Select[tuple[int, str]]:
