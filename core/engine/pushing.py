@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.engine.transfer import Chunk, Pipeline
 from core.ledger.rows import Delivery, TransferTask
@@ -329,6 +329,8 @@ class Pushing:
 
     def _push_failed(self, sending: _Sending, status: PushStatus) -> Failure:
         here, there = self._pipe.source.name, self._pipe.destination.name
+        if status.error is not None:
+            return replace(self._pipe.source.node.failure(status.error, "source"), detail=status.detail)
         return _push_failed(here, there, status.detail, dicom=self.takes(sending.task))
 
     def _gone(self, sending: _Sending) -> set[str]:

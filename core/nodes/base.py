@@ -275,11 +275,23 @@ class PushState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PushStatus:
-    """How far the server's own sending is; `detail` is what it says, in its own words (state, or C-MOVE's counters)."""
+    """How far the server's own sending is.
+
+    Attributes
+    ----------
+    state : PushState
+    progress : float
+        0 to 1.
+    detail : str
+        What the server says, in its own words (state, or C-MOVE's counters).
+    error : FerryError | None
+        Why it failed, where the answer tells more than that: `Node.failure` knows what it means.
+    """
 
     state: PushState
     progress: float = 0.0
     detail: str = ""
+    error: FerryError | None = None
 
 
 @runtime_checkable

@@ -265,16 +265,16 @@ def test_the_list_of_the_destination_decides(source: Source, act: Act, times: in
 @pytest.mark.parametrize(
     ("act", "code", "said"),
     [
-        (Retrieve(send=0), "push-failed", "sent nothing of what was asked for"),
+        (Retrieve(send=0), "move-sent-none", "sent nothing of what was asked for"),
         (Retrieve(send=0, counters=False), "not-received-in-time", "status 0000, no counters"),
-        (Retrieve(send=0, failed=6, status=0xB000), "push-failed", "status B000, 0 completed, 6 failed"),
-        (Answer(0xA701), "push-failed", "status A701"),
-        (Answer(0xA702), "push-failed", "status A702"),
-        (Answer(0xA801), "push-failed", "move destination unknown"),
-        (Answer(0xA900), "push-failed", "status A900"),
-        (Answer(0xFE00), "push-failed", "status FE00"),
-        (Answer(0xC001), "push-failed", "status C001"),
-        (Reset(), "push-failed", "closed the connection"),
+        (Retrieve(send=0, failed=6, status=0xB000), "move-failed-some", "status B000, 0 completed, 6 failed"),
+        (Answer(0xA701), "move-a701", "status A701"),
+        (Answer(0xA702), "move-a702", "status A702"),
+        (Answer(0xA801), "move-a801", "move destination unknown"),
+        (Answer(0xA900), "move-a9xx", "status A900"),
+        (Answer(0xFE00), "move-fe00", "status FE00"),
+        (Answer(0xC001), "move-cxxx", "status C001"),
+        (Reset(), "cut", "closed the connection"),
     ],
 )
 def test_what_is_never_moved(source: Source, act: Act, code: str, said: str) -> None:

@@ -363,7 +363,7 @@ def test_a_pacs_that_does_not_know_the_destination(tmp_path: Path, start_orthanc
         )
         assert job.counts.failed == 2
         (group,) = running.app.ledger.failure_groups(job_id=job.id)
-        assert group.failure.code == "push-failed"
+        assert group.failure.code == "move-a801"
         assert "AE title" in group.failure.next_step
 
 

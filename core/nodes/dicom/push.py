@@ -223,7 +223,7 @@ class _Move:
         else:
             return PushStatus(PushState.DONE, 1.0, said)
         # Some may have arrived all the same: the destination's list tells which.
-        return PushStatus(PushState.FAILED, self._progress(), f"{error.sentence} ({said})")
+        return PushStatus(PushState.FAILED, self._progress(), f"{error.sentence} ({said})", error)
 
     def _cancelled(self) -> PushStatus:
         return PushStatus(PushState.FAILED, self._progress(), f"Cancelled ({self._ended}).")
@@ -236,9 +236,10 @@ class _Move:
         if isinstance(error, TransportError) and error.fault is TransportFault.TIMEOUT and error.request_sent:
             no_end = dimse_answer("move-no-end", node=self._node.name)
             said = f"{no_end.sentence} ({error.sentence} {self._ended})"
+            error = no_end
         else:
             said = f"{error.sentence} {error.next_step}".strip() + (f" ({error.detail})" if error.detail else "")
-        return PushStatus(PushState.FAILED, self._progress(), said)
+        return PushStatus(PushState.FAILED, self._progress(), said, error)
 
     # counters -------------------------------------------------------------------------------------------
 
