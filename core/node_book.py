@@ -278,14 +278,14 @@ class NodeBook:
         """
         return node_kinds.get(kind).suggestions(field, fields, self.open)
 
-    def receiving(self) -> list[str]:
-        """What the nodes that listen say of themselves: "receives images as FERRY on port 11112"."""
-        found = []
+    def receiving(self) -> dict[str, str]:
+        """What the nodes that listen do, by name: "receives images as FERRY on port 11112"."""
+        found = {}
         for name in self.listening():
             record = self.get(name)
             with contextlib.suppress(ConfigurationError):  # fields that no longer fit: the nodes page says so
-                found.append(self.kind(record).receives(self.check(record.kind, record.fields, {})))
-        return [words for words in found if words]
+                found[name] = self.kind(record).receives(self.check(record.kind, record.fields, {}))
+        return {name: words for name, words in found.items() if words}
 
     def profile(self, name: str) -> Profile | None:
         """What the last diagnosis found; None where there was none."""

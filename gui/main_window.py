@@ -9,7 +9,7 @@ from PySide6.QtCore import QByteArray, QSettings, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QKeySequence, QShowEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
-from core.model.events import EngineChanged
+from core.model.events import EngineChanged, NodeHealth
 from core.model.views import StateFilter, TransferFilter
 from gui import words
 from gui.icons import application_icon
@@ -68,6 +68,8 @@ class MainWindow(QMainWindow):
         self._ended = False
         self._quitting = False
         self._wants_to_quit = False
+        self._receiving: dict[str, str] = {}
+        self._receives = False
         self.wizard: SendWizard | None = None
         self._build()
         self._restore()
@@ -75,6 +77,8 @@ class MainWindow(QMainWindow):
         session.failed.connect(self.banner.show_error)
         session.told.connect(lambda lead, rest: self.banner.say(lead, rest, tone=Tone.GREEN))
         session.engine.connect(self._engine)
+        session.nodes.connect(lambda _: self._receiving_soon())
+        session.nodes_edited.connect(self._receiving_soon)
         session.attached.connect(lambda _: self._engine())
         session.transfers.connect(lambda _: self._badge_soon())
         session.jobs_edited.connect(self._badge_soon)
@@ -224,7 +228,29 @@ class MainWindow(QMainWindow):
         handle = self._session.handle
         state, starting = self._session.engine_now(), self._session.starting
         self.rail.show_engine(state, attached=bool(handle and handle.attached), known=not starting)
+        self._tell_receiving()
         self.status.show_engine(state, self.page.status)
+
+    def _receiving_soon(self) -> None:
+        """Read anew which nodes listen."""
+        self._session.read(self, self._session.app.nodes.receiving, self._take_receiving)
+
+    def _take_receiving(self, found: dict[str, str]) -> None:
+        self._receiving = found
+        self._tell_receiving()
+
+    def _tell_receiving(self) -> None:
+        if self._session.engine_now().running and not self._receives:
+            self._receives = True
+            self._receiving_soon()  # nodes of this computer may have listened before the window did
+        down = [name for name in self._receiving if self._session.health_of(name) is NodeHealth.DOWN]
+        text = ""
+        if down:
+            text = f"{down[0]} can't receive images: see Nodes."
+        elif self._receiving and self._session.engine_now().running:
+            more = len(self._receiving) - 1
+            text = f"This computer {next(iter(self._receiving.values()))}" + (f", and {more} more" if more else "")
+        self.rail.show_receiving(text, trouble=bool(down))
 
     def _badge_soon(self) -> None:
         if not self._badging.isActive():

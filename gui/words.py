@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from PySide6.QtCore import QDate, QLocale, QTime
@@ -224,6 +225,11 @@ def path(name: str) -> str:
 
 def short_uid(uid: str) -> str:
     return uid if len(uid) <= 18 else f"…{uid[-16:]}"
+
+
+def without_options(text: str) -> str:
+    """A sentence without the names that the command line has for what it speaks of: " (--callers)"."""
+    return re.sub(r" \(--[a-z-]+\)", "", text)
 
 
 def lower_first(text: str) -> str:

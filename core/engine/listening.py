@@ -236,7 +236,7 @@ class Listeners:
     def _tell(self, listener: Listener) -> None:
         problem, name = listener.problem, listener.name
         if problem is None:
-            self._on_event(NodeChanged(name, NodeHealth.WORKS))
+            self._on_event(NodeChanged(name, NodeHealth.WORKS, datetime.now().astimezone()))
         else:
             self._on_event(NodeChanged(name, NodeHealth.DOWN, listener.since, problem.sentence, problem.next_step))
         try:

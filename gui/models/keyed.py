@@ -30,6 +30,7 @@ class Field(Generic[T]):
     tone: Callable[[T], Tone | None] = _nothing
     bar: Callable[[T], Bar | None] = _nothing
     tip: Callable[[T], str | None] = _nothing
+    icon: Callable[[T], str | None] = _nothing
     right: bool = False
 
 
@@ -127,6 +128,8 @@ class KeyedModel(QAbstractTableModel, Generic[T]):
             return field.tone(record)
         if role == ModelRole.BAR:
             return field.bar(record)
+        if role == ModelRole.ICON:
+            return field.icon(record)
         if role == Qt.ItemDataRole.ToolTipRole:
             return field.tip(record)
         if role == ModelRole.RECORD:

@@ -11,13 +11,15 @@ from gui.theme import Role
 
 
 class ModelRole(IntEnum):
-    """`SECOND` is a row's second line, `TONE` a pill's, `BAR` a `Bar`, `RECORD` the frozen object behind the row."""
+    """`SECOND` is a row's second line, `TONE` a pill's, `BAR` a `Bar`, `RECORD` the frozen object behind the row,
+    `ICON` the name of an icon."""
 
     SECOND = Qt.ItemDataRole.UserRole + 1
     TONE = Qt.ItemDataRole.UserRole + 2
     BAR = Qt.ItemDataRole.UserRole + 3
     SORT = Qt.ItemDataRole.UserRole + 4
     RECORD = Qt.ItemDataRole.UserRole + 5
+    ICON = Qt.ItemDataRole.UserRole + 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from PySide6.QtCore import QTimer
-from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from core.model.diagnosis import DiagnosisStep, Profile
+from core.accepted import AcceptedTable, accepted_table
+from core.model.diagnosis import DiagnosisStep, Profile, Standing
 from core.model.events import NodeChanged, NodeHealth
 from core.model.job import JOB_UNFINISHED, JobRecord
 from core.model.node import NodeRecord
 from gui import words
 from gui.background import Operation
-from gui.icons import IconButton
+from gui.icons import IconButton, IconLabel
 from gui.models.keyed import Field, KeyedModel
 from gui.session import Session
-from gui.theme import STEP, Tone
+from gui.theme import STEP, Role, Tone
+from gui.widgets.accepted import AcceptedView
 from gui.widgets.ask import ask
-from gui.widgets.basics import Elided, card, divider, label, row, scrolled
-from gui.widgets.cells import PillCell, TwoLines
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Elided, card, column, divider, label, row, scrolled
+from gui.widgets.cells import PillCell, WithIcon
 from gui.widgets.checklist import Checklist
 from gui.widgets.empty import EmptyState
 from gui.widgets.page import Page
+from gui.widgets.standing import StandingView
 from gui.widgets.table import Share, Table
 from gui.wizards.add_node import AddNode
+
+_log = logging.getLogger(__name__)
+
+
+LISTENING: dict[NodeHealth, tuple[str, Tone]] = {
+    NodeHealth.WORKS: ("Listening", Tone.GREEN),
+    NodeHealth.DOWN: ("Not listening", Tone.RED),
+}
+STANDING_MS = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +47,51 @@ class NodeLine:
 
     record: NodeRecord
     kind: str
+    icon: str
     address: str
     profile: Profile | None
     health: NodeChanged | None
+    listens: bool = False
+
+    @property
+    def is_down(self) -> bool:
+        return self.health is not None and self.health.health is NodeHealth.DOWN
 
     @property
     def verdict(self) -> tuple[str, Tone]:
         """What was seen last: the engine's own experience when it is newer than the diagnosis."""
-        if self.health is not None and self.health.health is NodeHealth.DOWN:
-            return words.HEALTH_WORDS[NodeHealth.DOWN]
-        if self.profile is None:
-            known = self.health.health if self.health is not None else NodeHealth.UNKNOWN
-            return words.HEALTH_WORDS[known]
-        return ("Works", Tone.GREEN) if self.profile.works else ("Doesn't work", Tone.RED)
+        known = self.health.health if self.health is not None else NodeHealth.UNKNOWN
+        if known is NodeHealth.DOWN:
+            return (LISTENING if self.listens else words.HEALTH_WORDS)[NodeHealth.DOWN]
+        if self.profile is not None and not self.profile.works and not self._heard_since(self.profile):
+            return ("Doesn't work", Tone.RED)
+        if self.listens:
+            heard = known is NodeHealth.WORKS or (self.profile is not None and self.profile.fact("listening") == "yes")
+            return LISTENING[NodeHealth.WORKS] if heard else ("Not listening now", Tone.GREY)
+        return ("Works", Tone.GREEN) if self.profile is not None else words.HEALTH_WORDS[known]
+
+    def _heard_since(self, profile: Profile) -> bool:
+        """Whether the engine saw it work after this diagnosis."""
+        if not self.listens or self.health is None or self.health.since is None:
+            return False
+        return words.local(self.health.since) > words.local(profile.at)
 
     @property
     def when(self) -> str:
         if self.health is not None and self.health.health is NodeHealth.DOWN:
-            return f"since {words.clock(self.health.since)}, probing" if self.health.since else "probing"
+            again = "tried again" if self.listens else "probing"
+            return f"since {words.clock(self.health.since)}, {again}" if self.health.since else again
         return words.ago(self.profile.at) if self.profile is not None else ""
 
 
 FIELDS: tuple[Field[NodeLine], ...] = (
-    Field("Node", lambda n: n.record.name, second=lambda n: f"{n.kind} · {n.address}", tip=lambda n: n.address),
+    Field(
+        "Node",
+        lambda n: n.record.name,
+        second=lambda n: f"{n.kind} · {n.address}",
+        tip=lambda n: n.address,
+        icon=lambda n: n.icon,
+    ),
     Field("State", lambda n: n.verdict[0], second=lambda n: n.when, tone=lambda n: n.verdict[1]),
 )
 
@@ -79,7 +115,7 @@ class NodesPage(Page):
         self.add.clicked.connect(lambda: self.open_wizard())
         self.model: KeyedModel[NodeLine] = KeyedModel(lambda n: n.record.name, FIELDS)
         self.table = Table(
-            self.model, (TwoLines(strong=True), PillCell()), (Share(200, 1), Share(158)), header=False, row_px=50
+            self.model, (WithIcon(strong=True), PillCell()), (Share(210, 1), Share(146)), header=False, row_px=52
         )
         self.table.setAccessibleName("Nodes")
         self.table.picked.connect(self._picked)
@@ -93,7 +129,8 @@ class NodesPage(Page):
         self.empty = EmptyState(
             "nodes",
             "Add the server your studies come from",
-            "An Orthanc server or a folder. It is tested step by step before it is saved.",
+            "An Orthanc server, a PACS or modality, a folder, or this computer itself. It is tested step by step "
+            "before it is saved.",
             "Add node…",
         )
         self.empty.acted.connect(lambda: self.open_wizard())
@@ -108,6 +145,11 @@ class NodesPage(Page):
         self._clock.setInterval(30_000)  # "2 min ago" grows older
         self._clock.timeout.connect(self.model.touch)
         self._clock.start()
+        self._standing_of = ""  # the node that is being asked
+        self._stands = QTimer(self)
+        self._stands.setInterval(STANDING_MS)
+        self._stands.timeout.connect(self._ask_standing)
+        self._stands.start()
         self.refresh()
 
     def _build_detail(self) -> QWidget:
@@ -117,18 +159,29 @@ class NodesPage(Page):
         layout.setSpacing(0)
         head = row(margins=4 * STEP, spacing=2 * STEP)
         head.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+        self.sign = IconLabel("nodes", Role.ACCENT, 22)
+        titles = column(spacing=0)
         self.heading = Elided("", "heading")
+        self.where = Elided("", "small")
+        titles.addWidget(self.heading)
+        titles.addWidget(self.where)
         self.remove = IconButton("Remove", kind="danger")
         self.edit = IconButton("Edit")
         self.test = IconButton("Test again")
         self.remove.clicked.connect(self._ask_remove)
         self.edit.clicked.connect(lambda: self.edit_chosen())
         self.test.clicked.connect(lambda: self.test_chosen())
-        head.addWidget(self.heading, 1)
+        head.addWidget(self.sign)
+        head.addSpacing(STEP)
+        head.addLayout(titles, 1)
         for button in (self.remove, self.edit, self.test):
             head.addWidget(button)
         layout.addLayout(head)
         layout.addWidget(divider())
+        layout.addLayout(self._build_trouble())
+        self.standing = StandingView()
+        layout.addWidget(self.standing)
+        layout.addWidget(self._build_tabs())
         self.list = Checklist()
         self.untested = label("Not tested yet. “Test” looks at it step by step.", "soft", wrap=True)
         self.untested.setContentsMargins(4 * STEP, 4 * STEP, 4 * STEP, 4 * STEP)
@@ -139,12 +192,47 @@ class NodesPage(Page):
         inside_layout.addWidget(self.untested)
         inside_layout.addWidget(self.list)
         inside_layout.addStretch(1)
-        layout.addWidget(scrolled(inside), 1)
+        self.images = AcceptedView()
+        self.looks = QStackedWidget()
+        self.looks.addWidget(scrolled(inside))
+        self.looks.addWidget(self.images)
+        layout.addWidget(self.looks, 1)
         layout.addWidget(divider())
         self.foot = label("", "soft", wrap=True)
         self.foot.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
         layout.addWidget(self.foot)
         return self.panel
+
+    def _build_trouble(self) -> QVBoxLayout:
+        """What is wrong right now, with what to do about it."""
+        self.trouble = Banner(closable=False)
+        place = column()
+        place.setContentsMargins(3 * STEP, 0, 3 * STEP, 0)
+        place.addWidget(self.trouble)
+        self.trouble.shown.connect(
+            lambda shown: place.setContentsMargins(
+                3 * STEP, 3 * STEP if shown else 0, 3 * STEP, 2 * STEP if shown else 0
+            )
+        )
+        return place
+
+    def _build_tabs(self) -> QWidget:
+        self.tabs = QWidget()
+        line = row(spacing=STEP)
+        line.setContentsMargins(3 * STEP, 2 * STEP, 3 * STEP, 0)
+        self.steps_tab = IconButton("Test", kind="quiet")
+        self.images_tab = IconButton("Images it takes", kind="quiet")
+        self._tab_group = QButtonGroup(self)
+        for at, tab in enumerate((self.steps_tab, self.images_tab)):
+            tab.setCheckable(True)
+            tab.clicked.connect(lambda _=False, at=at: self.looks.setCurrentIndex(at))
+            self._tab_group.addButton(tab)
+            line.addWidget(tab)
+        line.addStretch(1)
+        self.steps_tab.setChecked(True)
+        self.tabs.setLayout(line)
+        self.tabs.hide()
+        return self.tabs
 
     # reading --------------------------------------------------------------------------------------------
 
@@ -166,7 +254,13 @@ class NodesPage(Page):
                 profile = nodes.profile(record.name)
                 lines.append(
                     NodeLine(
-                        record, _kind_words(title, profile), nodes.address(record), profile, health.get(record.name)
+                        record,
+                        _kind_words(title, profile),
+                        kind.icon if kind is not None else "nodes",
+                        nodes.address(record),
+                        profile,
+                        health.get(record.name),
+                        kind is not None and kind.listens,
                     )
                 )
             return lines, ledger.jobs()
@@ -203,6 +297,15 @@ class NodesPage(Page):
             return
         name = node.record.name
         self.heading.setText(name)
+        self.where.setText(f"{node.kind} · {node.address}")
+        self.sign.set_icon_name(node.icon, Role.ACCENT)
+        self._show_trouble(node)
+        if self._shown != name:
+            self._show_images(None)
+            self.standing.show_standing(None)
+            self._standing_of = ""
+        self._read_images(node)
+        self._ask_standing()
         running = name in self._testing
         self.test.setEnabled(not running)
         self.test.setText("Test again" if node.profile or running else "Test")
@@ -221,12 +324,65 @@ class NodesPage(Page):
         self.foot.setText(self._footing(node))
 
     def _footing(self, node: NodeLine) -> str:
-        parts = [f"Tested {words.exact(node.profile.at)}" if node.profile else node.address]
+        parts = [f"Checked {words.exact(node.profile.at)}" if node.profile else "Never checked"]
         users = self._users(node.record.name)
         parts.append(f"used by {words.plural(len(users), 'job')}" if users else "used by no job")
-        if node.health is not None and node.health.health is NodeHealth.DOWN and node.health.reason:
-            parts.append(node.health.reason)
+        connections = node.record.fields.get("connections")
+        if connections is not None:
+            parts.append(f"at most {connections} connections")
         return " · ".join(p for p in parts if p)
+
+    def _show_trouble(self, node: NodeLine) -> None:
+        if node.is_down and node.health is not None and node.health.reason:
+            if self.trouble.lead != node.health.reason:
+                self.trouble.say(node.health.reason, node.health.next_step, tone=Tone.RED)
+        elif self.trouble.lead:
+            self.trouble.put_away()
+
+    # what it takes, and how it stands -------------------------------------------------------------------
+
+    def _read_images(self, node: NodeLine) -> None:
+        """The table is made in the background: it takes lists that a start is spared."""
+        profile, name = node.profile, node.record.name
+        if profile is None or not profile.accepted:
+            self._show_images(None)
+            return
+
+        def take(table: AcceptedTable | None) -> None:
+            if self._shown == name:
+                self._show_images(table)
+
+        self._session.read(self, lambda: accepted_table(profile), take)
+
+    def _show_images(self, table: AcceptedTable | None) -> None:
+        self.tabs.setVisible(table is not None)
+        if table is None:
+            self.steps_tab.setChecked(True)
+            self.looks.setCurrentIndex(0)
+            return
+        self.images_tab.setText(f"Images it takes ({table.taken} of {len(table.kinds)})")
+        self.images.show_table(table)
+
+    def _ask_standing(self) -> None:
+        """Ask the node that is shown how it stands, if it is one that changes by itself."""
+        node = self.chosen()
+        if node is None or not node.listens or not self.isVisible():
+            return
+        name, nodes = node.record.name, self._app.nodes
+        if self._standing_of == name:
+            return
+        self._standing_of = name
+
+        def take(standing: Standing | None) -> None:
+            self._standing_of = ""
+            if self._shown == name:
+                self.standing.show_standing(standing)
+
+        def failed(error: Exception) -> None:
+            self._standing_of = ""
+            _log.info("how %s stands can't be told: %s", name, error)
+
+        Operation(self, lambda: nodes.standing(name)).success(take).failure(failed).run()
 
     def _users(self, name: str) -> list[JobRecord]:
         return [

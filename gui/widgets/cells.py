@@ -6,6 +6,7 @@ from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QRectF, QS
 from PySide6.QtGui import QFont, QFontMetrics, QPainter
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
+from gui.icons import pixmap
 from gui.models.roles import Bar, ModelRole
 from gui.theme import COMPACT_ROW_PX, ROW_PX, Role, Tone, small_font, strong_font, tabular_font, theme
 from gui.widgets.pill import paint_pill, pill_width
@@ -14,6 +15,7 @@ Index = QModelIndex | QPersistentModelIndex
 PAD = 10
 BAR_HEIGHT = 5
 BAR_WIDTH = 120
+ICON_SIDE = 20
 
 
 class Cell(QStyledItemDelegate):
@@ -84,6 +86,20 @@ class TwoLines(Cell):
         top = cell.y() + (cell.height() - above - below) // 2
         self.line(painter, QRect(cell.x(), top, cell.width(), above), first, upper, Role.INK)
         self.line(painter, QRect(cell.x(), top + above, cell.width(), below), second, small, Role.SOFT)
+
+
+class WithIcon(TwoLines):
+    """The same behind the icon of what it is."""
+
+    def paint_content(self, painter: QPainter, cell: QRect, font: QFont, index: Index, *, selected: bool) -> None:
+        name = str(index.data(ModelRole.ICON) or "")
+        if name:
+            role = Role.ACCENT if selected else Role.SOFT
+            ratio = painter.device().devicePixelRatioF()
+            top = cell.y() + (cell.height() - ICON_SIDE) // 2
+            painter.drawPixmap(cell.x() + 2, top, pixmap(name, theme().colour(role), ICON_SIDE, ratio))
+            cell = cell.adjusted(ICON_SIDE + PAD + 2, 0, 0, 0)
+        super().paint_content(painter, cell, font, index, selected=selected)
 
 
 class Route(TwoLines):

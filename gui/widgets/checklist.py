@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.model.diagnosis import DiagnosisStep, StepResult
+from gui import words
 from gui.icons import IconLabel
 from gui.theme import STEP, Role
-from gui.widgets.basics import CopyButton, clear, column, divider, label
+from gui.widgets.basics import CopyButton, clear, column, divider, label, row
 
 _SIGNS = {
     StepResult.OK: ("check", Role.GREEN, "passed"),
@@ -18,6 +19,25 @@ _SIGNS = {
     StepResult.FAILED: ("cross", Role.RED, "failed"),
     StepResult.SKIPPED: ("skip", Role.SOFT, "not tried"),
 }
+
+
+class TellBox(QFrame):
+    """A text for somebody else, in full, with the button that copies it."""
+
+    def __init__(self, title: str, text: str, copied: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setProperty("tone", "grey")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(3 * STEP, 2 * STEP, 2 * STEP, 2 * STEP)
+        layout.setSpacing(STEP)
+        head = row()
+        self.copy = CopyButton("Copy", copied or text)
+        self.copy.setAccessibleName(f"Copy: {title}")
+        head.addWidget(label(title, "strong"), 1)
+        head.addWidget(self.copy)
+        layout.addLayout(head)
+        self.text = label(text, "small", wrap=True, selectable=True)
+        layout.addWidget(self.text)
 
 
 class StepLine(QWidget):
@@ -37,10 +57,17 @@ class StepLine(QWidget):
             texts.addWidget(label(step.finding, "small", wrap=True, selectable=True))
         if step.next_step and step.result in (StepResult.FAILED, StepResult.WARNING):
             role_name = "error" if step.result is StepResult.FAILED else "warning"
-            texts.addWidget(label(step.next_step, role_name, wrap=True, selectable=True))
+            texts.addWidget(label(words.without_options(step.next_step), role_name, wrap=True, selectable=True))
         line.addLayout(texts, 1)
         self.copy: CopyButton | None = None
-        if step.result is StepResult.FAILED:
+        wrong = step.result in (StepResult.FAILED, StepResult.WARNING)
+        if step.tell:
+            texts.addSpacing(STEP)
+            title = "What to tell the PACS administrator" if wrong else "For your PACS administrator"
+            box = TellBox(title, step.tell, advice(step, subject) if wrong else step.tell)
+            self.copy = box.copy
+            texts.addWidget(box)
+        elif step.result is StepResult.FAILED:
             self.copy = CopyButton("What to tell the administrator", advice(step, subject))
             texts.addSpacing(STEP)
             texts.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignLeft)
@@ -115,8 +142,10 @@ def advice(step: DiagnosisStep, subject: str) -> str:
     """Text ready to paste into a message to whoever runs the server."""
     lines = [f"DICOM Ferry tested {subject}." if subject else "DICOM Ferry tested a server."]
     lines.append(f"The step “{step.name}” did not pass: {step.finding}".rstrip(": "))
-    if step.next_step:
-        lines.append(step.next_step)
+    if step.tell:
+        lines += ["", step.tell]
+    elif step.next_step:
+        lines.append(words.without_options(step.next_step))
     if step.detail:
         lines += ["", "Raw answer:", step.detail]
     return "\n".join(lines)

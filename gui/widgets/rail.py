@@ -12,7 +12,7 @@ from core.model.events import EngineChanged
 from gui import words
 from gui.icons import IconButton, IconLabel
 from gui.theme import STEP, Role, small_font, strong_font, theme
-from gui.widgets.basics import label, row
+from gui.widgets.basics import label, restyle, row
 
 WIDTH = 188
 PLACES = (
@@ -92,6 +92,10 @@ class Rail(QFrame):
         layout.addStretch(1)
         layout.addWidget(self._button("settings", "Settings", "settings"))
         layout.addSpacing(STEP)
+        self.receiving = label("", "small", wrap=True)
+        self.receiving.setContentsMargins(10, 0, 4, 0)
+        self.receiving.hide()
+        layout.addWidget(self.receiving)
         self.engine = label("", "small", wrap=True)
         self.engine.setContentsMargins(10, 0, 4, 0)
         layout.addWidget(self.engine)
@@ -108,6 +112,13 @@ class Rail(QFrame):
 
     def show_badge(self, name: str, number: int) -> None:
         self.buttons[name].show_badge(number)
+
+    def show_receiving(self, text: str, *, trouble: bool) -> None:
+        """Whether this computer can be sent to; empty where no node of it listens."""
+        self.receiving.setProperty("text_role", "error" if trouble else "small")
+        restyle(self.receiving)
+        self.receiving.setText(text)
+        self.receiving.setVisible(bool(text))
 
     def show_engine(self, state: EngineChanged, *, attached: bool, known: bool) -> None:
         """What the engine does, in two lines at the foot."""

@@ -48,11 +48,11 @@ class StatusLine(QFrame):
             parts.append(f"{words.count(confirmed)} confirmed" if confirmed else "")
         self.left.setText("     ".join(p for p in parts if p))
         waiting = self._engine.unconfirmed_studies
-        text = (
-            f"Safe to shut down? No: {words.studies(waiting)} not yet confirmed"
-            if waiting
-            else "Safe to shut down? Yes"
-        )
+        text = "Safe to shut down? Yes"
+        if waiting:
+            text = f"Safe to shut down? No: {words.studies(waiting)} not yet confirmed"
+        elif self._engine.running and self._engine.listeners:
+            text = "Safe to shut down? Yes, but then nobody can send images here"
         if text != self.safe.text():
             self.safe.setText(text)
             self.safe.setAccessibleName(text)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QButtonGroup, QLineEdit, QVBoxLayout, QWidget
 
+from core.accepted import AcceptedTable, accepted_table
 from core.model.diagnosis import DiagnosisStep, StepResult
-from core.model.fields import secret_fields
+from core.model.errors import FerryError
+from core.model.fields import FormField, Suggestion, secret_fields
 from core.model.node import NodeRecord
+from gui import words
 from gui.background import Operation
 from gui.icons import IconButton
 from gui.session import Session
 from gui.theme import STEP, Tone
+from gui.widgets.accepted import AcceptedView
 from gui.widgets.banner import Banner
 from gui.widgets.basics import card, label, row
 from gui.widgets.checklist import Checklist
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from core.app import NodeKind, SecretsStatus
 
 PIN_FIELD = "pinned_certificate"
+_IMAGES_PX = 300
 _PIN = re.compile(r"SHA-256 ((?:[0-9A-Fa-f]{2}:?){32})")
 
 
@@ -77,7 +82,7 @@ class FieldsPage(WizardPage):
         self.name = QLineEdit()
         self.name.setAccessibleName("Name")
         self.name.setMaxLength(64)
-        self.name.setPlaceholderText("Orthanc MRI")
+        self.name.setPlaceholderText("PACS West")
         title.setBuddy(self.name)
         self.name_problem = label("", "error", wrap=True)
         self.name_problem.hide()
@@ -106,8 +111,9 @@ class FieldsPage(WizardPage):
         if self.form is not None:
             self._place.removeWidget(self.form)
             self.form.deleteLater()
-        self.form = Form(kind.Fields)
+        self.form = Form(kind.Fields, nodes=self._wizard.nodes_for, headings=True)
         self.form.changed.connect(self._changed)
+        self.form.wondered.connect(lambda field: self._wizard.look_up(kind.name, field))
         self._place.addWidget(self.form)
 
     def fill(self, record: NodeRecord) -> None:
@@ -181,6 +187,19 @@ class TestPage(WizardPage):
         self.list = Checklist()
         inner.addWidget(self.list)
         self.body.addWidget(box)
+        self.more = IconButton("Images it takes", "right", kind="link")
+        self.more.setCheckable(True)
+        self.more.toggled.connect(self._show_images)
+        self.more.hide()
+        self.body.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
+        self.images_box = card()
+        images = QVBoxLayout(self.images_box)
+        images.setContentsMargins(0, 0, 0, 0)
+        self.images = AcceptedView()
+        self.images.setMinimumHeight(_IMAGES_PX)
+        images.addWidget(self.images)
+        self.images_box.hide()
+        self.body.addWidget(self.images_box)
         line = row()
         self.again = IconButton("Test again", "retry")
         self.again.clicked.connect(self.test)
@@ -211,23 +230,30 @@ class TestPage(WizardPage):
         self.running = True
         self.again.setEnabled(False)
         self.pin.hide()
+        self._take_images(None)
         self.verdict.put_away()
-        self.list.subject = f"{draft.name} ({draft.kind})"
-        self.list.start()
         nodes = self._wizard.session.app.nodes
+        self.list.subject = f"{draft.name} ({nodes.address(draft) or draft.kind})"
+        self.list.start()
+        secrets = self._wizard.secrets()
 
-        def work() -> None:
-            for step in nodes.diagnose_draft(draft.kind, draft.name, draft.fields, self._wizard.secrets()):
-                operation.report(step)
+        def work() -> AcceptedTable | None:
+            steps = nodes.diagnose_draft(draft.kind, draft.name, draft.fields, secrets)
+            while True:
+                try:
+                    operation.report(next(steps))
+                except StopIteration as end:
+                    return accepted_table(end.value)
 
         def step(value: object) -> None:
             if run == self._run and isinstance(value, DiagnosisStep):
                 self.list.add(value)
                 self._offer_pin(value)
 
-        def done(_: None) -> None:
+        def done(images: AcceptedTable | None) -> None:
             if run == self._run:
                 self._finished()
+                self._take_images(images)
 
         def failed(error: Exception) -> None:
             if run == self._run:
@@ -256,6 +282,18 @@ class TestPage(WizardPage):
             self.verdict.say("It works.", "", tone=Tone.GREEN)
         self.changed.emit()
 
+    def _take_images(self, table: AcceptedTable | None) -> None:
+        self.more.setVisible(table is not None)
+        if table is None:
+            self.more.setChecked(False)
+            return
+        self.more.setText(f"Images it takes: {table.taken} of {words.plural(len(table.kinds), 'kind')}")
+        self.images.show_table(table)
+
+    def _show_images(self, shown: bool) -> None:
+        self.images_box.setVisible(shown)
+        self.more.set_icon_name("down" if shown else "right")
+
     # certificates ---------------------------------------------------------------------------------------
 
     def _offer_pin(self, step: DiagnosisStep) -> None:
@@ -278,16 +316,18 @@ class AddNode(Wizard):
 
     def __init__(self, session: Session, record: NodeRecord | None = None, parent: QWidget | None = None) -> None:
         super().__init__(f"Change {record.name}" if record else "Add node", parent)
+        self.resize(900, 700)
         self.session = session
         self._record = record
         self._names: dict[str, str] = {}
+        self._records: list[NodeRecord] = []
         self._kinds = session.app.node_kinds()
         self.kind_page = KindPage(self._kinds)
         self.fields_page = FieldsPage(self)
         self.test_page = TestPage(self)
         self.last_button = "Save"
         self._saving = False
-        session.read(self, lambda: [r.name for r in session.app.nodes.all()], self._take_names)
+        session.read(self, session.app.nodes.all, self._take_records)
         session.read(self, session.app.secrets.status, self._take_keyring)
         if record is not None:
             kind = self._kinds[record.kind]
@@ -339,8 +379,40 @@ class AddNode(Wizard):
         taken = self._names.get(name.strip().casefold())
         return f"There is a node “{taken}” already. Choose another name." if taken else ""
 
-    def _take_names(self, names: list[str]) -> None:
-        self._names = {n.casefold(): n for n in names}
+    def _take_records(self, records: list[NodeRecord]) -> None:
+        self._records = records
+        self._names = {r.name.casefold(): r.name for r in records}
+        if self.fields_page.form is not None:
+            self.fields_page.form.set_nodes(self.nodes_for)
+
+    def nodes_for(self, field: FormField) -> list[str]:
+        """The nodes that a field may name: those with the trait that it asks for, and not this one itself."""
+        own = self._record.name if self._record is not None else ""
+        return [
+            r.name
+            for r in self._records
+            if r.name != own
+            and (not field.among or (r.kind in self._kinds and field.among in self._kinds[r.kind].traits))
+        ]
+
+    def look_up(self, kind: str, field: str) -> None:
+        """Ask what the kind suggests for a field, by what the form holds now."""
+        form = self.fields_page.form
+        if form is None:
+            return
+        values, nodes = form.values(), self.session.app.nodes
+
+        def found(suggestions: Sequence[Suggestion]) -> None:
+            if form is self.fields_page.form:
+                form.suggest(field, suggestions)
+
+        def failed(error: Exception) -> None:
+            if not isinstance(error, FerryError):
+                self.banner.show_error(error)
+            elif form is self.fields_page.form:
+                form.suggest(field, error)
+
+        Operation(self, lambda: nodes.suggestions(kind, field, values)).success(found).failure(failed).run()
 
     def _saved_secrets(self, kind: NodeKind, name: str) -> list[str]:
         return [f for f in secret_fields(kind.Fields) if self.session.app.nodes.has_secret(name, f)]
