@@ -57,22 +57,38 @@ class SourceTrouble(Exception):  # noqa: N818 - carries an error, is none of its
 
 
 class Carried:
-    """The source's bytes on their way: marks the source's errors, hashes and throttles where wanted."""
+    """The source's bytes on their way: marks the source's errors, hashes and throttles where wanted.
 
-    def __init__(self, stream: ByteStream, hasher: hashlib._Hash | None, pace: Callable[[int], None]) -> None:
+    `on_end` is told the digest once all was read, where it is hashed.
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        hasher: hashlib._Hash | None,
+        pace: Callable[[int], None],
+        on_end: Callable[[str], None] = lambda _digest: None,
+    ) -> None:
         self.length = stream.length
         self._stream = stream
         self._hasher = hasher
         self._pace = pace
+        self._on_end = on_end
+        self._count = 0
 
     def readinto(self, view: memoryview, /) -> int:
         try:
             count = self._stream.readinto(view)
         except FerryError as error:
             raise SourceTrouble(error) from error
+        hasher = self._hasher
+        if hasher is not None:
+            hasher.update(view[:count])
+            self._count += count
+            if self._count == self.length or (not count and len(view)):
+                self._hasher = None
+                self._on_end(hasher.hexdigest())
         if count:
-            if self._hasher is not None:
-                self._hasher.update(view[:count])
             self._pace(count)
         return count
 
@@ -289,13 +305,12 @@ class Pipeline:
                     body: memoryview | Carried = self._read_whole(delivery, stream, stream.length)
                     streamed = False
                 else:
-                    hasher = None if delivery.known_digest or self._read.keeps_digests else _md5()
-                    body = Carried(stream, hasher, self._pace)
+                    hashed = delivery.known_digest is None and self._hashes_here(stream.length)
+                    hasher = _md5() if hashed else None
+                    body = Carried(stream, hasher, self._pace, lambda digest: self._hashed(delivery, digest))
                     streamed = True
                     side = self.destination
                     self._store(chunk, delivery, body)
-                    if hasher is not None:
-                        delivery.known_digest = hasher.hexdigest()
             if not streamed:
                 side = self.destination
                 self._store(chunk, delivery, body)
@@ -318,10 +333,29 @@ class Pipeline:
                     TransportFault.CUT, f"{self.source.name} broke off in the middle of an image.", "It is tried again."
                 )
             at += count
-        if delivery.known_digest is None and (length < HASH_HERE_BYTES or not self._read.keeps_digests):
-            delivery.known_digest = _md5(view).hexdigest()
+        if delivery.known_digest is None and self._hashes_here(length):
+            self._hashed(delivery, _md5(view).hexdigest())
         self._pace(length)
         return view
+
+    def _hashed(self, delivery: Delivery, digest: str) -> None:
+        delivery.known_digest = digest
+        if self.deletes and not self._compares:
+            self.ledger.learned([delivery])  # now: after a crash nobody would know which content was sent
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the destination gives digests to compare with the source's."""
+        return self._confirm is not None and self._confirm.gives_digests
+
+    def _hashes_here(self, length: int | None) -> bool:
+        """Whether somebody will compare the digest of what is read, and this computer has to find it.
+
+        A destination that gives digests, or a deletion: only the file that was sent may be deleted.
+        """
+        if not self.deletes and not self._compares:
+            return False
+        return not self._read.keeps_digests or (length is not None and length < HASH_HERE_BYTES)
 
     def _store(self, chunk: Chunk, delivery: Delivery, body: memoryview | Carried) -> None:
         if delivery.id in chunk.replace:
@@ -370,7 +404,7 @@ class Pipeline:
     def _learn_missing_digests(self, sent: Sequence[Delivery]) -> bool:
         """Ask the source for what the destination's digests are compared with; False when it could not be asked."""
         try:
-            if self._confirm is not None and self._confirm.gives_digests:
+            if self._compares:
                 self._learn_digests([d for d in sent if not d.known_digest])
         except FerryError as error:
             self.all_failed(sent, self.source, error)

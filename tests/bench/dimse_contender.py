@@ -1,15 +1,18 @@
-"""One contender of the C-STORE bench, in a process of its own: sends the files of a folder to an application entity.
+"""One contender of the C-STORE bench, in a process of its own: sends images to an application entity.
 
-``python -m tests.bench.dimse_contender {pynetdicom,ours} PORT AET FOLDER ASSOCIATIONS`` prints one JSON object:
-wall-clock and CPU seconds of the sending, and the largest memory of the process.
+``python -m tests.bench.dimse_contender {pynetdicom,ours,ferry} PORT AET FROM ASSOCIATIONS`` prints one JSON object:
+wall-clock and CPU seconds of the sending, and the largest memory of the process. FROM is a folder; for ``ferry`` the
+URL of an Orthanc will do as well.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import resource
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +24,11 @@ from tests.bench.contender import peak_memory
 CALLING_AET = "BENCH"
 
 
-def pynetdicom(port: int, aet: str, files: list[Path], associations: int) -> None:
+Found = dict[str, float]
+"""What a contender measured itself, in the place of what is measured around it."""
+
+
+def pynetdicom(port: int, aet: str, origin: str, associations: int) -> Found:
     """The library as it comes, giving it the paths: it sends them in chunks without decoding them."""
     from pynetdicom import AE
 
@@ -34,8 +41,9 @@ def pynetdicom(port: int, aet: str, files: list[Path], associations: int) -> Non
                 raise SystemExit("it was not stored")
         association.release()
 
-    next_file = _in_threads_of(files)
+    next_file = _in_threads_of(origin)
     _run(work, associations)
+    return {}
 
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
@@ -52,7 +60,7 @@ class _FileBody:
         return self._file.readinto(view)  # type: ignore[attr-defined,no-any-return]
 
 
-def ours(port: int, aet: str, files: list[Path], associations: int) -> None:
+def ours(port: int, aet: str, origin: str, associations: int) -> Found:
     """`StoreAssociations`, straight from the files."""
     from core.wire.dimse.file_meta import split_head
     from core.wire.dimse.peer import Peer
@@ -68,14 +76,50 @@ def ours(port: int, aet: str, files: list[Path], associations: int) -> None:
             if answer.status != 0:
                 raise SystemExit(f"it was not stored: {answer}")
 
-    next_file = _in_threads_of(files)
+    next_file = _in_threads_of(origin)
     _run(work, associations)
     pool.close()
+    return {}
 
 
-def _in_threads_of(files: list[Path]) -> Callable[[], Path | None]:
+def ferry(port: int, aet: str, origin: str, associations: int) -> Found:
+    """A forward of the whole program: inventory, ledger, sending and confirming, until each image is verified."""
+    from core.app import App
+    from core.jobs.registry import job_kinds
+    from core.model.job import JobState
+    from core.nodes.registry import node_kinds
+
+    node_kinds.all()  # not the start-up is measured
+    job_kinds.all()
+    with tempfile.TemporaryDirectory() as home:
+        app = App.open(Path(home))
+        if "://" in origin:
+            app.nodes.add("orthanc", "source", {"url": origin}, {})
+        else:
+            app.nodes.add("folder", "source", {"path": origin}, {})
+        peer = {"host": "127.0.0.1", "port": port, "aet": aet, "calling_aet": CALLING_AET, "connections": associations}
+        app.nodes.add("dicom", "destination", peer, {})  # type: ignore[arg-type]
+        fields = {"source": ["source"], "destination": ["destination"], "workers": associations, "path": "relay"}
+        job = app.jobs.create("forward", fields)  # type: ignore[arg-type]
+        before = _cpu()
+        app.engine(lambda _event: None)
+        pause = threading.Event()
+        while (record := app.jobs.get(job.id)).state is JobState.RUNNING:
+            pause.wait(0.05)
+        cpu = _cpu() - before
+        assert record.started is not None
+        assert record.finished is not None, record
+        seconds = (record.finished - record.started).total_seconds()  # not this loop's looks at it
+        counts = app.ledger.job_counts(job.id)
+        if record.problem or counts.verified != counts.total:
+            raise SystemExit(f"{record.problem} {counts}")
+        app.close()
+    return {"seconds": seconds, "cpu": cpu}
+
+
+def _in_threads_of(folder: str) -> Callable[[], Path | None]:
     waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    for path in files:
+    for path in sorted(Path(folder).rglob("*.dcm")):
         waiting.put(path)
 
     def next_file() -> Path | None:
@@ -105,21 +149,27 @@ def _run(work: Callable[[], None], count: int) -> None:
         raise failed[0]
 
 
-CONTENDERS: dict[str, Callable[[int, str, list[Path], int], None]] = {"pynetdicom": pynetdicom, "ours": ours}
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+CONTENDERS: dict[str, Callable[[int, str, str, int], Found]] = {"pynetdicom": pynetdicom, "ours": ours, "ferry": ferry}
 
 
 def main() -> None:
-    name, port, aet, folder, associations = sys.argv[1:]
-    files = sorted(Path(folder).rglob("*.dcm"))
+    logging.disable(logging.WARNING)
+    name, port, aet, origin, associations = sys.argv[1:]
     import pynetdicom.ae  # noqa: F401 - not the start-up is measured
 
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    if name == "ferry":
+        import core.app
+        import core.nodes.dicom.node  # noqa: F401
+    before = _cpu()
     began = time.perf_counter()
-    CONTENDERS[name](int(port), aet, files, int(associations))
+    found = CONTENDERS[name](int(port), aet, origin, int(associations))
     seconds = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": peak_memory()}))
+    print(json.dumps({"seconds": seconds, "cpu": _cpu() - before, "peak_mb": peak_memory(), **found}))
 
 
 if __name__ == "__main__":
