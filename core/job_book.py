@@ -23,8 +23,8 @@ from core.wire.http import Abort
 
 SAMPLE = 8
 ASK_AT_ONCE = 200
-_AS_SOURCE = ((Push, "sends by itself where it knows the destination"), (Delete, "deletes"))
-_AS_DESTINATION = ((Confirm, "tells what it holds"), (Commit, "storage commitment"), (DiskUse, "tells how full it is"))
+_AS_SOURCE = ((Push, "sends by itself"), (Delete, "deletes"))
+_AS_DESTINATION = ((Confirm, "lists what it holds"), (Commit, "storage commitment"), (DiskUse, "disk level"))
 
 
 class JobBook:

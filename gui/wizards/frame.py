@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QCloseEvent
-from PySide6.QtWidgets import QDialog, QFrame, QHBoxLayout, QLabel, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QFrame, QHBoxLayout, QLabel, QScrollArea, QStackedWidget, QVBoxLayout, QWidget
 
 from gui.icons import IconButton, IconLabel
 from gui.theme import STEP, Role
 from gui.widgets.banner import Banner
-from gui.widgets.basics import divider, label, restyle, row, scrolled
+from gui.widgets.basics import clear, divider, label, restyle, row, scrolled
 
 
 class WizardPage(QWidget):
@@ -112,27 +112,43 @@ class Wizard(QDialog):
         right.addLayout(self.buttons)
         outer.addLayout(right, 1)
         self.pages: list[WizardPage] = []
+        self._areas: dict[WizardPage, QScrollArea] = {}
         self._marks: list[tuple[IconLabel, QLabel]] = []
         self._at = 0
         self.last_button = "Finish"
 
     def set_pages(self, pages: Sequence[WizardPage]) -> None:
-        self.pages = list(pages)
+        """Begin with these pages."""
         heading = label(self.windowTitle(), "strong", wrap=True)
         self._rail_layout.addWidget(heading)
         self._rail_layout.addSpacing(2 * STEP)
+        self._steps = QVBoxLayout()
+        self._steps.setSpacing(3 * STEP)
+        self._rail_layout.addLayout(self._steps)
+        self._rail_layout.addStretch(1)
+        self.change_pages(pages)
+        self.show_page(0)
+
+    def change_pages(self, pages: Sequence[WizardPage]) -> None:
+        """Go on with other pages; those that are left out keep what was entered, in case they come back."""
+        if list(pages) == self.pages:
+            return
+        self.pages = list(pages)
         for page in self.pages:
-            self._stack.addWidget(scrolled(page))
-            page.changed.connect(self._refresh)
+            if page not in self._areas:
+                self._areas[page] = scrolled(page)
+                self._stack.addWidget(self._areas[page])
+                page.changed.connect(self._refresh)
+        clear(self._steps)
+        self._marks.clear()
+        for page in self.pages:
             line = row()
             mark = IconLabel("right", Role.SOFT, 16)
             name = label(page.step, "soft")
             line.addWidget(mark)
             line.addWidget(name, 1)
-            self._rail_layout.addLayout(line)
+            self._steps.addLayout(line)
             self._marks.append((mark, name))
-        self._rail_layout.addStretch(1)
-        self.show_page(0)
 
     @property
     def page(self) -> WizardPage:
@@ -142,7 +158,7 @@ class Wizard(QDialog):
         self._at = at
         page = self.pages[at]
         self.banner.put_away()
-        self._stack.setCurrentIndex(at)
+        self._stack.setCurrentWidget(self._areas[page])
         page.entered()
         page.take_focus()
         for place, (mark, name) in enumerate(self._marks):

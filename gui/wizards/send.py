@@ -6,18 +6,22 @@ from pydantic import JsonValue
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
-from core.app import Abort
+from core.app import Abort, App
+from core.model.errors import FerryError
 from core.model.job import JobRecord, TransferFields
+from core.model.node import NodeRecord
 from core.model.views import Preview
 from gui import words
 from gui.background import Operation
 from gui.icons import IconButton
 from gui.session import Session
-from gui.theme import STEP
+from gui.theme import STEP, Tone
 from gui.widgets.banner import Banner
 from gui.widgets.basics import card, clear, label, row
+from gui.widgets.pill import Pill
 from gui.wizards.frame import Wizard, WizardPage
-from gui.wizards.send_pages import KindPage, RoutePage, WhatPage, WhenPage, placed_fields
+from gui.wizards.migrate_pages import HowPage, LimitsPage, StudiesPage
+from gui.wizards.send_pages import KindPage, NodeOption, RoutePage, WhatPage, WhenPage, placed_fields
 
 
 class SummaryPage(WizardPage):
@@ -69,11 +73,17 @@ class SummaryPage(WizardPage):
         self.stop = IconButton("Stop counting", kind="small")
         self.stop.clicked.connect(self._stop_counting)
         head.addWidget(self.counts, 1)
+        self.found = Pill()
+        self.found.hide()
+        head.addWidget(self.found, 0, Qt.AlignmentFlag.AlignTop)
         head.addWidget(self.stop, 0, Qt.AlignmentFlag.AlignTop)
         layout.addLayout(head)
         self.more = label("", "soft", wrap=True)
         self.sample = label("", "small", wrap=True)
+        self.doubt = label("", "warning", wrap=True, selectable=True)
+        self.doubt.hide()
         layout.addWidget(self.more)
+        layout.addWidget(self.doubt)
         layout.addWidget(self.sample)
         return box
 
@@ -83,7 +93,7 @@ class SummaryPage(WizardPage):
             self._facts.addWidget(label(title, "soft"), at, 0, Qt.AlignmentFlag.AlignTop)
             self._facts.addWidget(label(text, wrap=True), at, 1)
         self.name.setPlaceholderText(self._wizard.suggested_name())
-        moves = self._wizard.what.moves
+        moves = self._wizard.moves
         self.understood.setVisible(moves)
         self.understood.setChecked(False)
         self._name_deletion(None)
@@ -106,7 +116,16 @@ class SummaryPage(WizardPage):
         self.counting = False
 
     def complete(self) -> bool:
-        return not self.refused and (not self._wizard.what.moves or self.understood.isChecked())
+        return not self.refused and (not self._wizard.moves or self.understood.isChecked())
+
+    def _show_found(self, p: Preview, *, done: bool) -> None:
+        """Whether the sources have told all that there is, and why perhaps not."""
+        if done:
+            text, tone = ("Complete", Tone.GREEN) if p.complete else ("Not proven complete", Tone.AMBER)
+            self.found.show_state(text, tone)
+        self.found.setVisible(done)
+        self.doubt.setText(" ".join(t for t in (p.reason, *p.remarks) if t))
+        self.doubt.setVisible(bool(self.doubt.text()))
 
     # dry run --------------------------------------------------------------------------------------------
 
@@ -119,9 +138,12 @@ class SummaryPage(WizardPage):
         self.stop.show()
         self.problem.put_away()
         self.counts.setText("Counting…")
+        self.more.show()
+        self.found.hide()
+        self.doubt.hide()
         self.more.setText("Nothing is sent before you press Start; you need not wait for the count.")
         self.sample.setText("")
-        kind, fields, follow = self._wizard.kind, self._wizard.fields(), self._wizard.when.follows
+        kind, fields, follow = self._wizard.kind, self._wizard.fields(), self._wizard.follows
         jobs = self._wizard.session.app.jobs
 
         def work() -> Preview:
@@ -159,10 +181,14 @@ class SummaryPage(WizardPage):
     def _stop_counting(self) -> None:
         self.leave()
         self.stop.hide()
+        self.more.show()
         self.more.setText("The count was stopped; there is more than this.")
 
     def _show(self, p: Preview, *, done: bool) -> None:
-        amount = f"{words.studies(p.studies)} · {words.plural(p.instances, 'image')} · {words.size(p.bytes)}"
+        parts = [words.studies(p.studies), words.plural(p.instances, "image")]
+        if p.bytes:  # a DICOM node doesn't tell how large its images are
+            parts.append(words.size(p.bytes))
+        amount = " · ".join(parts)
         self.counts.setText(amount if done else f"{amount} so far…")
         parts = []
         if p.already_there:
@@ -175,12 +201,22 @@ class SummaryPage(WizardPage):
             parts.append(f"takes about {words.roughly(p.seconds)}")
         if done and not p.studies:
             parts.append("nothing to send now")
-        if not p.complete and p.reason:
-            parts.append(p.reason)
         self.more.setText(" · ".join(parts))
+        self.more.setVisible(bool(parts))
+        self._show_found(p, done=done)
         names = [s for s in p.sample[:4] if s]
         rest = p.studies - len(names)
         self.sample.setText("\n".join((*names, f"and {words.count(rest)} more" if names and rest > 0 else "")).strip())
+
+
+def _option(app: App, record: NodeRecord) -> NodeOption:
+    """A node with what it can do; one whose saved fields no longer fit is offered all the same: its error is told."""
+    about = " · ".join(t for t in (app.nodes.kind(record).title, app.nodes.address(record)) if t)
+    try:
+        can = app.jobs.abilities(record.name)
+    except FerryError as error:
+        return NodeOption(record.name, about, (error.sentence,), (error.sentence,))
+    return NodeOption(record.name, about, can.as_source, can.as_destination)
 
 
 class SendWizard(Wizard):
@@ -191,17 +227,23 @@ class SendWizard(Wizard):
         self.session = session
         self._kinds = {n: k for n, k in session.app.job_kinds().items() if issubclass(k.Fields, TransferFields)}
         self._starting = False
+        self.resize(940, 680)
         self.last_button = "Start"
         self.kind_page = KindPage(self._kinds)
         self.route = RoutePage()
         self.what = WhatPage()
         self.when = WhenPage()
+        self.studies = StudiesPage(session)
+        self.how = HowPage(self)
+        self.limits = LimitsPage()
         self.summary = SummaryPage(self)
         self.later = IconButton("Save for later")
         self.later.setAutoDefault(False)
         self.later.clicked.connect(lambda: self._create(start=False))
         self.buttons.insertWidget(self.buttons.count() - 1, self.later)
         self.route.nothing.acted.connect(self._add_node)
+        for side in (self.route.sources, self.route.destinations):
+            side.ticked.connect(self._probe)
         self.set_pages([self.kind_page, self.route, self.what, self.when, self.summary])
         self._read_nodes()
 
@@ -209,20 +251,69 @@ class SendWizard(Wizard):
     def kind(self) -> str:
         return self.kind_page.kind
 
+    @property
+    def by_days(self) -> bool:
+        """The kind takes its studies by a range of days or a list, and not by a rule."""
+        return "date_from" in self._kinds[self.kind].Fields.model_fields
+
+    @property
+    def moves(self) -> bool:
+        return self.how.moves if self.by_days else self.what.moves
+
+    @property
+    def follows(self) -> bool:
+        return not self.by_days and self.when.follows
+
     def show_page(self, at: int) -> None:
         if at > 0:
-            kind = self._kinds[self.kind]
-            fields = placed_fields(kind)
-            self.route.show_kind(fields, several="filter" in {f.name for f in fields})
-            self.what.show_kind(fields)
-            self.when.show_kind(kind, fields)
-            self.when.set_others(self.route.values() | self.what.values())
+            self._prepare()
         super().show_page(at)
         self.later.setVisible(self.page is self.summary)
 
+    def _prepare(self) -> None:
+        """The pages that the chosen kind has, and its fields on them."""
+        kind = self._kinds[self.kind]
+        fields = placed_fields(kind)
+        if self.by_days:
+            self.route.show_kind(fields, several=True)
+            self.studies.show_kind(kind)
+            self.how.show_kind(kind)
+            self.limits.show_kind(kind)
+            self.limits.set_others(self.route.values() | self.studies.values() | self.how.values())
+            self.change_pages([self.kind_page, self.route, self.studies, self.how, self.limits, self.summary])
+            return
+        self.route.show_kind(fields, several="filter" in {f.name for f in fields})
+        self.what.show_kind(fields)
+        self.when.show_kind(kind, fields)
+        self.when.set_others(self.route.values() | self.what.values())
+        self.change_pages([self.kind_page, self.route, self.what, self.when, self.summary])
+
     def _read_nodes(self) -> None:
+        app = self.session.app
+
+        def read() -> list[NodeOption]:
+            return [_option(app, record) for record in app.nodes.all()]
+
+        self.session.read(self, read, self.route.show_nodes)
+
+    def _probe(self, name: str) -> None:
+        """Whether a node answers is said where it is chosen; a job may be made all the same."""
         nodes = self.session.app.nodes
-        self.session.read(self, lambda: [(r.name, nodes.address(r)) for r in nodes.all()], self.route.show_nodes)
+        self.route.tell_answer(name, "Asking…", "small")
+
+        def ask() -> None:
+            node = nodes.open(name)
+            try:
+                node.probe()
+            finally:
+                node.close()
+
+        def failed(error: Exception) -> None:
+            sentence, next_step, _detail = words.sentence_of(error)
+            self.route.tell_answer(name, f"{sentence} {next_step}", "error")
+
+        answered = Operation(self, ask).success(lambda _: self.route.tell_answer(name, "It answers.", "good"))
+        answered.failure(failed).run()
 
     def _add_node(self) -> None:
         self.reject()
@@ -231,6 +322,8 @@ class SendWizard(Wizard):
     # what is to be made ---------------------------------------------------------------------------------
 
     def fields(self) -> dict[str, JsonValue]:
+        if self.by_days:
+            return self.limits.values() | self.how.values() | self.route.values() | self.studies.values()
         return self.when.values() | self.route.values() | self.what.values()
 
     def facts(self) -> list[tuple[str, str]]:
@@ -240,6 +333,8 @@ class SendWizard(Wizard):
             ("From", ", ".join(self.route.sources.chosen())),
             ("To", ", ".join(self.route.destinations.chosen())),
         ]
+        if self.by_days:
+            return [*found, ("Which", self.studies.sentence()), *self.how.facts(), *self.limits.facts()]
         fallback = self.route.values().get("fallback")
         if fallback:
             found.append(("Instead", f"{fallback}, when a destination is down"))
@@ -268,7 +363,7 @@ class SendWizard(Wizard):
         self._starting = True
         self.next.setEnabled(False)
         self.later.setEnabled(False)
-        kind, fields, follow = self.kind, self.fields(), self.when.follows
+        kind, fields, follow = self.kind, self.fields(), self.follows
         name, jobs = self.summary.name.text().strip(), self.session.app.jobs
         self.summary.leave()
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
-from PySide6.QtCore import QDate
+from PySide6.QtCore import QDate, Signal
 from PySide6.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QComboBox,
-    QDateEdit,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QRadioButton,
     QSpinBox,
@@ -25,7 +26,8 @@ from core.model.fields import FormField, form_fields
 from core.model.rules import parse_rule
 from gui.theme import STEP, Tone
 from gui.widgets.banner import Banner
-from gui.widgets.basics import card, label, row
+from gui.widgets.basics import Elided, card, label, restyle, row
+from gui.widgets.day import DayEdit
 from gui.widgets.empty import EmptyState
 from gui.widgets.form import Form
 from gui.wizards.frame import Choice, WizardPage
@@ -35,6 +37,14 @@ if TYPE_CHECKING:
 
 # Fields that have a place of their own in these pages; all others are found under "More options".
 PLACED = ("source", "destination", "fallback", "fallback_after", "filter", "after", "trigger", "existing", "schedule")
+
+
+# What most people look for comes first; groups that are not named here follow in the order of their declaration.
+GROUPS = ("How", "Limits", "Retries", "When", "Besides the images", "Labels")
+
+
+def _by_group(field: FormField) -> int:
+    return GROUPS.index(field.group) if field.group in GROUPS else len(GROUPS)
 
 
 class KindPage(WizardPage):
@@ -63,8 +73,25 @@ class KindPage(WizardPage):
         return next(n for n, c in self.choices.items() if c.isChecked())
 
 
+@dataclass(frozen=True, slots=True)
+class NodeOption:
+    """A node that may be chosen: its name, kind and address, and what it can do on either side."""
+
+    name: str
+    about: str
+    as_source: tuple[str, ...]
+    as_destination: tuple[str, ...]
+
+
 class _NodeList(QWidget):
-    """Nodes to tick."""
+    """Nodes to tick, each with what it can do; whether a ticked one answers is said below it.
+
+    Attributes
+    ----------
+    ticked : Signal(str)
+    """
+
+    ticked = Signal(str)
 
     def __init__(self, title: str, help_text: str) -> None:
         super().__init__()
@@ -76,23 +103,52 @@ class _NodeList(QWidget):
         layout.addWidget(self.help)
         self._box = card()
         self._inner = QVBoxLayout(self._box)
-        self._inner.setContentsMargins(3 * STEP, 2 * STEP, 3 * STEP, 2 * STEP)
-        self._inner.setSpacing(STEP)
+        self._inner.setContentsMargins(3 * STEP, 3 * STEP, 3 * STEP, 3 * STEP)
+        self._inner.setSpacing(3 * STEP)
         layout.addWidget(self._box)
         layout.addStretch(1)
         self.checks: dict[str, QCheckBox] = {}
+        self.answers: dict[str, QLabel] = {}
 
-    def show_nodes(self, nodes: Sequence[tuple[str, str]]) -> list[QCheckBox]:
-        """Name and address of each; returns the boxes that are new."""
-        fresh = []
-        for name, address in nodes:
-            if name not in self.checks:
-                check = QCheckBox(name.replace("&", "&&"))
-                check.setToolTip(address)
-                self.checks[name] = check
-                self._inner.addWidget(check)
-                fresh.append(check)
-        return fresh
+    def add(self, name: str, about: str, abilities: Sequence[str]) -> QCheckBox | None:
+        """Offer a node; gives its box when it is new."""
+        if name in self.checks:
+            return None
+        one = QVBoxLayout()
+        one.setSpacing(0)
+        check = QCheckBox(name.replace("&", "&&"))
+        check.setEnabled(bool(abilities))
+        check.setToolTip(about)
+        check.setAccessibleDescription(", ".join((about, *abilities)))
+        below = QVBoxLayout()
+        below.setContentsMargins(6 * STEP, 0, 0, 0)
+        below.setSpacing(0)
+        below.addWidget(Elided(about, "small"))
+        can = " · ".join(abilities) or "can't do this"
+        below.addWidget(label(can[:1].upper() + can[1:], "small", wrap=True))
+        answer = label("", "small", wrap=True)
+        answer.hide()
+        below.addWidget(answer)
+        one.addWidget(check)
+        one.addLayout(below)
+        self._inner.addLayout(one)
+        self.checks[name], self.answers[name] = check, answer
+        check.toggled.connect(lambda on, n=name: self._toggled(n, on))
+        return check
+
+    def _toggled(self, name: str, on: bool) -> None:
+        self.answers[name].hide()
+        if on:
+            self.ticked.emit(name)
+
+    def tell(self, name: str, text: str, role: str) -> None:
+        """Say below a ticked node whether it answers."""
+        answer, check = self.answers.get(name), self.checks.get(name)
+        if answer is not None and check is not None and check.isChecked():
+            answer.setText(text)
+            answer.setProperty("text_role", role)
+            restyle(answer)
+            answer.show()
 
     def chosen(self) -> list[str]:
         return [n for n, c in self.checks.items() if c.isChecked()]
@@ -150,7 +206,7 @@ class RoutePage(WizardPage):
         self.body.addStretch(1)
         self.fallback.currentIndexChanged.connect(lambda _: self._tell())
 
-    def show_nodes(self, nodes: Sequence[tuple[str, str]]) -> None:
+    def show_nodes(self, nodes: Sequence[NodeOption]) -> None:
         enough = len(nodes) >= 2
         self.nothing.setVisible(not enough)
         self._lists.setVisible(enough)
@@ -160,16 +216,24 @@ class RoutePage(WizardPage):
             )
         elif not enough:
             self.nothing.say("Add where the studies should go", "A transfer needs two nodes: from and to.", "Add node…")
-        for check in self.sources.show_nodes(nodes):
-            check.toggled.connect(lambda on, c=check: self._source_ticked(c, on))
-        for check in self.destinations.show_nodes(nodes):
-            check.toggled.connect(lambda _: self._tell())
-            self.fallback.addItem(check.text().replace("&&", "&"), check.text().replace("&&", "&"))
+        for node in nodes:
+            source = self.sources.add(node.name, node.about, node.as_source)
+            if source is not None:
+                source.toggled.connect(lambda on, c=source: self._source_ticked(c, on))
+            destination = self.destinations.add(node.name, node.about, node.as_destination)
+            if destination is not None:
+                destination.toggled.connect(lambda _: self._tell())
+                self.fallback.addItem(node.name, node.name)
         if len(nodes) == 2 and not self.sources.chosen():
-            first, second = nodes[0][0], nodes[1][0]
+            first, second = nodes[0].name, nodes[1].name
             self.sources.checks[first].setChecked(True)
             self.destinations.checks[second].setChecked(True)
         self._tell()
+
+    def tell_answer(self, name: str, text: str, role: str) -> None:
+        """Say whether a ticked node answers, wherever it is ticked."""
+        for side in (self.sources, self.destinations):
+            side.tell(name, text, role)
 
     def show_kind(self, fields: Sequence[FormField], *, several: bool) -> None:
         names = {f.name for f in fields}
@@ -243,8 +307,8 @@ class WhatPage(WizardPage):
         dates = row()
         self.by_date = QCheckBox("Only studies from")
         today = QDate.currentDate()
-        self.date_from = _date_edit(today.addMonths(-1), "First study date")
-        self.date_to = _date_edit(today, "Last study date")
+        self.date_from = DayEdit(today.addMonths(-1), "First study date")
+        self.date_to = DayEdit(today, "Last study date")
         dates.addWidget(self.by_date)
         dates.addWidget(self.date_from)
         dates.addWidget(label("to"))
@@ -385,25 +449,14 @@ class WhenPage(WizardPage):
         trigger.addWidget(self.trigger)
         trigger.addWidget(self.existing)
         self.body.addWidget(self.trigger_box)
-        hours = row()
-        self.nights = QCheckBox("Only at night and on weekends, from")
-        self.night_from, self.night_to = _hour(19, "Start hour"), _hour(6, "End hour")
-        hours.addWidget(self.nights)
-        hours.addWidget(self.night_from)
-        hours.addWidget(label("to"))
-        hours.addWidget(self.night_to)
-        hours.addWidget(label("o'clock"))
-        hours.addStretch(1)
-        self.body.addLayout(hours)
-        self.night_problem = label("The start hour is in the evening, the end hour in the morning.", "error", wrap=True)
-        self.body.addWidget(self.night_problem)
+        self.hours = HoursLine()
+        self.hours.changed.connect(self.changed)
+        self.nights, self.night_from, self.night_to = self.hours.nights, self.hours.first, self.hours.last
+        self.body.addWidget(self.hours)
         self._place = QVBoxLayout()
         self.body.addLayout(self._place)
         self.body.addStretch(1)
         self.once.toggled.connect(lambda _: self._tell())
-        self.nights.toggled.connect(lambda _: self._tell())
-        for box in (self.night_from, self.night_to):
-            box.valueChanged.connect(lambda _: self._tell())
 
     def show_kind(self, kind: JobKind, fields: Sequence[FormField]) -> None:
         if kind.name != self._kind:
@@ -412,7 +465,7 @@ class WhenPage(WizardPage):
             if self.options is not None:
                 self._place.removeWidget(self.options)
                 self.options.deleteLater()
-            rest = [f.name for f in fields if f.name not in PLACED]
+            rest = [f.name for f in sorted(fields, key=_by_group) if f.name not in PLACED]
             self.options = Form(kind.Fields, names=rest)
             self.options.changed.connect(self.changed)
             self._place.addWidget(self.options)
@@ -433,10 +486,6 @@ class WhenPage(WizardPage):
     def _tell(self) -> None:
         names = {f.name for f in self._fields}
         self.trigger_box.setVisible(self.follows and "trigger" in names)
-        on = self.nights.isChecked()
-        self.night_from.setEnabled(on)
-        self.night_to.setEnabled(on)
-        self.night_problem.setVisible(on and self.night_to.value() >= self.night_from.value())
         self.changed.emit()
 
     def set_others(self, values: Mapping[str, JsonValue]) -> None:
@@ -444,7 +493,7 @@ class WhenPage(WizardPage):
             self.options.set_others(values)
 
     def complete(self) -> bool:
-        return self.night_problem.isHidden()
+        return self.hours.complete()
 
     def accept(self) -> bool:
         return self.options is None or self.options.check()
@@ -452,8 +501,8 @@ class WhenPage(WizardPage):
     def values(self) -> dict[str, JsonValue]:
         found: dict[str, JsonValue] = dict(self.options.values()) if self.options is not None else {}
         names = {f.name for f in self._fields}
-        if self.nights.isChecked() and "schedule" in names:
-            found["schedule"] = f"night-and-weekend {self.night_from.value()}-{self.night_to.value()}"
+        if self.hours.schedule and "schedule" in names:
+            found["schedule"] = self.hours.schedule
         if self.follows and "trigger" in names:
             found["trigger"] = str(self.trigger.currentData())
             found["existing"] = self.existing.isChecked()
@@ -462,25 +511,61 @@ class WhenPage(WizardPage):
     def sentence(self) -> str:
         """When it runs, in words, for the summary."""
         text = "Now, and then whatever arrives" if self.follows else "Once, now"
-        if self.nights.isChecked():
-            hours = f"{self.night_from.value()} to {self.night_to.value()} o'clock"
-            text += f"; only at night ({hours}) and on weekends"
-        return text
+        return text + self.hours.sentence()
+
+
+class HoursLine(QWidget):
+    """Whether it runs only at night and on weekends.
+
+    Attributes
+    ----------
+    changed : Signal()
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(STEP)
+        line = row()
+        self.nights = QCheckBox("Only at night and on weekends, from")
+        self.first, self.last = _hour(19, "Start hour"), _hour(6, "End hour")
+        for part in (self.nights, self.first, label("to"), self.last, label("o'clock")):
+            line.addWidget(part)
+        line.addStretch(1)
+        layout.addLayout(line)
+        self.problem = label("The start hour is in the evening, the end hour in the morning.", "error", wrap=True)
+        layout.addWidget(self.problem)
+        self.nights.toggled.connect(lambda _: self._tell())
+        for box in (self.first, self.last):
+            box.valueChanged.connect(lambda _: self._tell())
+        self._tell()
+
+    def _tell(self) -> None:
+        on = self.nights.isChecked()
+        self.first.setEnabled(on)
+        self.last.setEnabled(on)
+        self.problem.setVisible(on and self.last.value() >= self.first.value())
+        self.changed.emit()
+
+    def complete(self) -> bool:
+        return self.problem.isHidden()
+
+    @property
+    def schedule(self) -> str:
+        """As the field of a job; empty for always."""
+        return f"night-and-weekend {self.first.value()}-{self.last.value()}" if self.nights.isChecked() else ""
+
+    def sentence(self) -> str:
+        """What is added to when it runs, in words."""
+        hours = f"{self.first.value()} to {self.last.value()} o'clock"
+        return f"; only at night ({hours}) and on weekends" if self.nights.isChecked() else ""
 
 
 def placed_fields(kind: JobKind) -> tuple[FormField, ...]:
     return form_fields(kind.Fields)
-
-
-def _date_edit(date: QDate, name: str) -> QDateEdit:
-    edit = QDateEdit(date)
-    edit.setCalendarPopup(False)
-    edit.setAccessibleName(name)
-    edit.setDisplayFormat("yyyy-MM-dd")
-    edit.setMinimumWidth(118)
-    edit.lineEdit().setTextMargins(6, 0, 0, 0)
-    edit.setEnabled(False)
-    return edit
 
 
 def _hour(value: int, name: str) -> QSpinBox:

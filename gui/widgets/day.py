@@ -1,0 +1,39 @@
+"""A day: typed as YYYY-MM-DD or chosen from a calendar in the theme's colours."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QDate, Qt
+from PySide6.QtGui import QTextCharFormat
+from PySide6.QtWidgets import QCalendarWidget, QDateEdit, QWidget
+
+from gui.theme import Role, theme
+
+FIRST = QDate(1890, 1, 1)  # no images before
+
+
+class DayEdit(QDateEdit):
+    """One day, with a calendar that opens below it."""
+
+    def __init__(self, date: QDate, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(date, parent)
+        self.setAccessibleName(name)
+        self.setDisplayFormat("yyyy-MM-dd")
+        self.setMinimumDate(FIRST)
+        self.setMinimumWidth(138)
+        self.lineEdit().setTextMargins(6, 0, 0, 0)
+        self.setCalendarPopup(True)
+        calendar = self.calendarWidget()
+        calendar.setVerticalHeaderFormat(QCalendarWidget.VerticalHeaderFormat.NoVerticalHeader)
+        calendar.setGridVisible(False)
+        theme().changed.connect(self._colour)
+        self._colour()
+
+    def _colour(self) -> None:
+        """Weekends are as black as other days: studies come on all of them."""
+        plain, soft = QTextCharFormat(), QTextCharFormat()
+        plain.setForeground(theme().colour(Role.INK))
+        soft.setForeground(theme().colour(Role.SOFT))
+        calendar = self.calendarWidget()
+        for day in Qt.DayOfWeek:
+            calendar.setWeekdayTextFormat(day, plain)
+        calendar.setHeaderTextFormat(soft)
