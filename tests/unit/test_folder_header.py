@@ -6,12 +6,15 @@ import contextlib
 import io
 import struct
 import zlib
+from pathlib import Path
 
+import pydicom.data
 import pydicom.uid as uids
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.nodes.local import header as header_module
 from core.nodes.local.header import BrokenDicomError, NotDicomError, read_attributes, read_header, read_tags
 from tests.support.studies import NAMES, make_study
 
@@ -154,3 +157,21 @@ def test_flipped_bytes_end_in_an_answer_or_a_clear_no(data):
 def test_noise_ends_in_a_clear_no(noise, marked):
     with pytest.raises((NotDicomError, BrokenDicomError)):
         head(b"\x00" * 128 + b"DICM" + noise if marked else noise)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_first_look_and_the_parser_read_the_same(monkeypatch):
+    """Every file that comes with pydicom: all encodings, character sets, and a number of broken ones."""
+    files = [p for p in Path(pydicom.data.__file__).parent.rglob("*") if p.is_file() and p.suffix in (".dcm", "")]
+    contents = [p.read_bytes() for p in files]
+    first = [_read(content) for content in contents]
+    assert sum(header_module._first_look(io.BytesIO(content)) is not None for content in contents) > 50
+    monkeypatch.setattr(header_module, "_first_look", lambda _file: None)
+    assert first == [_read(content) for content in contents]
+
+
+def _read(content: bytes):
+    try:
+        return read_header(io.BytesIO(content))
+    except (NotDicomError, BrokenDicomError) as error:
+        return str(error)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO
 
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
 from core.model.errors import FerryError
 from core.model.study import StudyInfo
@@ -34,6 +41,8 @@ _OTHER_KEYWORDS = (
     "SeriesNumber", "InstanceNumber",
 )  # fmt: skip
 _LAST_TAG = 0x00200013
+_FIRST_BYTES = 1 << 14
+"""Bytes of a file that are looked through at first: in nearly all files the identifiers come within them."""
 LARGEST_HEAD = 64 << 20
 """Bytes read of one file at most until the identifiers must have come."""
 MOST_READS = 300_000
@@ -43,7 +52,11 @@ LARGEST_INFLATED = 2 << 20
 _STRICT_UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
 _UID = re.compile(r"[!-~]{1,64}\Z")
 _TEXT_VRS = frozenset({"SH", "LO", "ST", "LT", "UC", "UT", "PN"})
+_CODE_VRS = frozenset({"UI", "CS", "DA", "TM", "DT", "IS", "DS", "AE", "AS", "UR"})
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _PN_DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
+_TAG, _SHORT, _LONG = struct.Struct("<HH"), struct.Struct("<H"), struct.Struct("<I")
+_OTHERWISE_ENCODED = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 _warnings = threading.Lock()
 
 
@@ -104,11 +117,16 @@ def read_header(file: BinaryIO) -> Header:
     OSError
         The disk's own trouble, never taken for a broken file.
     """
-    ds, part10 = _parse(file, _tags((*STUDY_KEYWORDS, *_OTHER_KEYWORDS)), _LAST_TAG)
-    texts = _texts(ds)
-    syntax = _meta(ds, 0x00020010)
-    sop_class = texts.get("SOPClassUID", "") or _meta(ds, 0x00020002)
-    if MediaStorageDirectoryStorage in (sop_class, _meta(ds, 0x00020002)):
+    quick = _first_look(file)
+    if quick is not None:
+        part10, (meta, texts) = True, quick
+        syntax, media_class = meta
+    else:
+        ds, part10 = _parse(file, _tags((*STUDY_KEYWORDS, *_OTHER_KEYWORDS)), _LAST_TAG)
+        texts = _texts(ds)
+        syntax, media_class = _meta(ds, 0x00020010), _meta(ds, 0x00020002)
+    sop_class = texts.get("SOPClassUID", "") or media_class
+    if MediaStorageDirectoryStorage in (sop_class, media_class):
         raise NotDicomError("a DICOMDIR")
     header = Header(
         sop_uid=texts.get("SOPInstanceUID", ""),
@@ -132,6 +150,65 @@ def read_header(file: BinaryIO) -> Header:
         if not _UID.match(uid):
             raise BrokenDicomError(f"its {name} is not a UID")
     return header
+
+
+def _first_look(file: BinaryIO) -> tuple[tuple[str, str], dict[str, str]] | None:
+    """Transfer syntax and SOP class of the meta information, and the texts, by stepping over the elements.
+
+    A general parser takes eight times as long. None, with the file at its start again, wherever anything is unusual:
+    that is left to the parser.
+    """
+    head = file.read(_FIRST_BYTES)
+    file.seek(0)
+    if head[128:132] != b"DICM":
+        return None
+    meta: dict[int, bytes] = {}
+    at = _step(head, 132, False, 0x0002FFFF, meta)
+    syntax = meta.get(0x00020010, b"").decode("latin-1").rstrip("\0 ")
+    if at is None or not syntax or syntax in _OTHERWISE_ENCODED:
+        return None
+    values: dict[int, bytes] = {}
+    if _step(head, at, syntax == ImplicitVRLittleEndian, _LAST_TAG, values) is None:
+        return None
+    encodings = _encodings(_ascii(values.get(0x00080005)))
+    wanted = _wanted()
+    texts = {wanted[t][0]: _text(wanted[t][1], value, encodings) for t, value in values.items() if t in wanted}
+    return (syntax, _ascii(meta.get(0x00020002))), texts
+
+
+def _step(head: bytes, at: int, implicit: bool, last: int, values: dict[int, bytes]) -> int | None:
+    """Collect the elements up to `last` (PS3.5 7.1); where the next one begins, None if that can't be told here."""
+    before = -1
+    end = len(head)
+    while at + 12 <= end:
+        group, element = _TAG.unpack_from(head, at)
+        tag = group << 16 | element
+        if tag > last:
+            return at
+        if tag <= before:
+            return None
+        before = tag
+        if implicit:
+            start, length = at + 8, _LONG.unpack_from(head, at + 4)[0]
+        else:
+            vr = head[at + 4 : at + 6]
+            if not (vr.isalpha() and vr.isupper()):
+                return None
+            if vr in _LONG_VRS:
+                start, length = at + 12, _LONG.unpack_from(head, at + 8)[0]
+            else:
+                start, length = at + 8, _SHORT.unpack_from(head, at + 6)[0]
+        at = start + length  # an undefined length leads beyond all bytes
+        values[tag] = head[start:at]
+    return None
+
+
+@cache
+def _wanted() -> dict[int, tuple[str, str]]:
+    """Keyword and VR by tag of what `read_header` reads."""
+    found = {tag: (keyword_for_tag(tag), dictionary_VR(tag)) for tag in _tags((*STUDY_KEYWORDS, *_OTHER_KEYWORDS))}
+    assert all(vr in _TEXT_VRS or vr in _CODE_VRS for _keyword, vr in found.values())
+    return found
 
 
 def read_tags(file: BinaryIO, keywords: frozenset[str]) -> dict[str, str]:
@@ -274,8 +351,6 @@ def _ascii(value: Any) -> str:
 
 
 def _texts(ds: Dataset) -> dict[str, str]:
-    from pydicom.datadict import dictionary_VR, keyword_for_tag
-
     charset = getattr(ds.get_item(0x00080005), "value", b"")
     encodings = _encodings("\\".join(charset) if isinstance(charset, MutableSequence) else _ascii(charset))
     found: dict[str, str] = {}
@@ -286,14 +361,18 @@ def _texts(ds: Dataset) -> dict[str, str]:
         if not isinstance(element, RawDataElement) or element.value is None or not isinstance(element.value, bytes):
             with quietly():
                 found[keyword] = _plain(ds[tag].value)
-        elif vr in _TEXT_VRS:
-            found[keyword] = _decoded(element.value, encodings).rstrip("\x00 ").strip()
-        elif vr in ("UI", "CS", "DA", "TM", "DT", "IS", "DS", "AE", "AS", "UR"):
-            found[keyword] = "\\".join(v.strip("\x00 ") for v in element.value.decode("latin-1").split("\\"))
+        elif vr in _TEXT_VRS or vr in _CODE_VRS:
+            found[keyword] = _text(vr, element.value, encodings)
         else:
             with quietly():
                 found[keyword] = _plain(ds[tag].value)
     return found
+
+
+def _text(vr: str, value: bytes, encodings: tuple[str, ...]) -> str:
+    if vr in _TEXT_VRS:
+        return _decoded(value, encodings).rstrip("\x00 ").strip()
+    return "\\".join(v.strip("\x00 ") for v in value.decode("latin-1").split("\\"))
 
 
 def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
