@@ -9,12 +9,12 @@ from core.model.diagnosis import Profile
 
 #: Columns, by the transfer syntaxes that make them up (PS3.6 Table A-1); all others are in the last one.
 _FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Plain", "Uncompressed, little endian", ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")),
+    ("Uncompressed", "Uncompressed, little endian", ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")),
     ("RLE", "RLE lossless", ("1.2.840.10008.1.2.5",)),
-    ("JPEG", "JPEG, lossy", ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")),
-    ("JPEG LL", "JPEG, lossless", ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")),
+    ("JPEG, lossy", "JPEG, lossy", ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")),
+    ("JPEG, lossless", "JPEG, lossless", ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")),
     ("JPEG-LS", "JPEG-LS", ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")),
-    ("J2K", "JPEG 2000", ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")),
+    ("JPEG 2000", "JPEG 2000", ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")),
     (
         "HTJ2K",
         "High-throughput JPEG 2000",
@@ -23,10 +23,13 @@ _FAMILIES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "Video",
         "MPEG-2, MPEG-4 and HEVC",
-        tuple(f"1.2.840.10008.1.2.4.{n}" for n in (*range(100, 109), "100.1", "101.1", "102.1", "103.1", "104.1", "105.1", "106.1")),
+        tuple(
+            f"1.2.840.10008.1.2.4.{n}"
+            for n in (*range(100, 109), "100.1", "101.1", "102.1", "103.1", "104.1", "105.1", "106.1")
+        ),
     ),
 )
-_OTHERS = ("Other", "All other encodings: big endian, deflated and such")
+_OTHERS = ("Others", "All other encodings: big endian, deflated and such")
 
 
 class Cover(StrEnum):
@@ -61,7 +64,7 @@ class AcceptedKind:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTable:
-    """All rows, those that are taken first; `text` is the whole for a message."""
+    """All rows, those that are taken first, and of these the more usual ones; `text` is the whole for a message."""
 
     families: tuple[Family, ...]
     kinds: tuple[AcceptedKind, ...]
@@ -79,7 +82,7 @@ def accepted_table(profile: Profile) -> AcceptedTable | None:
         return None
     # Imported here: it takes pynetdicom's lists, a third of a second that a start without such a node is spared.
     from core.nodes.dicom.profile import text
-    from core.wire.dimse.sop_classes import SYNTAXES, name_of
+    from core.wire.dimse.sop_classes import STORAGE_CLASSES, SYNTAXES, name_of
 
     in_family = {uid: at for at, (_, _, members) in enumerate(_FAMILIES) for uid in members}
     offered = [[s for s in SYNTAXES if in_family.get(s, len(_FAMILIES)) == at] for at in range(len(_FAMILIES) + 1)]
@@ -92,6 +95,7 @@ def accepted_table(profile: Profile) -> AcceptedTable | None:
         )
         names = tuple(tuple(name_of(s) for s in found) for found in encodings)
         kinds += [AcceptedKind(uid, name_of(uid), covers, names) for uid in group.sop_classes]
-    kinds.sort(key=lambda kind: (not kind.is_taken, kind.name.casefold()))
+    usual = {uid: at for at, uid in enumerate(STORAGE_CLASSES)}
+    kinds.sort(key=lambda kind: (not kind.is_taken, usual.get(kind.uid, len(usual))))
     families = (*(Family(title, meaning) for title, meaning, _ in _FAMILIES), Family(*_OTHERS))
     return AcceptedTable(families, tuple(kinds), text(groups))

@@ -162,6 +162,7 @@ class MainWindow(QMainWindow):
 
     def _adopt(self, page: P) -> P:
         self.stack.addWidget(page)
+        page.status_changed.connect(self._engine)
         return page
 
     def _make_next(self) -> None:

@@ -115,7 +115,7 @@ class NodesPage(Page):
         self.add.clicked.connect(lambda: self.open_wizard())
         self.model: KeyedModel[NodeLine] = KeyedModel(lambda n: n.record.name, FIELDS)
         self.table = Table(
-            self.model, (WithIcon(strong=True), PillCell()), (Share(210, 1), Share(146)), header=False, row_px=52
+            self.model, (WithIcon(strong=True), PillCell()), (Share(210, 1), Share(146)), header=False, row_px=50
         )
         self.table.setAccessibleName("Nodes")
         self.table.picked.connect(self._picked)
@@ -124,8 +124,8 @@ class NodesPage(Page):
         line = QHBoxLayout(both)
         line.setContentsMargins(0, 0, 0, 0)
         line.setSpacing(5 * STEP)
-        line.addWidget(self.table, 2)
-        line.addWidget(self._build_detail(), 3)
+        line.addWidget(self.table, 5)
+        line.addWidget(self._build_detail(), 8)
         self.empty = EmptyState(
             "nodes",
             "Add the server your studies come from",
@@ -273,7 +273,7 @@ class NodesPage(Page):
         self.stack.setCurrentIndex(1 if lines else 2)
         self.add.setVisible(bool(lines))
         down = sum(1 for n in lines if n.verdict[1] is Tone.RED)
-        self.status = words.plural(len(lines), "node") + (f" · {down} with a problem" if down else "")
+        self.say_status(words.plural(len(lines), "node") + (f" · {down} with a problem" if down else ""))
         wanted = self.model.row_of(self._wanted) if self._wanted else None
         if wanted is not None:
             self.table.selectRow(wanted)
@@ -484,4 +484,4 @@ class NodesPage(Page):
 
 def _kind_words(title: str, profile: Profile | None) -> str:
     version = profile.fact("version") if profile is not None else ""
-    return f"{title.removesuffix(' server')} {version}".strip()
+    return f"{title.removesuffix(' server').removesuffix(' node')} {version}".strip()

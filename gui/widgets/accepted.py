@@ -10,27 +10,29 @@ from PySide6.QtCore import (
     QObject,
     QPersistentModelIndex,
     QPointF,
+    QRect,
     QRectF,
     QSize,
     QSortFilterProxyModel,
     Qt,
 )
-from PySide6.QtGui import QFont, QPainter, QPen
-from PySide6.QtWidgets import QCheckBox, QFrame, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtGui import QFont, QFontMetrics, QPainter, QPen
+from PySide6.QtWidgets import QCheckBox, QFrame, QHeaderView, QLineEdit, QVBoxLayout, QWidget
 
 from core.accepted import AcceptedKind, AcceptedTable, Cover
 from gui import words
 from gui.models.roles import ModelRole
-from gui.theme import STEP, Role, theme
+from gui.theme import STEP, Role, small_font, theme
 from gui.widgets.basics import CopyButton, label, row
-from gui.widgets.cells import Cell, Plain
+from gui.widgets.cells import PAD, Cell, Plain
 from gui.widgets.table import Share, Table
 
 _NO_PARENT = QModelIndex()
 Index = QModelIndex | QPersistentModelIndex
 _ROW_PX = 28
 _DOT = 10
-_WIDTH = 56  # of a family's column
+_WIDTH = 36  # of a family's column
+_HEAD_PX = 96
 _SPOKEN = {Cover.ALL: "all", Cover.SOME: "some", Cover.NONE: "none"}
 
 
@@ -63,8 +65,6 @@ class AcceptedModel(QAbstractTableModel):
             return self.table.families[section - 1].title if section else "Kind of image"
         if role == Qt.ItemDataRole.ToolTipRole and section:
             return self.table.families[section - 1].meaning
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return int(Qt.AlignmentFlag.AlignCenter if section else Qt.AlignmentFlag.AlignLeft)
         return None
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
@@ -109,6 +109,33 @@ class _Filter(QSortFilterProxyModel):
             return False
         text = f"{kind.name} {kind.uid}".casefold()
         return all(word in text for word in self._words)
+
+
+class UprightHeader(QHeaderView):
+    """The families' titles stand upright, so that their columns can be narrow."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(Qt.Orientation.Horizontal, parent)
+        self.setFixedHeight(_HEAD_PX)
+        self.setSectionsClickable(False)
+
+    def paintSection(self, painter: QPainter, rect: QRect, section: int) -> None:
+        title = str(self.model().headerData(section, Qt.Orientation.Horizontal) or "")
+        font = small_font(self.font())
+        painter.save()
+        painter.setFont(font)
+        painter.setPen(theme().colour(Role.LINE))
+        painter.drawLine(rect.bottomLeft(), rect.bottomRight())
+        painter.setPen(theme().colour(Role.SOFT))
+        if section:
+            painter.translate(rect.center().x(), rect.bottom() - 8)
+            painter.rotate(-90)
+            high = QFontMetrics(font).height()
+            painter.drawText(QRectF(0, -high / 2, rect.height(), high), int(Qt.AlignmentFlag.AlignVCenter), title)
+        else:
+            below = rect.adjusted(PAD, 0, 0, -7)
+            painter.drawText(below, int(Qt.AlignmentFlag.AlignBottom | Qt.AlignmentFlag.AlignLeft), title)
+        painter.restore()
 
 
 class CoverCell(Cell):
@@ -200,7 +227,7 @@ class AcceptedView(QWidget):
             families = len(table.families)
             cells = (Plain(), *(CoverCell() for _ in range(families)))
             shares = (Share(200, 1), *(Share(_WIDTH) for _ in range(families)))
-            self.table = Table(self.rows, cells, shares, row_px=_ROW_PX)
+            self.table = Table(self.rows, cells, shares, row_px=_ROW_PX, head=UprightHeader())
             self.table.setFrameShape(QFrame.Shape.NoFrame)
             self.table.setProperty("plain", "true")
             self.table.setAccessibleName("Kinds of image and their encodings")

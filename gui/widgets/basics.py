@@ -112,6 +112,14 @@ def scrolled(content: QWidget) -> QScrollArea:
     return area
 
 
+def scroll_area_of(widget: QWidget) -> QScrollArea | None:
+    """The scroll area that a widget lies in."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QScrollArea):
+        parent = parent.parentWidget()
+    return parent
+
+
 def copy(text: str) -> None:
     QGuiApplication.clipboard().setText(text)
 

@@ -61,17 +61,45 @@ class StepLine(QWidget):
         line.addLayout(texts, 1)
         self.copy: CopyButton | None = None
         wrong = step.result in (StepResult.FAILED, StepResult.WARNING)
-        if step.tell:
+        if step.tell and wrong:
             texts.addSpacing(STEP)
-            title = "What to tell the PACS administrator" if wrong else "For your PACS administrator"
-            box = TellBox(title, step.tell, advice(step, subject) if wrong else step.tell)
+            box = TellBox("What to tell the PACS administrator", step.tell, advice(step, subject))
             self.copy = box.copy
             texts.addWidget(box)
+        elif step.tell:
+            self.copy = CopyButton("Copy this for your PACS administrator", step.tell)
+            self.copy.setToolTip(step.tell)
+            texts.addSpacing(STEP)
+            texts.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignLeft)
         elif step.result is StepResult.FAILED:
             self.copy = CopyButton("What to tell the administrator", advice(step, subject))
             texts.addSpacing(STEP)
             texts.addWidget(self.copy, 0, Qt.AlignmentFlag.AlignLeft)
         self.setAccessibleName(f"{step.name}: {spoken}. {step.finding} {step.next_step}")
+
+
+class NotTried(QWidget):
+    """Steps that could not be tried, for one reason, together."""
+
+    def __init__(self, step: DiagnosisStep, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._names: list[str] = []
+        self.reason = step.finding
+        line = QHBoxLayout(self)
+        line.setContentsMargins(4 * STEP, 2 * STEP, 4 * STEP, 2 * STEP)
+        line.setSpacing(3 * STEP)
+        line.addWidget(IconLabel("skip", Role.SOFT), 0, Qt.AlignmentFlag.AlignTop)
+        texts = column(spacing=1)
+        self._title = label("", "strong", wrap=True)
+        texts.addWidget(self._title)
+        texts.addWidget(label(step.finding, "small", wrap=True, selectable=True))
+        line.addLayout(texts, 1)
+        self.add(step)
+
+    def add(self, step: DiagnosisStep) -> None:
+        self._names.append(step.name if not self._names else words.lower_first(step.name))
+        self._title.setText(", ".join(self._names))
+        self.setAccessibleName(f"{self._title.text()}: not tried. {self.reason}")
 
 
 class Checklist(QWidget):
@@ -93,15 +121,19 @@ class Checklist(QWidget):
         self._layout.setSpacing(0)
         self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.lines: list[StepLine] = []
+        self._steps: list[DiagnosisStep] = []
+        self._skipped: NotTried | None = None
         self._busy: QWidget | None = None
 
     @property
     def steps(self) -> tuple[DiagnosisStep, ...]:
-        return tuple(line.step for line in self.lines)
+        return tuple(self._steps)
 
     def clear(self) -> None:
         clear(self._layout)
         self.lines = []
+        self._steps = []
+        self._skipped = None
         self._busy = None
 
     def show_steps(self, steps: Sequence[DiagnosisStep]) -> None:
@@ -123,12 +155,24 @@ class Checklist(QWidget):
 
     def add(self, step: DiagnosisStep) -> None:
         """Add a step above "Testing…"."""
+        self._steps.append(step)
+        same = self._skipped is not None and step.finding == self._skipped.reason
+        if step.result is not StepResult.SKIPPED or not step.finding:
+            self._skipped = None
+            line = StepLine(step, self.subject)
+            self.lines.append(line)
+            self._insert(line)
+        elif same and self._skipped is not None:
+            self._skipped.add(step)
+        else:
+            self._skipped = NotTried(step)
+            self._insert(self._skipped)
+        self.stepped.emit(step)
+
+    def _insert(self, line: QWidget) -> None:
         at = self._layout.count() - (1 if self._busy is not None else 0)
-        line = StepLine(step, self.subject)
         self._layout.insertWidget(at, line)
         self._layout.insertWidget(at + 1, divider())
-        self.lines.append(line)
-        self.stepped.emit(step)
 
     def stop(self) -> None:
         if self._busy is not None:

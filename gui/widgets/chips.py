@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QEnterEvent, QFont, QFontMetrics, QPainter, QPaintEvent
+from PySide6.QtGui import QEnterEvent, QFont, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QWidget
 
 from gui import words
-from gui.theme import Role, Tone, strong_font, tabular_font, theme
+from gui.theme import Role, Tone, small_font, strong_font, tabular_font, theme
 from gui.widgets.flow import FlowLayout
 
 HEIGHT = 26
-_PAD = 12
-_GAP = 8
+_PAD, _TIGHT_PAD = 12, 8
+_GAP, _TIGHT_GAP = 8, 6
+_SPACING, _TIGHT_SPACING = 6, 4
 
 
 class Chip(QAbstractButton):
-    """A filter's word and its count."""
+    """A filter's word and its count.
+
+    Attributes
+    ----------
+    tight : bool
+        Smaller, because the line is too short for all of them.
+    """
+
+    tight = False
 
     def __init__(self, title: str, tone: Tone = Tone.GREY, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -43,10 +52,15 @@ class Chip(QAbstractButton):
             self.update()
 
     def sizeHint(self) -> QSize:
-        width = QFontMetrics(self.font()).horizontalAdvance(self.title) + 2 * _PAD
+        return QSize(self.width_if(tight=self.tight), HEIGHT)
+
+    def width_if(self, *, tight: bool) -> int:
+        """How wide it would be."""
+        width = QFontMetrics(self._plain(tight)).horizontalAdvance(self.title) + 2 * (_TIGHT_PAD if tight else _PAD)
         if self._count is not None:
-            width += _GAP + QFontMetrics(self._bold()).horizontalAdvance(words.count(self._count))
-        return QSize(width, HEIGHT)
+            figures = QFontMetrics(self._bold(tight)).horizontalAdvance(words.count(self._count))
+            width += figures + (_TIGHT_GAP if tight else _GAP)
+        return width
 
     def enterEvent(self, event: QEnterEvent) -> None:
         super().enterEvent(event)
@@ -78,20 +92,24 @@ class Chip(QAbstractButton):
         painter.setBrush(t.colour(back))
         box = QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
         painter.drawRoundedRect(box, box.height() / 2, box.height() / 2)
-        inner = box.adjusted(_PAD - 0.5, 0, 0, 0)
+        inner = box.adjusted((_TIGHT_PAD if self.tight else _PAD) - 0.5, 0, 0, 0)
+        plain = self._plain(self.tight)
         painter.setPen(t.colour(text))
-        painter.setFont(self.font())
+        painter.setFont(plain)
         painter.drawText(inner, int(Qt.AlignmentFlag.AlignVCenter), self.title)
         if self._count is not None:
             painter.setPen(t.colour(number))
-            painter.setFont(self._bold())
-            shift = QFontMetrics(self.font()).horizontalAdvance(self.title) + _GAP
+            painter.setFont(self._bold(self.tight))
+            shift = QFontMetrics(plain).horizontalAdvance(self.title) + (_TIGHT_GAP if self.tight else _GAP)
             painter.drawText(
                 inner.adjusted(shift, 0, 0, 0), int(Qt.AlignmentFlag.AlignVCenter), words.count(self._count)
             )
 
-    def _bold(self) -> QFont:
-        return tabular_font(strong_font(self.font()))
+    def _plain(self, tight: bool) -> QFont:
+        return small_font(self.font()) if tight else self.font()
+
+    def _bold(self, tight: bool) -> QFont:
+        return tabular_font(strong_font(self._plain(tight)))
 
 
 class ChipBar(QWidget):
@@ -111,7 +129,8 @@ class ChipBar(QWidget):
 
     def __init__(self, chips: Sequence[tuple[str, str, Tone, bool]], parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        layout = FlowLayout(self, spacing=6)
+        layout = self._layout = FlowLayout(self, spacing=_SPACING)
+        self._tight = False
         self._group = QButtonGroup(self)
         self._group.setExclusive(True)
         self.chips: dict[str, Chip] = {}
@@ -134,9 +153,30 @@ class ChipBar(QWidget):
     def choose(self, value: str) -> None:
         self.chips[value].setChecked(True)
         self.chips[value].show()
+        self._fit()
 
     def show_counts(self, counts: dict[str, int]) -> None:
         for value, chip in self.chips.items():
             number = counts.get(value, 0)
             chip.show_count(number)
             chip.setVisible(value in self._always or number > 0 or chip.isChecked())
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Make them smaller where that keeps all in one line."""
+        shown = [chip for chip in self.chips.values() if not chip.isHidden()]
+        wanted = sum(chip.width_if(tight=False) for chip in shown) + _SPACING * (len(shown) - 1)
+        tight = wanted > self.width()
+        if tight == self._tight:
+            return
+        self._tight = tight
+        for chip in self.chips.values():
+            chip.tight = tight
+            chip.updateGeometry()
+            chip.update()
+        self._layout.setSpacing(_TIGHT_SPACING if tight else _SPACING)
+        self._layout.invalidate()

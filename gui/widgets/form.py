@@ -18,6 +18,7 @@ from gui.widgets.editor import FORGOTTEN_SECRET, SAVED_SECRET, Editor
 
 __all__ = ["FORGOTTEN_SECRET", "SAVED_SECRET", "Editor", "Form"]
 
+_BESIDE_PX = 170
 NodesFor = Callable[[FormField], Sequence[str]]
 
 
@@ -94,8 +95,8 @@ class Form(QWidget):
             groups.setdefault(field.group if headings else "", []).append(field)
         for group, members in groups.items():
             if group:
-                heading = label(group, "group")
-                layout.addWidget(heading)
+                layout.addSpacing(STEP)
+                layout.addWidget(label(group, "heading"))
             line: QHBoxLayout | None = None
             for at, field in enumerate(members):
                 editor = self._editor(field)
@@ -113,7 +114,7 @@ class Form(QWidget):
     def _editor(self, field: FormField) -> Editor:
         editor = Editor(field, self._nodes(field))
         if field.beside:
-            editor.setFixedWidth(150)
+            editor.setFixedWidth(_BESIDE_PX)
         editor.changed.connect(self._changed)
         editor.left.connect(lambda n=field.name: self._leave(n))
         editor.filled.connect(self._fill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.icons import IconButton
@@ -19,8 +20,10 @@ class Page(QWidget):
         By which it is gone to.
     status : str
         What the status line says on its left while this page is shown; empty leaves that to the window.
+    status_changed : Signal()
     """
 
+    status_changed = Signal()
     name = ""
     status = ""
 
@@ -46,6 +49,12 @@ class Page(QWidget):
         made = IconButton(text, icon, kind=kind)
         self.top.addWidget(made)
         return made
+
+    def say_status(self, text: str) -> None:
+        """Let the status line say something else."""
+        if text != self.status:
+            self.status = text
+            self.status_changed.emit()
 
     def entered(self, wish: object) -> None:
         """The page is shown; `wish` is what the caller wants to see there, or None."""

@@ -42,6 +42,7 @@ class Table(QTableView):
         row_px: int = ROW_PX,
         several: bool = False,
         header: bool = True,
+        head: QHeaderView | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -71,6 +72,8 @@ class Table(QTableView):
         vertical.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         vertical.setMinimumSectionSize(20)
         vertical.setDefaultSectionSize(row_px)
+        if head is not None:
+            self.setHorizontalHeader(head)
         horizontal = self.horizontalHeader()
         horizontal.setVisible(header)
         horizontal.setHighlightSections(False)

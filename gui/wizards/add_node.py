@@ -22,7 +22,7 @@ from gui.session import Session
 from gui.theme import STEP, Tone
 from gui.widgets.accepted import AcceptedView
 from gui.widgets.banner import Banner
-from gui.widgets.basics import card, label, row
+from gui.widgets.basics import card, label, row, scroll_area_of
 from gui.widgets.checklist import Checklist
 from gui.widgets.form import Form
 from gui.wizards.frame import Choice, Wizard, WizardPage
@@ -249,6 +249,7 @@ class TestPage(WizardPage):
             if run == self._run and isinstance(value, DiagnosisStep):
                 self.list.add(value)
                 self._offer_pin(value)
+                QTimer.singleShot(0, self, self._follow)
 
         def done(images: AcceptedTable | None) -> None:
             if run == self._run:
@@ -280,7 +281,15 @@ class TestPage(WizardPage):
             self.verdict.say("It works, with a warning.", "Read it before you rely on this node.", tone=Tone.AMBER)
         else:
             self.verdict.say("It works.", "", tone=Tone.GREEN)
+        QTimer.singleShot(0, self, self._follow)
         self.changed.emit()
+
+    def _follow(self) -> None:
+        """While it runs, its last step is seen; afterwards the verdict."""
+        area = scroll_area_of(self)
+        if area is not None:
+            bar = area.verticalScrollBar()
+            bar.setValue(bar.maximum() if self.running else 0)
 
     def _take_images(self, table: AcceptedTable | None) -> None:
         self.more.setVisible(table is not None)

@@ -178,14 +178,14 @@ class DicomDiagnosis(DicomTrials):
         else:
             finding = error.sentence
             step = "Ask the PACS administrator to let it in: not every node says what it objects to."
-        return DiagnosisStep(
-            ASSOCIATION,
-            StepResult.FAILED,
-            finding,
-            step,
-            error.detail,
-            self.for_the_administrator(self._found),
-        )
+        tell = self.for_the_administrator(self._found)
+        if said == (1, 7):
+            f = self.fields
+            tell = (
+                f"We call the DICOM node at {f.host}, port {f.port}, by the AE title “{theirs}”, and it answers that "
+                f"it is not called that. Which AE title does it have?\n\n{tell}"
+            )
+        return DiagnosisStep(ASSOCIATION, StepResult.FAILED, finding, step, error.detail, tell)
 
     def _no_association(self, error: TransportError) -> DiagnosisStep:
         """Something listens, but does not answer as a DICOM node should."""

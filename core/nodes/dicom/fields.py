@@ -71,13 +71,13 @@ class DicomFields(NodeFields):
         help="An Orthanc node of yours that knows this one can talk to it in our place.",
         type=FieldType.NODE,
         among="intermediary",
-        empty="Nothing between: directly",
+        empty="Nothing between, directly",
         group="Way there",
     )
     known_as: str = declared(
         "",
         title="Its name there",
-        help="Among that Orthanc's modalities. Empty: the one with this AE title.",
+        help="Choose it among that Orthanc's modalities: its address is filled in. Empty: the one with this AE title.",
         needs="through",
         suggested_by=("through",),
         group="Way there",

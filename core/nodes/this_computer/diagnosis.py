@@ -42,7 +42,7 @@ def _store(node: ThisComputerNode, facts: dict[str, str]) -> Iterator[DiagnosisS
         yield DiagnosisStep("Room on the disk", StepResult.SKIPPED)
         return
     facts["images"] = str(instances)
-    held = f"{node.folder}: {instances:,} images of {studies:,} studies, {size / 1e9:,.1f} GB"
+    held = f"{node.folder}; it held {instances:,} images of {studies:,} studies, {size / 1e9:,.1f} GB"
     yield DiagnosisStep("Images can be kept", StepResult.OK, held)
     room = f"{free / 1e9:,.1f} GB free, {node.fields.reserve:g} GB of it reserved"
     facts["free-bytes"] = str(free)
@@ -84,7 +84,7 @@ def _port(node: ThisComputerNode, facts: dict[str, str]) -> DiagnosisStep:
                 return _failed(step, error)
         else:
             return DiagnosisStep(
-                step, StepResult.OK, f"port {f.port} is free; this computer listens there while DICOM Ferry runs jobs"
+                step, StepResult.OK, f"port {f.port} is free; this computer listens there while DICOM Ferry runs"
             )
     elif not _answers(node):
         return DiagnosisStep(

@@ -40,7 +40,7 @@ class ThisComputerFields(NodeFields):
     port: int = declared(
         11112,
         title="Port",
-        help="Where it listens for DICOM; above 1023 is safest.",
+        help="Above 1023 is safest.",
         ge=1,
         le=65535,
         beside=True,
@@ -65,14 +65,14 @@ class ThisComputerFields(NodeFields):
         columns=(("AE title", "MODALITY1"), ("IP address or network", "10.4.2.17")),
         separator="@",
         empty="Closed: no device may call yet.",
-        group="Who may call",
+        group="Callers",
     )
     known_nodes: bool = declared(
         True,
         title="Registered nodes may call",
         help="A node that is registered here, with its AE title and from its address, may send and ask without an "
         "entry of its own. Images that are fetched by C-MOVE come in this way.",
-        group="Who may call",
+        group="Callers",
     )
     folder: Annotated[str, AfterValidator(_absolute)] = declared(
         "",
