@@ -18,9 +18,9 @@ from core.ledger.ledger import Ledger
 from core.ledger.rows import OPEN_UNTIL, Delivery, TransferTask
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
-from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass
+from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
 from core.model.study import Holding, InstanceRef, StudyInfo
-from core.nodes.base import ByteStream, Compare, Confirm, Push, Read, ReadAhead, Write, digest_of
+from core.nodes.base import ByteStream, Compare, CompareByFetching, Confirm, Push, Read, ReadAhead, Write, digest_of
 from core.wire.http import Abort
 
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
@@ -264,7 +264,7 @@ class Pipeline:
             return found
         comparable = isinstance(ours, Compare) and isinstance(theirs, Compare)
         if found.evidence is not None and not comparable:
-            return Judgement(Verdict.SAME, found.evidence)
+            return Judgement(Verdict.SAME, self._looked_into(study, delivery, found.evidence))
         return judge_attributes(
             delivery.known_digest,
             holding,
@@ -272,6 +272,25 @@ class Pipeline:
             theirs.attributes(study, delivery.instance) if isinstance(theirs, Compare) else None,
             at,
         )
+
+    def _looked_into(self, study: StudyInfo, delivery: Delivery, by_uid: Evidence) -> Evidence:
+        """Before a move deletes what was never sent, what lies there under its UID is fetched and compared.
+
+        The source's digest stands for it then. Without that nothing is deleted; see `Ledger.deletable`.
+        """
+        theirs = self.destination.node
+        if not self.deletes or delivery.tried or not isinstance(theirs, CompareByFetching):
+            return by_uid
+        try:
+            with self._read.open(delivery.instance, abort=self.abort) as stream:
+                digest = digest_of(stream) or delivery.known_digest
+                if not theirs.holds_same(study, delivery.instance, stream, abort=self.abort):
+                    return by_uid
+        except FerryError:
+            if self.abort.aborted:
+                raise
+            return by_uid  # the source can't be read: it keeps what it has
+        return Evidence(Method.HEADER, by_uid.at, digest or "", "Fetched from the destination: all of it is equal.")
 
     def _judge_again(self, chunk: Chunk, judged: Sequence[tuple[Delivery, Holding, Judgement]]) -> dict[int, Judgement]:
         """What differs from what was planned may have changed at the source since: judge by what that holds now."""
@@ -436,14 +455,22 @@ class Pipeline:
                     missing.append((delivery, cannot_tell(self.destination.name)))
             else:
                 assert found.evidence is not None
-                state = DeliveryState.VERIFIED if found.verdict is Verdict.SAME else DeliveryState.CONFLICT
-                proved.append((delivery, state, found.evidence))
+                proved.append((delivery, self._state_after_sending(delivery, found), found.evidence))
         if self.deletes:
             self.ledger.learned([d for d, _state, evidence in proved if not evidence.digest])
         if proved:
             self.ledger.proved(proved)
         if missing:
             self.give_back(missing)
+
+    def _state_after_sending(self, delivery: Delivery, found: Judgement) -> DeliveryState:
+        assert found.evidence is not None
+        if found.verdict is not Verdict.SAME:
+            return DeliveryState.CONFLICT
+        listed_only = found.evidence.method is Method.UID and not found.evidence.digest
+        if listed_only and not delivery.newly_stored and self.options.evidence is not EvidenceLevel.COMMITTED:
+            return proved_state(delivery.tried)  # the destination says itself that it had it before ("duplicate")
+        return DeliveryState.VERIFIED
 
     # what went wrong ------------------------------------------------------------------------------------
 

@@ -241,6 +241,17 @@ class Compare(Protocol, metaclass=_Capability):
 
 
 @runtime_checkable
+class CompareByFetching(Protocol, metaclass=_Capability):
+    """A node with `Confirm` that can tell nothing of an instance but its UID."""
+
+    def holds_same(self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None) -> bool:
+        """Fetch what it holds under this UID, and compare all of it with `body`; False also where that can't be told.
+
+        Raises `TransportError` (fault ``ABORTED``), and what `body` raises.
+        """
+
+
+@runtime_checkable
 class Delete(Protocol, metaclass=_Capability):
     def delete(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, abort: Abort | None = None

@@ -9,6 +9,7 @@ from core.model.errors import ConfigurationError
 from core.model.study import InstanceRef, Listing, StudyInfo, StudyQuery
 from core.nodes.base import Acknowledgement, Body, DicomAddress, OpenContext, StudyListing
 from core.nodes.dicom.commit import DicomCommit
+from core.nodes.dicom.compare import DicomCompare
 from core.nodes.dicom.confirm import DicomConfirm
 from core.nodes.dicom.fields import DicomFields
 from core.nodes.dicom.inventory import DicomInventory
@@ -91,10 +92,17 @@ class ThroughCommit(ThroughBase, DicomCommit):
 
 
 class ThroughNode(
-    ThroughDiagnosis, ThroughInventory, ThroughRetrieve, ThroughPush, ThroughStore, ThroughCommit, DicomConfirm
+    ThroughDiagnosis,
+    ThroughInventory,
+    ThroughRetrieve,
+    ThroughPush,
+    ThroughStore,
+    ThroughCommit,
+    DicomConfirm,
+    DicomCompare,
 ):
-    """`Diagnose`, `Inventory`, `Read`, `Write`, `Confirm`, `Commit`, `Push`, `PushResume` and `Dimse` of an application
-    entity, by another node's DIMSE."""
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Confirm`, `CompareByFetching`, `Commit`, `Push`, `PushResume` and
+    `Dimse` of an application entity, by another node's DIMSE."""
 
 
 def open_through(fields: DicomFields, peer: Peer, context: OpenContext) -> ThroughNode:
