@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from core.wire.abort import Abort
 log = logging.getLogger(__name__)
 
 _LOOK = 0.2  # seconds between two looks at the abort switch
+_STRAYS = 120.0  # seconds for which an image that was asked for, and didn't come in time, is turned away
+_MOST_STRAYS = 500  # requests whose strays are known
 _OURS = re.compile(r"[0-9a-f]{24}\.(dcm|part)")
 
 
@@ -52,6 +55,14 @@ class LandedArrivals:
             return originator == self._originator or not self._originator
         return bool(self._sender) and calling_aet == self._sender
 
+    def is_named(self, originator: str) -> bool:
+        """Whether a C-STORE request says that it is part of the C-MOVE that was asked for."""
+        return bool(originator) and originator == self._originator
+
+    @property
+    def missing(self) -> frozenset[str]:
+        return self.sop_uids - self._here.keys()
+
     def landed(self, sop_uid: str, path: Path) -> None:
         """One is here; called under the landing's lock. The first file stays: it may be in use."""
         self._here.setdefault(sop_uid, path)
@@ -82,6 +93,9 @@ class LandingPlace:
     it is no holding of this computer, and what the spool holds under the same UID is left alone. The same UID from
     anybody else is an ordinary reception, which those who wait get to see all the same.
 
+    A peer may go on sending after the job that asked has given up or was stopped. Those images are no reception either
+    (nobody sent them to be kept here): for some time they are turned away, where they name our C-MOVE as their cause.
+
     Attributes
     ----------
     folder : Path
@@ -92,6 +106,7 @@ class LandingPlace:
         self.folder = folder
         self.changed = threading.Condition()
         self._waiting: list[LandedArrivals] = []
+        self._strays: deque[tuple[float, frozenset[str], LandedArrivals]] = deque(maxlen=_MOST_STRAYS)
         self._files: dict[Path, set[LandedArrivals]] = {}
         self._reports: dict[str, AwaitedReport] = {}
 
@@ -123,6 +138,8 @@ class LandingPlace:
     def _leave(self, arrivals: LandedArrivals) -> None:
         with self.changed:
             self._waiting.remove(arrivals)
+            if missing := arrivals.missing:
+                self._strays.append((time.monotonic() + _STRAYS, missing, arrivals))
             for users in self._files.values():
                 users.discard(arrivals)
             unused = [path for path, users in self._files.items() if not users]
@@ -132,11 +149,15 @@ class LandingPlace:
             _remove(path)
 
     def wants(self, sop_uid: str, association: Served, command: Dataset) -> bool:
-        """Whether this C-STORE request brings what is expected of its caller; see `Diversion`."""
+        """Whether this C-STORE request brings what is expected of its caller, or was until a moment ago."""
         originator = str(command.get("MoveOriginatorApplicationEntityTitle") or "").strip()
         caller = association.calling_aet.strip()
         with self.changed:
-            return any(sop_uid in one.sop_uids and one.are_from(caller, originator) for one in self._waiting)
+            if any(sop_uid in one.sop_uids and one.are_from(caller, originator) for one in self._waiting):
+                return True
+            while self._strays and self._strays[0][0] < time.monotonic():
+                self._strays.popleft()
+            return any(sop_uid in missing and one.is_named(originator) for _, missing, one in self._strays)
 
     def arrived(self, sop_uid: str, path: Path, digest: str) -> None:
         """A file is complete and synced in `folder`; see `Diversion`."""

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 
 from pydicom.uid import UID
 
@@ -139,8 +139,8 @@ def _decoded(encoded: bytes) -> Request:
                 elif inner == _ITEM_VERSION_NAME:
                     implementation = content.decode("ascii", "replace").strip("\0 ")
     return Request(
-        calling_aet=encoded[26:42].decode("ascii", "replace").strip("\0 "),
-        called_aet=encoded[10:26].decode("ascii", "replace").strip("\0 "),
+        calling_aet=_title(encoded[26:42]),
+        called_aet=_title(encoded[10:26]),
         titles=encoded[10:42],
         version=int.from_bytes(encoded[6:8], "big"),
         application_context=application,
@@ -174,6 +174,12 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
             raise ValueError("an item is longer than what it is in")
         yield kind, data[at : at + length]
         at += length
+
+
+def _title(value: bytes) -> str:
+    """An AE title, without what it can't have (PS3.5 section 6.2): it is shown and logged, whoever made it up."""
+    text = value.decode("ascii", "replace").strip("\0 ")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _uid(value: bytes) -> str:
@@ -244,7 +250,7 @@ def accept(
     return Acceptance(tuple(granted), frozenset(scp), _encode(request, items, roles, max_pdu))
 
 
-@cache
+@lru_cache(maxsize=4096)  # strangers choose what is asked for
 def is_storage(abstract_syntax: str) -> bool:
     """Whether this is taken for a kind of image: all standard ones, old and new, and private ones."""
     if abstract_syntax in _KNOWN:

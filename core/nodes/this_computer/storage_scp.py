@@ -131,6 +131,9 @@ class StorageScp:
             thread.join(_FAREWELL)
         until = time.monotonic() + _SETTLE_SECONDS
         for call in self._open_calls():
+            if not call.associated:
+                call.cut()  # nothing of it is being received
+        for call in self._open_calls():
             call.thread.join(max(0.0, until - time.monotonic()))
         left = self._open_calls()
         for call in left:
@@ -164,11 +167,19 @@ class StorageScp:
                 if taken:
                     call = _Call(sock, str(address[0]), self._serve)
                     self._calls.add(call)
-            if taken:
-                call.thread.start()
-            else:
+            if not taken or not self._begin(call):
                 sock.close()
                 self._log.warning("crowd", "%s has too many callers at once and turned one away", self._name)
+
+    def _begin(self, call: _Call) -> bool:
+        """False where the system has no thread to spare: that caller goes, the others stay."""
+        try:
+            call.thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._calls.discard(call)
+            return False
+        return True
 
     def _hurry(self) -> None:
         """Cut those who take too long to say who they are, however slowly they drip."""

@@ -1,0 +1,129 @@
+"""Where proofs over DIMSE are thin, and where peers go on after we have stopped listening to them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.model.outcome import DeliveryState
+from core.nodes.this_computer import landing as landing_module
+from core.nodes.this_computer.node import ThisComputerNode
+from core.wire.dimse.store import Originator
+from tests.real.test_this_computer_landing import OURS, STUDY, send
+from tests.support.dimse_acts import Answer
+from tests.support.dimse_peer import FaultyPeer
+from tests.support.dimse_scp import Find
+from tests.support.dimse_scu import Caller
+from tests.support.orthanc import OrthancServer
+from tests.support.own_node import AET, held, own_node
+from tests.support.running_app import RunningApp
+from tests.support.studies import make_study
+from tests.support.waiting import wait_for
+
+Start = Callable[..., OrthancServer]
+OPEN = {"DicomAlwaysAllowFind": True, "DicomAlwaysAllowGet": True}
+MINE = make_study(instances=5, size_bytes=600)
+OTHER = make_study(instances=5, size_bytes=600, InstitutionName="Elsewhere")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[ThisComputerNode]:
+    with own_node(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[RunningApp]:
+    made = RunningApp(tmp_path / "home")
+    yield made
+    made.close()
+
+
+# --- what a move deletes
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+def test_what_a_pacs_held_before_is_fetched_and_compared(
+    version: str, tmp_path: Path, start_orthanc: Start, running: RunningApp
+) -> None:
+    """It lists UIDs only: the same content may go at the source, other content may not."""
+    pacs = start_orthanc(version, name="PACS", config=OPEN)
+    assert MINE.sop_uids == OTHER.sop_uids
+    pacs.upload([MINE[0], MINE[1], OTHER[2]])
+    MINE.write(tmp_path / "archive")
+    running.folder("A", tmp_path / "archive")
+    fields = {"aet": "PACS", "host": "127.0.0.1", "port": pacs.dicom_port}
+    running.app.nodes.add("dicom", "pacs", fields, {})
+    job = running.run("forward", ["A"], ["pacs"], after="move")
+    assert "held it before" in job.problem
+    assert (job.counts.verified, job.counts.skipped) == (2, 3)
+    assert [p.read_bytes() for p in (tmp_path / "archive").rglob("*.dcm")] == [MINE[2]]
+    methods = {row.sop_uid: row.evidence.method.value for row in running.rows(job.id) if row.evidence}
+    assert [methods[uid] for uid in MINE.sop_uids] == ["header", "header", "uid", "uid", "uid"]
+
+
+def test_a_pacs_that_answers_duplicate_proves_nothing_of_its_content(tmp_path: Path, running: RunningApp) -> None:
+    """It doesn't list the image at first, then says that it had it all along."""
+    with FaultyPeer() as pacs:
+        pacs.holds(OTHER)
+        hidden = pacs.on("find", Find(limit=0), where=lambda request: not pacs.count("store"))
+        pacs.on("store", Answer(0x0111))
+        MINE.write(tmp_path / "archive")
+        running.folder("A", tmp_path / "archive")
+        running.app.nodes.add("dicom", "pacs", {"aet": pacs.aet, "host": "127.0.0.1", "port": pacs.port}, {})
+        job = running.run("forward", ["A"], ["pacs"], after="move")
+        hidden.off()
+        assert {row.state for row in running.rows(job.id)} == {DeliveryState.SKIPPED}
+        assert len(list((tmp_path / "archive").rglob("*.dcm"))) == 5
+
+
+# --- what comes late
+
+
+def test_an_image_that_nobody_waits_for_any_more_is_no_reception(node: ThisComputerNode) -> None:
+    with node.expect(STUDY.sop_uids, sender="PACS", originator=OURS.aet):
+        pass
+    assert set(send(node, STUDY, originator=OURS)) == {0x0110}
+    assert held(node) == set()
+    assert send(node, STUDY, originator=Originator("WORKSTATION", 7)) == [0, 0, 0]
+    assert held(node) == set(STUDY.sop_uids)
+
+
+def test_what_was_once_asked_for_is_taken_in_again_later(
+    node: ThisComputerNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing_module, "_STRAYS", 0.0)
+    with node.expect(STUDY.sop_uids, sender="PACS", originator=OURS.aet):
+        pass
+    assert send(node, STUDY, originator=OURS) == [0, 0, 0]
+    with node.expect(STUDY.sop_uids, sender="PACS", originator=OURS.aet) as arrivals:
+        assert send(node, STUDY, originator=OURS) == [0, 0, 0]
+        assert arrivals.wait(3, 5.0) == 3
+
+
+# --- callers
+
+
+def test_an_ae_title_can_write_no_lines_into_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with own_node(tmp_path) as made, caplog.at_level(logging.DEBUG):
+        caller = Caller("127.0.0.1", made.fields.port, called=AET, calling="A\nWARNING all")
+        assert caller.send(STUDY[0]) == 0
+        senders = {record.sender for record in made.spool.catalogue.find(list(STUDY.sop_uids)).values()}
+        assert all(sender.isprintable() for sender in senders)
+        assert not any("\nWARNING" in line.getMessage() for line in caplog.records)
+
+
+def test_a_caller_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with own_node(tmp_path) as made, socket.create_connection(("127.0.0.1", made.fields.port)):
+        scp = made._scp
+        assert scp is not None
+        wait_for(lambda: bool(scp._open_calls()), what="the call")
+        began = time.monotonic()
+        made.stop_listening()
+        assert time.monotonic() - began < 5.0
+        assert not scp._open_calls()
