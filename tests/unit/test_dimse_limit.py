@@ -12,11 +12,14 @@ from contextlib import ExitStack
 import pytest
 
 from core.model.errors import TransportError, TransportFault
+from core.model.outcome import FailureClass
 from core.wire.abort import Abort
 from core.wire.dimse import limit as limit_module
+from core.wire.dimse.errors import NoTurn
 from core.wire.dimse.limit import AssociationLimit
 from core.wire.dimse.negotiation import Refusal
 from core.wire.dimse.peer import Peer
+from core.wire.dimse.status import dimse_failure
 from core.wire.dimse.store import NoContext, StoreAssociations
 from tests.support.dimse_acts import Answer, Silence
 from tests.support.dimse_peer import FaultyPeer
@@ -310,3 +313,13 @@ def test_threads_of_the_pool_end_with_its_associations(pacs: FaultyPeer, pools: 
     store(pool)
     assert sweepers()
     wait_for(check, what="the thread that releases idle associations")
+
+
+def test_waiting_for_ourselves_is_no_trouble_of_the_node() -> None:
+    """A C-MOVE may hold the only association for hours: nobody is to think that the node is down."""
+    limit = AssociationLimit(1)
+    with limit.take(), pytest.raises(NoTurn) as caught, limit.take(patience=0.05):
+        pass
+    failure = dimse_failure(caught.value, side="source", node="PACS")
+    assert failure.cls is FailureClass.BUSY
+    assert failure.code == "association-all-in-use"

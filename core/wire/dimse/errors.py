@@ -134,6 +134,18 @@ class AssociationReleased(TransportError):  # noqa: N818 - the standard's word
         )
 
 
+class NoTurn(TransportError):  # noqa: N818 - nothing went wrong with the peer
+    """All associations that a node may have were in use, by ourselves, for as long as one waits; nothing was sent."""
+
+    def __init__(self, allowed: int, seconds: float) -> None:
+        super().__init__(
+            TransportFault.TIMEOUT,
+            f"All {allowed} associations that this node may have were in use for {seconds:g} s.",
+            "Try again later, or allow this node more associations at once.",
+            request_sent=False,
+        )
+
+
 def closed(where: str) -> TransportError:
     """Somebody uses an association that is over; nothing was sent."""
     return TransportError(

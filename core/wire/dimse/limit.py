@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from core.model.errors import TransportError, TransportFault
 from core.wire.abort import Abort
+from core.wire.dimse.errors import NoTurn
 
 PATIENCE = 600.0  # seconds to wait for one's turn; an association is in use as long as an exchange takes
 _LOOK = 0.1  # seconds between two looks at the abort switch
@@ -55,8 +55,10 @@ class AssociationLimit:
 
         Raises
         ------
+        NoTurn
+            None got free in `patience` seconds.
         TransportError
-            ``TIMEOUT`` when none got free in `patience` seconds, ``ABORTED``; `request_sent` is false.
+            ``ABORTED``; `request_sent` is false.
         """
         dismiss = self.wait_for(self._room_or_idle, abort=abort, patience=patience)
         try:
@@ -151,12 +153,7 @@ class AssociationLimit:
                     return found
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TransportError(
-                    TransportFault.TIMEOUT,
-                    f"All {self._allowed} associations that this node may have were in use for {patience:g} s.",
-                    "Try again later, or allow this node more associations at once.",
-                    request_sent=False,
-                )
+                raise NoTurn(self._allowed, patience)
             turn.wait(min(left, 1.0 if abort is None else _LOOK))
 
 

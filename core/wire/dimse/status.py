@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from core.model.errors import AnswerError, ConfigurationError, FerryError, TransportError, TransportFault
 from core.model.outcome import Failure, FailureClass
-from core.wire.dimse.errors import AssociationAborted, AssociationRejected
+from core.wire.dimse.errors import AssociationAborted, AssociationRejected, NoTurn
 from core.wire.status import DimseRow, DimseTable, Meaning, http_failure, policy, words
 
 OTHER = "other"
@@ -173,6 +173,8 @@ def _row_for(error: FerryError) -> StatusRow | None:
         return rejection_row(error.result, error.source, error.reason)
     if isinstance(error, AssociationAborted):
         return _row_of("association-aborted")
+    if isinstance(error, NoTurn):  # it waited for ourselves: the node is not down
+        return _row_of("association-all-in-use")
     if isinstance(error, TransportError):
         if error.fault is not TransportFault.PROTOCOL:
             return None
