@@ -173,13 +173,13 @@ def _help(f: FormField, all_optional: bool) -> str:
         text += (
             " "
             + "; ".join(
-                value if label.casefold() == value else f"“{value}” {label[0].lower()}{label[1:]}"
+                value if label.casefold() == value else f"“{value}”: {label}"
                 for value, label in f.choices
             )
             + "."
         )
     if f.minimum is not None and f.maximum is not None:
-        text += f" {f.minimum:g} to {f.maximum:g}{' ' + f.unit if f.unit else ''}."
+        text += f" {_number(f.minimum)} to {_number(f.maximum)}{' ' + f.unit if f.unit else ''}."
     elif f.unit and f.unit not in text:
         text += f" In {f.unit}."
     if f.required and not all_optional:
@@ -217,3 +217,8 @@ def _from_text(f: FormField, text: str) -> JsonValue:
     if f.type in (FieldType.FILE, FieldType.FOLDER) and text.strip():
         return str(Path(text.strip()).expanduser().absolute())  # the engine may run in another folder
     return text.strip() if f.type is not FieldType.TEXT else text
+
+
+def _number(value: float) -> str:
+    """Whole numbers in all their digits."""
+    return str(int(value)) if value == int(value) else f"{value:g}"
