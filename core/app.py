@@ -15,7 +15,7 @@ from core.engine.follower import Follower
 from core.home import Home, make_private_file
 from core.job_book import JobBook
 from core.jobs.base import JobKind
-from core.jobs.lists import Identifier, ListPreview, read_list, typed_list
+from core.jobs.lists import Identifier, ListPreview, list_columns, read_list, typed_list
 from core.jobs.registry import job_kinds
 from core.ledger.ledger import Ledger
 from core.logs import start_logging
@@ -287,6 +287,16 @@ class App:
             It can't be read, has no such column, or what the column holds can't be told.
         """
         return read_list(file, column, identifier)
+
+    def list_columns(self, file: Path) -> tuple[str, ...]:
+        """What stands at the top of each column of such a file, where it is not clear which one counts.
+
+        Raises
+        ------
+        ConfigurationError
+            It can't be read.
+        """
+        return list_columns(file)
 
     def typed_list(self, entries: Sequence[str], identifier: Identifier = Identifier.AUTO) -> ListPreview:
         """The same for entries that were typed or pasted, one each."""

@@ -146,6 +146,20 @@ def read_list(path: Path, column: str = "", identifier: Identifier = Identifier.
     )
 
 
+def list_columns(path: Path) -> tuple[str, ...]:
+    """What stands at the top of each column of a file, for a person to choose one.
+
+    Raises
+    ------
+    ConfigurationError
+        The file can't be read.
+    """
+    rows = read_table(path)
+    first = next((row for row in rows if any(cell.text for cell in row.cells)), None)
+    width = max((len(row.cells) for row in rows), default=0)
+    return tuple(first.cell(n).text.strip() if first is not None else "" for n in range(width))
+
+
 def typed_list(entries: Iterable[str], identifier: Identifier = Identifier.AUTO) -> ListPreview:
     """Judge entries that were typed or pasted, one each.
 

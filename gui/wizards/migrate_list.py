@@ -324,7 +324,7 @@ class ListBox(QWidget):
         self.column.clear()
         self.column.addItem("Recognise it", "")
         for number, name in enumerate(columns, 1):
-            self.column.addItem(name if name != str(number) else f"Column {number}", str(number))
+            self.column.addItem(name, str(number))
         self.column.setCurrentIndex(max(0, self.column.findData(chosen)))
         self.column.blockSignals(False)
 
@@ -373,8 +373,10 @@ def _of_file(app: App, file: Path, column: str, identifier: Identifier) -> _Judg
     except FerryError as error:
         if error.code not in NEXT_STEPS:
             raise
-        return _Judged(None, app.read_list(file, "1", Identifier.ACCESSION).columns, _told(error))
-    return _Judged(preview, preview.columns)
+        tops = (f"{n}: {top}" if top else f"Column {n}" for n, top in enumerate(app.list_columns(file), 1))
+        return _Judged(None, tuple(tops), _told(error))
+    numbered = enumerate(preview.columns, 1)
+    return _Judged(preview, tuple(f"Column {n}" if name == str(n) else name for n, name in numbered))
 
 
 def left_out_text(lines: Sequence[Line]) -> str:
