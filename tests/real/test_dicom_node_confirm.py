@@ -98,6 +98,49 @@ def test_few_of_many_cost_one_question_too(pacs: FaultyPeer, lists: bool, questi
     assert pacs.count("find") == questions
 
 
+def test_a_long_series_that_is_sent_in_parts_is_not_listed_whole_each_time(pacs: FaultyPeer) -> None:
+    """What is sent first is confirmed by a list of the series; once that brings much more, by lists of UIDs."""
+    study = make_study(instances=800, size_bytes=200)
+    refs, images = refs_of(study), list(study)
+    whole = []
+
+    def note(request: Any) -> bool:
+        if is_image(request) and b"\\" not in bytes(request.data):
+            whole.append(request)
+        return False
+
+    pacs.on("find", Find(), where=note)
+    with at(pacs) as node:
+        assert held(node, study, refs[:200]) == [ABSENT] * 200
+        for part in range(4):
+            mine = slice(part * 200, part * 200 + 200)
+            if part:
+                assert held(node, study, refs[mine]) == [ABSENT] * 200
+            pacs.archive.add_files(images[mine])
+            assert held(node, study, refs[mine]) == [PRESENT] * 200
+    assert len(whole) == 3  # when it was new, when it was sent first, and once more until it was known to be long
+
+
+def test_a_long_series_at_a_server_that_takes_no_lists_of_uids(pacs: FaultyPeer) -> None:
+    study = make_study(instances=400, size_bytes=200)
+    refs = refs_of(study)
+    pacs.archive.add_files(list(study)[:399])
+    pacs.on("find", Find(limit=0), where=lambda r: is_image(r) and b"\\" in bytes(r.data))
+    with at(pacs) as node:
+        for _again in range(2):
+            assert held(node, study, refs[:100]) == [PRESENT] * 100
+            assert held(node, study, refs[300:]) == [PRESENT] * 99 + [ABSENT]
+
+
+def test_lists_of_uids_that_are_cut_off_do_not_make_images_absent(pacs: FaultyPeer) -> None:
+    pacs.holds(study := make_study(instances=400, size_bytes=200))
+    refs = refs_of(study)
+    pacs.on("find", Find(limit=60), where=lambda r: is_image(r) and b"\\" in bytes(r.data))
+    with at(pacs) as node:
+        for at_image in (0, 100, 200, 300):
+            assert held(node, study, refs[at_image : at_image + 100]) == [PRESENT] * 100
+
+
 def test_a_new_study_costs_two_questions(pacs: FaultyPeer) -> None:
     study = make_study(series=20, instances=2, size_bytes=200)
     with at(pacs) as node:

@@ -10,18 +10,27 @@ from collections.abc import Sequence
 
 from core.model.errors import AnswerError
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
+from core.nodes.base import OpenContext
 from core.nodes.dicom.answers import number, presence_keys
 from core.nodes.dicom.asking import Ask, DicomFind, images_in
+from core.nodes.dicom.fields import DicomFields
 from core.wire.abort import Abort
 from core.wire.dimse.find import Found
 from core.wire.dimse.identifier import Answer
+from core.wire.dimse.peer import Peer
 
 _FEW = 25  # images up to which a list of UIDs is asked for, not the whole series
+_PORTION = 100  # images of a long series that are asked for with one list
+_MOST_KNOWN = 50  # series that are remembered to be long
 _ONE_BY_ONE = 500  # images looked for each by itself where the list of their series can't be trusted
 
 
 class DicomConfirm(DicomFind):
     """`Confirm` of a DICOM node."""
+
+    def __init__(self, fields: DicomFields, peer: Peer, context: OpenContext) -> None:
+        super().__init__(fields, peer, context)
+        self._long = _LongSeries()
 
     def confirm(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
@@ -47,7 +56,7 @@ class DicomConfirm(DicomFind):
             for study_uid, by_series in by_study.items():
                 new = len(by_series) > 1 and not self._has_study(ask, study_uid)
                 for series_uid, uids in by_series.items():
-                    looked = _Series(self, ask, study_uid, series_uid).look_for(uids) if not new else {}
+                    looked = _Series(self, ask, study_uid, series_uid, self._long).look_for(uids) if not new else {}
                     for uid in uids:
                         found[study_uid, series_uid, uid] = looked.get(uid, Presence.ABSENT)
         keys = ((one.study_uid or study.study_uid, one.series_uid, one.sop_uid) for one in instances)
@@ -70,30 +79,89 @@ class DicomConfirm(DicomFind):
         return bool(found.answers) or bool(self.series_of(ask, study_uid))
 
 
+class _LongSeries:
+    """Series of which a whole list brought much more than was asked about: lists of UIDs are cheaper for them.
+
+    A series of thousands is sent and confirmed in parts: listed whole for each, it would be listed a dozen times.
+
+    Attributes
+    ----------
+    proved : bool
+        The node was seen to answer a list of UIDs with several images.
+    """
+
+    def __init__(self) -> None:
+        self.proved = False
+        self._known: dict[str, None] = {}
+
+    def __contains__(self, series_uid: str) -> bool:
+        return series_uid in self._known
+
+    def listed(self, series_uid: str, count: int, asked_and_there: int) -> None:
+        """A whole list had `count` images, so many of them among those that were asked about."""
+        if count - asked_and_there >= _PORTION:
+            while len(self._known) >= _MOST_KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+            self._known[series_uid] = None
+
+    def no_lists(self, series_uid: str) -> None:
+        """A list of UIDs brought nothing where the whole list did."""
+        self._known.pop(series_uid, None)
+
+
 class _Series:
     """One series at the node, while it is looked through."""
 
-    def __init__(self, node: DicomFind, ask: Ask, study_uid: str, series_uid: str) -> None:
+    def __init__(self, node: DicomFind, ask: Ask, study_uid: str, series_uid: str, long: _LongSeries) -> None:
         self._node = node
         self._ask = ask
+        self._long = long
         self._study_uid = study_uid
         self._series_uid = series_uid
 
     def look_for(self, uids: Sequence[str]) -> dict[str, Presence]:
-        """By a list of UIDs where few are asked for; else, and for what that doesn't show, by the whole series."""
+        """By lists of UIDs where they are few for the series; else, and for what that doesn't show, by all of it."""
         left = list(dict.fromkeys(uids))
         present: set[str] = set()
+        missing: dict[str, Presence] = {}
+        by_list = self._series_uid in self._long and self._node.takes_uid_lists
         if len(left) == 1 or (len(left) <= _FEW and self._node.takes_uid_lists):
             present = self._listed(left)
-            left = [uid for uid in left if uid not in present]
-        missing: dict[str, Presence] = {}
+        elif by_list:
+            present, absent = self._in_portions(left)
+            missing = dict.fromkeys(absent, Presence.ABSENT)
+        left = [uid for uid in left if uid not in present and uid not in missing]
         if left:
             found = self._put(())
             listed = self._uids(found)
+            seen = listed.intersection(left)
+            if by_list and seen and not present:
+                self._long.no_lists(self._series_uid)
+            else:
+                self._long.listed(self._series_uid, len(listed), len(seen))
             left = [uid for uid in left if uid not in listed]
             if left:
-                missing = self._judge(left, listed, ended_well=found.ended_well, any_present=bool(present or listed))
+                missing |= self._judge(left, listed, ended_well=found.ended_well, any_present=bool(present or listed))
         return {uid: missing.get(uid, Presence.PRESENT) for uid in uids}
+
+    def _in_portions(self, uids: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Those that are listed, and those that are surely not: asked for with lists of UIDs.
+
+        Nothing at all in answer to a list was cut off by no limit: from a node that answers such lists, that tells.
+        """
+        present: set[str] = set()
+        absent: set[str] = set()
+        for at in range(0, len(uids), _PORTION):
+            portion = uids[at : at + _PORTION]
+            found = self._put(portion)
+            here = self._uids(found).intersection(portion)
+            self._long.proved = self._long.proved or len(here) > 1
+            present |= here
+            if not self._long.proved:
+                break
+            if not here and not found.answers and found.ended_well:
+                absent.update(portion)
+        return present, absent
 
     def _judge(
         self, left: Sequence[str], listed: set[str], *, ended_well: bool, any_present: bool
