@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from core.model.errors import AnswerError
 from core.model.outcome import DeliveryState
+from core.model.study import StudyInfo
+from core.nodes.dicom import asking
 from core.nodes.this_computer import landing as landing_module
 from core.nodes.this_computer.node import ThisComputerNode
 from core.wire.dimse.store import Originator
 from tests.real.test_this_computer_landing import OURS, STUDY, send
+from tests.support.dicom_nodes import dicom_node
 from tests.support.dimse_acts import Answer
 from tests.support.dimse_peer import FaultyPeer
 from tests.support.dimse_scp import Find
@@ -127,3 +131,17 @@ def test_a_caller_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path) -> 
         made.stop_listening()
         assert time.monotonic() - began < 5.0
         assert not scp._open_calls()
+
+
+# --- lists without end
+
+
+def test_a_list_of_images_without_end_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_LISTED", 3)
+    study = make_study(instances=8)
+    with FaultyPeer() as pacs, dicom_node(pacs.aet, pacs.port) as pacs_node:
+        pacs.holds(study)
+        pacs.on("find", Find(without=("NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances")))
+        with pytest.raises(AnswerError) as caught:
+            list(pacs_node.instances(StudyInfo(study.plan.study_uid, study.plan.study_uid)))
+    assert caught.value.code == "find-maybe-cut"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from core.model.errors import AnswerError
 from core.model.study import SeriesInfo
@@ -21,7 +22,8 @@ from core.wire.dimse.status import dimse_answer
 
 FIND_LIMIT = "find-limit"
 """Fact of the last diagnosis: after so many answers the node cuts a list off."""
-_UNLIMITED = 1 << 62
+MOST_LISTED = 500_000
+"""Answers to one question about series or images; no study has so many, but a broken node may never come to an end."""
 _NUMBERS_BEYOND = 50  # above the number of images, where some are left out
 _MOST_BY_NUMBER = 5000  # questions of a few milliseconds each
 _NOT_UNDERSTOOD = {"find-a9xx", "find-cxxx", "find-0110"}
@@ -48,7 +50,14 @@ class DicomFind(DicomBase):
     def asking(self, abort: Abort | None = None) -> Iterator[Ask]:
         """An association for some questions. Nothing is to be waited for while it is held."""
         with self.associate(FIND_CONTEXTS, abort=abort) as association:
-            yield lambda keys: self._put(association, keys, _UNLIMITED, lambda answer: True)
+            yield lambda keys: self._bounded(self._put(association, keys, MOST_LISTED, lambda answer: True))
+
+    def _bounded(self, found: Found) -> Found:
+        """A list that we broke off ourselves is not whole."""
+        if not found.broken_off:
+            return found
+        endless = dimse_answer("find-maybe-cut", node=self.name, detail=f"more than {MOST_LISTED:,} answers")
+        return replace(found, failure=endless)
 
     def ask(
         self,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from core.model.errors import FerryError, NotSupportedError
 from core.model.outcome import Failure
 from core.nodes.base import Node, OpenContext
+from core.nodes.dicom import asking
 from core.nodes.dicom.answers import term
 from core.nodes.dicom.asking import Ask, DicomFind
 from core.nodes.dicom.fields import DicomFields
@@ -20,7 +21,6 @@ from core.wire.dimse.peer import Peer
 from core.wire.dimse.status import dimse_failure
 
 MOVE_TIMEOUT = 600.0  # seconds of silence: many nodes say nothing until the whole of a C-MOVE has been done
-_UNLIMITED = 1 << 62
 
 
 class ThroughBase(DicomFind):
@@ -52,7 +52,7 @@ class ThroughBase(DicomFind):
 
     @contextmanager
     def asking(self, abort: Abort | None = None) -> Iterator[Ask]:
-        yield lambda keys: self.ask(keys, most=_UNLIMITED, abort=abort)
+        yield lambda keys: self._bounded(self.ask(keys, most=asking.MOST_LISTED, abort=abort))
 
     def ask(
         self,
