@@ -284,12 +284,18 @@ class Pipeline:
         try:
             with self._read.open(delivery.instance, abort=self.abort) as stream:
                 digest = digest_of(stream) or delivery.known_digest
-                if not theirs.holds_same(study, delivery.instance, stream, abort=self.abort):
+                hasher = None if digest else _md5()
+                body = Carried(stream, hasher, self._pace)
+                if not theirs.holds_same(study, delivery.instance, body, abort=self.abort):
                     return by_uid
+        except SourceTrouble:
+            return by_uid  # it keeps what it can't give
         except FerryError:
             if self.abort.aborted:
                 raise
-            return by_uid  # the source can't be read: it keeps what it has
+            return by_uid
+        if hasher is not None:
+            digest = delivery.known_digest = hasher.hexdigest()
         return Evidence(Method.HEADER, by_uid.at, digest or "", "Fetched from the destination: all of it is equal.")
 
     def _judge_again(self, chunk: Chunk, judged: Sequence[tuple[Delivery, Holding, Judgement]]) -> dict[int, Judgement]:
