@@ -40,6 +40,12 @@ DELIVERY_WORDS: dict[DeliveryState, tuple[str, Tone]] = {
     DeliveryState.CANCELLED: ("Cancelled", Tone.GREY),
 }
 
+# Failures that have a name of their own among people who migrate archives.
+FAILURE_WORDS: dict[str, str] = {
+    "not-received-in-time": "Not received in time",
+    "not-found-at-source": "Not found at the source",
+}
+
 METHOD_WORDS: dict[Method, str] = {
     Method.COMMITMENT: "by storage commitment",
     Method.DIGEST: "by digest",
@@ -212,6 +218,24 @@ def state(row: TransferRow) -> str:
     if row.next_attempt is not None:
         return f"{words} (retry at {clock(row.next_attempt)})"
     return f"{words} ({row.reason[0].lower() + row.reason[1:].rstrip('.')})" if 0 < len(row.reason) <= 28 else words
+
+
+def state_more(row: TransferRow, note: str = "") -> str:
+    """The line below the pill: why it waits or fails, or that the source sends by itself.
+
+    Parameters
+    ----------
+    note : str
+        What the row's job says of itself as a whole.
+    """
+    if row.state is StudyState.WAITING and row.next_attempt is None:
+        mine = note.startswith("Waiting for") or any(node in note for node in (row.source, row.destination))
+        waiting = note.removeprefix("Waiting").lstrip(": ") if mine else ""
+        in_pill = 0 < len(row.reason) <= 28
+        return row.reason if row.reason and not in_pill else waiting[:1].upper() + waiting[1:]
+    if row.state in (StudyState.SENDING, StudyState.CONFIRMING) and row.path == "push":
+        return f"{row.source} sends by itself"
+    return row.reason
 
 
 def images(counts: Counts) -> str:

@@ -23,6 +23,8 @@ def state_text(row: DeliveryRow) -> str:
     word, _ = words.DELIVERY_WORDS[row.state]
     if row.state is DeliveryState.PLANNED and row.next_attempt is not None:
         return f"{word} (retry at {words.clock(row.next_attempt)})"
+    if row.state is DeliveryState.FAILED and row.failure is not None:
+        return words.FAILURE_WORDS.get(row.failure.code, word)
     return word
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -115,6 +115,7 @@ class TransfersModel(QAbstractTableModel):
         self._wants_all = False
         self._more = False
         self._newest = 0
+        self._notes: dict[int, str] = {}
         self._failure: Callable[[Exception], object] | None = None
         self._loaded: Callable[[], object] | None = None
 
@@ -127,6 +128,14 @@ class TransfersModel(QAbstractTableModel):
     def on_loaded(self, then: Callable[[], object]) -> None:
         """What is called after each batch, so that the page can show that there is nothing."""
         self._loaded = then
+
+    def show_notes(self, notes: Mapping[int, str]) -> None:
+        """What jobs say of themselves as a whole, by their numbers: why their studies wait."""
+        notes = {job: note for job, note in notes.items() if note}
+        if notes != self._notes:
+            self._notes = dict(notes)
+            if self._rows:
+                self.dataChanged.emit(self.index(0, Column.STATE), self.index(len(self._rows) - 1, Column.STATE))
 
     @property
     def filter(self) -> TransferFilter:
@@ -315,7 +324,7 @@ class TransfersModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return _text(row, column)
         if role == ModelRole.SECOND:
-            return _second(row, column)
+            return self._second(row, column)
         if role == ModelRole.TONE:
             return words.STATE_TONES[row.state] if column is Column.STATE else None
         if role == ModelRole.BAR:
@@ -325,10 +334,15 @@ class TransfersModel(QAbstractTableModel):
         if role == ModelRole.SORT:
             return _sort_key(row, column)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return _tip(row, column)
+            return self._second(row, column) or None if column is Column.STATE and not row.reason else _tip(row, column)
         if role == Qt.ItemDataRole.AccessibleTextRole:
-            return " ".join(t for t in (TITLES[column], _text(row, column), _second(row, column)) if t)
+            return " ".join(t for t in (TITLES[column], _text(row, column), self._second(row, column)) if t)
         return None
+
+    def _second(self, row: TransferRow, column: Column) -> str:
+        if column is Column.STATE:
+            return words.state_more(row, self._notes.get(row.job_id, ""))
+        return _second(row, column)
 
 
 def _text(row: TransferRow, column: Column) -> str:

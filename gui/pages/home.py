@@ -110,12 +110,12 @@ class HomePage(Page):
         layout.addWidget(label("Carry studies, and prove that every image arrived", "heading"))
         have = len(seen.nodes)
         steps = (
-            (have >= 1, "Add the server your studies come from", "An Orthanc server or a folder.", "Add node…"),
+            (have >= 1, "Add the server your studies come from", "A PACS, an Orthanc server or a folder.", "Add node…"),
             (have >= 2, "Add where they should go", "Another server or folder.", "Add node…"),
             (
                 False,
                 "Start a transfer",
-                "Clone a whole server, or forward what you choose. Each image is confirmed at its destination.",
+                "Clone a server, migrate an archive, or forward what you choose. Each image is confirmed on arrival.",
                 "New transfer…",
             ),
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from core.model.events import JobChanged
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
@@ -22,7 +23,7 @@ from gui.widgets.cells import BarCell, PillCell, Plain, TwoLines
 from gui.widgets.empty import EmptyState
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
-from gui.widgets.proof import ProofButton
+from gui.widgets.proof import ProofButton, file_name
 from gui.widgets.table import Share, Table
 
 
@@ -58,7 +59,7 @@ class JobsPage(Page):
         self.empty = EmptyState(
             "jobs",
             "No job yet",
-            "A job clones a whole server, or forwards the studies that you choose, once or for as long as it runs.",
+            "A job clones a whole server, migrates a range of days or a list, or forwards the studies that you choose.",
             "New transfer…",
         )
         self.empty.acted.connect(self.wants_transfer)
@@ -96,6 +97,8 @@ class JobsPage(Page):
         self.start = IconButton("Start", "play")
         self.pause = IconButton("Pause", "pause")
         self.retry = IconButton("Try again what failed", "retry")
+        self.save_list = IconButton("List of what failed…", "export")
+        self.save_list.setToolTip("The studies that are not as wanted, as a file that a migration takes as its list")
         self.proof = ProofButton(self._session)
         self.cancel = IconButton("Cancel", "cross")
         self.remove = IconButton("Remove", "remove", kind="danger")
@@ -103,9 +106,10 @@ class JobsPage(Page):
         self.start.clicked.connect(self._start)
         self.pause.clicked.connect(lambda: self._command(self._app.jobs.pause))
         self.retry.clicked.connect(lambda: self._command(self._app.jobs.retry))
+        self.save_list.clicked.connect(self._choose_list)
         self.cancel.clicked.connect(self._ask_cancel)
         self.remove.clicked.connect(self._ask_remove)
-        for button in (self.open, self.start, self.pause, self.retry, self.proof):
+        for button in (self.open, self.start, self.pause, self.retry, self.save_list, self.proof):
             actions.addWidget(button)
         actions.addStretch(1)
         actions.addWidget(self.cancel)
@@ -172,6 +176,8 @@ class JobsPage(Page):
         self.start.setVisible(job.state is not JobState.RUNNING)
         self.pause.setVisible(job.state is JobState.RUNNING)
         self.retry.setVisible(bool(job.counts.failed))
+        c = job.counts
+        self.save_list.setVisible(bool(c.failed + c.conflict + c.cancelled))
         self.cancel.setVisible(unfinished)
         self.remove.setVisible(not unfinished)
         self.proof.show_job(job)
@@ -193,6 +199,28 @@ class JobsPage(Page):
         job = self.chosen()
         if job is not None:
             self._session.going.emit("transfers", TransfersWish(state=state, job_id=job.id))
+
+    def _choose_list(self) -> None:
+        job = self.chosen()
+        if job is None:
+            return
+        suggested = Path.home() / f"{file_name(f'Not done {job.name}')}.txt"
+        file, _ = QFileDialog.getSaveFileName(self, "Save the list of what failed", str(suggested), "*.txt *.csv")
+        if file:
+            self.save_failed(Path(file))
+
+    def save_failed(self, file: Path) -> None:
+        """Write the studies that are not as wanted; a migration takes the file as its list."""
+        job = self.chosen()
+        if job is None:
+            return
+        job_id, app = job.id, self._app
+
+        def told(count: int) -> None:
+            lead = f"The list has {words.studies(count)}."
+            self._session.told.emit(lead, f"{file}: a migration takes it as its list.")
+
+        self._session.read(self, lambda: app.failed_list(job_id, file), told)
 
     def _ask_cancel(self) -> None:
         job = self.chosen()

@@ -73,6 +73,7 @@ class TransfersPage(Page):
         self._jobs: list[JobRecord] = []
         self._nodes: list[NodeRecord] = []
         self._states: dict[int, JobState] = {}
+        self._notes: dict[int, str] = {}
         self._build_top()
         self._build_filters()
         self._build_table()
@@ -203,6 +204,8 @@ class TransfersPage(Page):
         def take(found: tuple[list[JobRecord], list[NodeRecord]]) -> None:
             self._jobs, self._nodes = found
             self._states = {j.id: j.state for j in self._jobs}
+            self._notes = {j.id: j.note for j in self._jobs}
+            self.model.show_notes(self._notes)
             self._tell_pause()
             self._name_filters()
             self._fill(self.job_filter, "Any job", [(j.name, j.id) for j in self._jobs[:40]], "job_id", None)
@@ -238,6 +241,8 @@ class TransfersPage(Page):
                 self._reloading.start()
             self._studies[change.job_id] = change.studies
             self._states[change.job_id] = change.state
+            self._notes[change.job_id] = change.note
+        self.model.show_notes(self._notes)
         self._tell_pause()
         self._count_soon()
 

@@ -14,6 +14,11 @@ from gui.session import Session
 FORMATS = (("As a report to print (HTML)…", "html"), ("As a table (CSV)…", "csv"), ("As JSON…", "json"))
 
 
+def file_name(title: str) -> str:
+    """A title as every system takes it for the name of a file."""
+    return "".join(c if c.isalnum() or c in " -_." else "-" for c in title)
+
+
 class ProofButton(IconButton):
     """Asks for the file, and writes it in the background."""
 
@@ -36,8 +41,7 @@ class ProofButton(IconButton):
     def _choose(self, form: str) -> None:
         if self._job is None:
             return
-        safe = "".join(c if c.isalnum() or c in " -_." else "-" for c in self._job.name)
-        suggested = Path.home() / f"Proof {safe}.{form}"
+        suggested = Path.home() / f"{file_name(f'Proof {self._job.name}')}.{form}"
         file, _ = QFileDialog.getSaveFileName(self, "Export proof", str(suggested), f"*.{form}")
         if file:
             self.export(form, Path(file))

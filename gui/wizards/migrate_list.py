@@ -171,7 +171,7 @@ class ListBox(QWidget):
         self.file.setPlaceholderText("A CSV or Excel file (.xlsx) with one study or patient in each row")
         self.file.setAccessibleName("File of the list")
         self.file.textChanged.connect(self._new_file)
-        self.choose = IconButton("Choose…", "folder")
+        self.choose = IconButton("Choose…")
         self.choose.setAutoDefault(False)
         self.choose.clicked.connect(self._choose)
         line.addWidget(self.file, 1)
