@@ -94,7 +94,7 @@ def accepted_table(profile: Profile) -> AcceptedTable | None:
             for found, members in zip(encodings, offered, strict=True)
         )
         names = tuple(tuple(name_of(s) for s in found) for found in encodings)
-        kinds += [AcceptedKind(uid, name_of(uid), covers, names) for uid in group.sop_classes]
+        kinds += [AcceptedKind(uid, name_of(uid).replace(" Storage", ""), covers, names) for uid in group.sop_classes]
     usual = {uid: at for at, uid in enumerate(STORAGE_CLASSES)}
     kinds.sort(key=lambda kind: (not kind.is_taken, usual.get(kind.uid, len(usual))))
     families = (*(Family(title, meaning) for title, meaning, _ in _FAMILIES), Family(*_OTHERS))

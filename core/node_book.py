@@ -246,9 +246,10 @@ class NodeBook:
             return Profile(datetime.now(UTC), (step,))
         steps: list[DiagnosisStep] = []
         try:
-            for step in diagnosis(node):
-                steps.append(step)
-                yield step
+            with self.surroundings.trying(name or kind, node):
+                for step in diagnosis(node):
+                    steps.append(step)
+                    yield step
             facts = node.facts() if isinstance(node, Diagnose) else ()
         finally:
             node.close()

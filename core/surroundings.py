@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.model.diagnosis import Profile
@@ -47,6 +49,7 @@ class Surroundings:
         self._folder = folder
         self._lock = threading.Lock()
         self._known: dict[str, _Address] = {}
+        self._tried: list[tuple[str, Node]] = []
         self.landing: Callable[[], Landing | None] = lambda: None
 
     def context(
@@ -69,6 +72,18 @@ class Surroundings:
         with self._lock:
             self._known.clear()
 
+    @contextmanager
+    def trying(self, name: str, node: Node) -> Iterator[None]:
+        """Meanwhile, a node that is not registered yet counts as one: what it is asked to send here may come."""
+        entry = (name, node)
+        with self._lock:
+            self._tried.append(entry)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tried.remove(entry)
+
     def _open_other(self, name: str, chain: tuple[str, ...]) -> Node:
         if name in chain:
             way = ", which is reached through ".join((*chain, name))
@@ -85,8 +100,14 @@ class Surroundings:
             asked = [self._known.setdefault(n, _Address(n, self._open_within)) for n in names]
             for one in asked:
                 one.ask_if_due()
+            tried = [(name, node) for name, node in self._tried if name != asking]
         wait([one.answer for one in asked], timeout=ASK_SECONDS)
-        return [KnownNode(one.name, address) for one in asked if (address := one.address) is not None]
+        known = [KnownNode(one.name, address) for one in asked if (address := one.address) is not None]
+        for name, node in tried:
+            with contextlib.suppress(FerryError):  # one that can't say where it is can't be recognised either
+                if isinstance(node, Dimse):
+                    known.append(KnownNode(name, node.dicom_address()))
+        return known
 
 
 class _Address:

@@ -54,6 +54,10 @@ class NodeLine:
     listens: bool = False
 
     @property
+    def whereabouts(self) -> str:
+        return self.address if self.kind == self.record.name else f"{self.kind} · {self.address}"
+
+    @property
     def is_down(self) -> bool:
         return self.health is not None and self.health.health is NodeHealth.DOWN
 
@@ -88,7 +92,7 @@ FIELDS: tuple[Field[NodeLine], ...] = (
     Field(
         "Node",
         lambda n: n.record.name,
-        second=lambda n: f"{n.kind} · {n.address}",
+        second=lambda n: n.whereabouts,
         tip=lambda n: n.address,
         icon=lambda n: n.icon,
     ),
@@ -297,7 +301,7 @@ class NodesPage(Page):
             return
         name = node.record.name
         self.heading.setText(name)
-        self.where.setText(f"{node.kind} · {node.address}")
+        self.where.setText(node.whereabouts)
         self.sign.set_icon_name(node.icon, Role.ACCENT)
         self._show_trouble(node)
         if self._shown != name:

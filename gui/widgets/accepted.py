@@ -31,7 +31,7 @@ _NO_PARENT = QModelIndex()
 Index = QModelIndex | QPersistentModelIndex
 _ROW_PX = 28
 _DOT = 10
-_WIDTH = 36  # of a family's column
+_WIDTH = 32  # of a family's column
 _HEAD_PX = 96
 _SPOKEN = {Cover.ALL: "all", Cover.SOME: "some", Cover.NONE: "none"}
 

@@ -90,7 +90,7 @@ class NotTried(QWidget):
         line.setSpacing(3 * STEP)
         line.addWidget(IconLabel("skip", Role.SOFT), 0, Qt.AlignmentFlag.AlignTop)
         texts = column(spacing=1)
-        self._title = label("", "strong", wrap=True)
+        self._title = label("", wrap=True)
         texts.addWidget(self._title)
         texts.addWidget(label(step.finding, "small", wrap=True, selectable=True))
         line.addLayout(texts, 1)

@@ -200,7 +200,14 @@ class Editor(QWidget):
         box = QComboBox()
         for value, text in choices:
             box.addItem(text, value)
-        self._set = lambda v: box.setCurrentIndex(max(0, box.findData(str(getattr(v, "value", v) or ""))))
+
+        def choose(value: Any) -> None:
+            wanted = str(getattr(value, "value", value) or "")
+            if box.findData(wanted) < 0 and self.field.type is FieldType.NODE:
+                box.addItem(wanted, wanted)  # the nodes are still being read, or it is gone: kept either way
+            box.setCurrentIndex(max(0, box.findData(wanted)))
+
+        self._set = choose
         self._set(self.field.default)
         box.currentIndexChanged.connect(lambda _: self.changed.emit())
         self.main = box

@@ -77,7 +77,7 @@ class Table(QTableView):
         horizontal = self.horizontalHeader()
         horizontal.setVisible(header)
         horizontal.setHighlightSections(False)
-        horizontal.setMinimumSectionSize(40)
+        horizontal.setMinimumSectionSize(24 if head is not None else 40)
         horizontal.setSectionsMovable(False)
         horizontal.sectionResized.connect(self._dragged)
         self.selectionModel().selectionChanged.connect(self._selected)

@@ -180,10 +180,10 @@ class DicomDiagnosis(DicomTrials):
             step = "Ask the PACS administrator to let it in: not every node says what it objects to."
         tell = self.for_the_administrator(self._found)
         if said == (1, 7):
-            f = self.fields
+            f, (_, _, ours_to_enter) = self.fields, tell.partition("\n")
             tell = (
                 f"We call the DICOM node at {f.host}, port {f.port}, by the AE title “{theirs}”, and it answers that "
-                f"it is not called that. Which AE title does it have?\n\n{tell}"
+                f"it is not called that. Which AE title does it have?\nThis is who calls it:\n{ours_to_enter}"
             )
         return DiagnosisStep(ASSOCIATION, StepResult.FAILED, finding, step, error.detail, tell)
 

@@ -11,6 +11,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from core.nodes.this_computer.callers import plain_address
+
 log = logging.getLogger(__name__)
 
 MOST = 10  # callers that are remembered: strangers cause them
@@ -39,9 +41,10 @@ class Refusals:
     def note(self, aet: str, address: str, why: str) -> None:
         """Remember one; what comes within a second of another is written with the next one."""
         shown = "".join(c for c in aet[:16] if " " <= c <= "~").strip()
+        where = str(plain_address(address))
         with self._lock:
-            self._last.pop((shown, address), None)
-            self._last[shown, address] = Refusal(shown, address, why, time.time())
+            self._last.pop((shown, where), None)
+            self._last[shown, where] = Refusal(shown, where, why, time.time())
             while len(self._last) > MOST:
                 del self._last[next(iter(self._last))]
             if time.monotonic() - self._written < _PAUSE:
