@@ -290,7 +290,8 @@ def _without_date(wish: Undated, discovery: Discovery) -> Generator[Found, None,
                 yield from _found(study, discovery)
     if count and wish is Undated.TELL:
         studies = "1 study without a date, which lies" if count == 1 else f"{count:,} studies without a date, which lie"
-        yield Remark(f"{source.name} has {studies} in no range of days. To carry them too: --undated carry.")
+        step = "To carry them too, say so under “Studies without a date” (--undated carry)."
+        yield Remark(f"{source.name} has {studies} in no range of days. {step}")
     if not listing.outcome.complete:
         yield Remark(f"Studies without a date may be missing: {listing.outcome.reason}")
     return True

@@ -116,6 +116,7 @@ class TransfersModel(QAbstractTableModel):
         self._more = False
         self._newest = 0
         self._notes: dict[int, str] = {}
+        self._outcomes: dict[int, str] = {}
         self._failure: Callable[[Exception], object] | None = None
         self._loaded: Callable[[], object] | None = None
 
@@ -131,11 +132,20 @@ class TransfersModel(QAbstractTableModel):
 
     def show_notes(self, notes: Mapping[int, str]) -> None:
         """What jobs say of themselves as a whole, by their numbers: why their studies wait."""
-        notes = {job: note for job, note in notes.items() if note}
-        if notes != self._notes:
-            self._notes = dict(notes)
-            if self._rows:
-                self.dataChanged.emit(self.index(0, Column.STATE), self.index(len(self._rows) - 1, Column.STATE))
+        self._say(self._notes, notes)
+
+    def show_outcomes(self, outcomes: Mapping[int, str]) -> None:
+        """Short names of what went wrong, by the keys of the rows."""
+        self._say(self._outcomes, outcomes)
+
+    def _say(self, said: dict[int, str], now: Mapping[int, str]) -> None:
+        new = {key: text for key, text in now.items() if text}
+        if new == said:
+            return
+        said.clear()
+        said.update(new)
+        if self._rows:
+            self.dataChanged.emit(self.index(0, Column.STATE), self.index(len(self._rows) - 1, Column.STATE))
 
     @property
     def filter(self) -> TransferFilter:
@@ -341,7 +351,9 @@ class TransfersModel(QAbstractTableModel):
 
     def _second(self, row: TransferRow, column: Column) -> str:
         if column is Column.STATE:
-            return words.state_more(row, self._notes.get(row.job_id, ""))
+            troubled = row.state in (StudyState.ATTENTION, StudyState.FAILED)
+            outcome = self._outcomes.get(row.id, "") if troubled else ""
+            return outcome or words.state_more(row, self._notes.get(row.job_id, ""))
         return _second(row, column)
 
 

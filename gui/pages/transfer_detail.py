@@ -173,12 +173,12 @@ class TransferDetail(QFrame):
         )
         shares = (
             Share(140, 1),
-            Share(110, 1),
-            Share(90, 1),
+            Share(152),
+            Share(150),
             Share(80, 1),
             Share(84, 1),
-            Share(80, 2),
-            Share(120, 5),
+            Share(72, 1),
+            Share(110, 4),
         )
         self.images_table = Table(self.images, cells, shares, several=True, row_px=30)
         self.images_table.setAccessibleName("Images of this study with their proof")

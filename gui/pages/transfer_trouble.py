@@ -24,6 +24,7 @@ class Problem:
     transfer_ids: tuple[int, ...]
     different: int = 0  # images that the destination holds with other content
     node: str = ""
+    outcome: str = ""  # a name of its own, where the failure has one ("Not received in time")
 
 
 def problems(groups: Sequence[FailureGroup], rows: Sequence[TransferRow]) -> list[Problem]:
@@ -37,7 +38,12 @@ def problems(groups: Sequence[FailureGroup], rows: Sequence[TransferRow]) -> lis
         Rows that need attention; those with conflicts are counted by destination.
     """
     found = [
-        Problem(f"{words.plural(g.count, 'image')}: {g.failure.sentence}", g.failure.next_step, g.transfer_ids)
+        Problem(
+            f"{words.plural(g.count, 'image')}: {g.failure.sentence}",
+            g.failure.next_step,
+            g.transfer_ids,
+            outcome=words.FAILURE_WORDS.get(g.failure.code, ""),
+        )
         for g in groups
     ]
     by_node: dict[str, list[TransferRow]] = {}

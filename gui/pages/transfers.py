@@ -269,6 +269,7 @@ class TransfersPage(Page):
         counts, trouble = found
         self.chips.show_counts({state.value: number for state, number in counts.items()})
         self.trouble.tell(trouble)
+        self.model.show_outcomes({i: p.outcome for p in reversed(trouble) for i in p.transfer_ids})
         self._tell_pause()
 
     def _retry(self, transfer_ids: Sequence[int]) -> None:

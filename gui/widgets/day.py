@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QDate, Qt
-from PySide6.QtGui import QTextCharFormat
-from PySide6.QtWidgets import QCalendarWidget, QDateEdit, QWidget
+from PySide6.QtGui import QIcon, QTextCharFormat, QTransform
+from PySide6.QtWidgets import QCalendarWidget, QDateEdit, QToolButton, QWidget
 
+from gui.icons import pixmap
 from gui.theme import Role, theme
 
 FIRST = QDate(1890, 1, 1)  # no images before
@@ -34,6 +35,13 @@ class DayEdit(QDateEdit):
         plain.setForeground(theme().colour(Role.INK))
         soft.setForeground(theme().colour(Role.SOFT))
         calendar = self.calendarWidget()
+        after = pixmap("right", theme().colour(Role.INK), 16, self.devicePixelRatioF())
+        before = after.transformed(QTransform().scale(-1, 1))
+        for name, arrow, words in (("prev", before, "The month before"), ("next", after, "The month after")):
+            button = calendar.findChild(QToolButton, f"qt_calendar_{name}month")
+            if button is not None:
+                button.setIcon(QIcon(arrow))
+                button.setToolTip(words)
         for day in Qt.DayOfWeek:
             calendar.setWeekdayTextFormat(day, plain)
         calendar.setHeaderTextFormat(soft)

@@ -21,7 +21,7 @@ from gui.widgets.basics import card, clear, label, row
 from gui.widgets.pill import Pill
 from gui.wizards.frame import Wizard, WizardPage
 from gui.wizards.migrate_pages import HowPage, LimitsPage, StudiesPage
-from gui.wizards.send_pages import KindPage, NodeOption, RoutePage, WhatPage, WhenPage, placed_fields
+from gui.wizards.send_pages import ASKING, KindPage, NodeOption, RoutePage, WhatPage, WhenPage, placed_fields
 
 
 class SummaryPage(WizardPage):
@@ -299,7 +299,7 @@ class SendWizard(Wizard):
     def _probe(self, name: str) -> None:
         """Whether a node answers is said where it is chosen; a job may be made all the same."""
         nodes = self.session.app.nodes
-        self.route.tell_answer(name, "Asking…", "small")
+        self.route.tell_answer(name, ASKING, "small")
 
         def ask() -> None:
             node = nodes.open(name)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PLACED = ("source", "destination", "fallback", "fallback_after", "filter", "after", "trigger", "existing", "schedule")
 
 
+ASKING = "Asking…"
 # What most people look for comes first; groups that are not named here follow in the order of their declaration.
 GROUPS = ("How", "Limits", "Retries", "When", "Besides the images", "Labels")
 
@@ -234,6 +235,12 @@ class RoutePage(WizardPage):
         """Say whether a ticked node answers, wherever it is ticked."""
         for side in (self.sources, self.destinations):
             side.tell(name, text, role)
+
+    @property
+    def answers_known(self) -> bool:
+        """Every ticked node has answered or failed to."""
+        sides = (self.sources, self.destinations)
+        return all(side.answers[n].text() not in ("", ASKING) for side in sides for n in side.chosen())
 
     def show_kind(self, fields: Sequence[FormField], *, several: bool) -> None:
         names = {f.name for f in fields}

@@ -29,6 +29,7 @@ from gui.main_window import MainWindow
 from gui.session import Session
 from gui.theme import Appearance, theme
 from tests.gui.hospital import open_hospital
+from tests.gui.pictures_migrate import take_migration
 
 README = Path(__file__).parents[2] / "resources" / "pictures"
 
@@ -99,6 +100,8 @@ def _take_all(folder: Path, scratch: Path, *, everything: bool) -> None:
         suffix = "-dark" if appearance is Appearance.DARK else ""
         _full(app, folder, suffix, everything=everything)
     app.close()
+    (scratch / "other").mkdir()
+    take_migration(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=everything)
     if not everything:
         return
     theme().choose(Appearance.LIGHT)
