@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,13 +19,20 @@ from core.model.study import StudyInfo
 from core.nodes.dicom import asking
 from core.nodes.this_computer import landing as landing_module
 from core.nodes.this_computer.node import ThisComputerNode
+from core.nodes.this_computer.storage_scp import WAITING_ROOM
+from core.wire.dimse.association import Association
+from core.wire.dimse.echo import ECHO_CONTEXTS
+from core.wire.dimse.negotiation import request
+from core.wire.dimse.peer import Peer
 from core.wire.dimse.store import Originator
 from tests.real.test_this_computer_landing import OURS, STUDY, send
+from tests.real.test_this_computer_store import _certificates
 from tests.support.dicom_nodes import dicom_node
 from tests.support.dimse_acts import Answer
-from tests.support.dimse_peer import FaultyPeer
+from tests.support.dimse_peer import Act, FaultyPeer, Talk
 from tests.support.dimse_scp import Find
 from tests.support.dimse_scu import Caller
+from tests.support.dimse_wire import Message
 from tests.support.orthanc import OrthancServer
 from tests.support.own_node import AET, held, own_node
 from tests.support.running_app import RunningApp
@@ -145,3 +155,55 @@ def test_a_list_of_images_without_end_is_broken_off(monkeypatch: pytest.MonkeyPa
         with pytest.raises(AnswerError) as caught:
             list(pacs_node.instances(StudyInfo(study.plan.study_uid, study.plan.study_uid)))
     assert caught.value.code == "find-maybe-cut"
+
+
+# --- floods
+
+
+@dataclass
+class Floods(Act):
+    """In place of the answer to a release: data without end, as quickly as it goes."""
+
+    def strike(self, talk: Talk, request: Message) -> None:
+        piece = b"\x04\x00\x00\x00\x10\x06\x00\x00\x10\x02\x01\x00" + bytes(0x1000)
+        with contextlib.suppress(OSError):
+            while True:
+                talk.line.send(piece * 16)
+
+
+def test_a_release_ends_whatever_comes_instead(caplog: pytest.LogCaptureFixture) -> None:
+    with FaultyPeer() as pacs:
+        pacs.on("release", Floods())
+        peer = Peer("PACS", pacs.host, pacs.port, pacs.aet, "FERRY", association_timeout=0.5)
+        association = Association.open(peer, ECHO_CONTEXTS)
+        began = time.monotonic()
+        association.release()
+        assert time.monotonic() - began < 5.0
+
+
+def test_one_address_shuts_out_no_other(tmp_path: Path) -> None:
+    with own_node(tmp_path, connections=1, callers=("*@127.0.0.0/8",)) as made, ExitStack() as lines:
+        for _ in range(WAITING_ROOM + 20):
+            lines.enter_context(socket.create_connection(("127.0.0.1", made.fields.port)))
+        peer = Peer("here", "127.0.0.1", made.fields.port, AET, "MODALITY")
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", made.fields.port), 5, source_address=("127.0.0.2", 0)) as other:
+            other.sendall(request(peer, ECHO_CONTEXTS))
+            assert other.recv(1) == b"\x02"
+        assert time.monotonic() - began < 5.0
+
+
+def test_a_caller_that_dawdles_over_tls_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    certificates = _certificates(tmp_path / "certificates")
+    fields = {
+        "tls": True,
+        "certificate": str(certificates / "server.pem"),
+        "certificate_key": str(certificates / "server.key"),
+    }
+    with own_node(tmp_path, **fields) as made, socket.create_connection(("127.0.0.1", made.fields.port)):
+        scp = made._scp
+        assert scp is not None
+        wait_for(lambda: bool(scp._open_calls()), what="the call")
+        began = time.monotonic()
+        made.stop_listening()
+        assert time.monotonic() - began < 5.0

@@ -13,6 +13,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from pydicom.dataset import Dataset
@@ -163,13 +164,33 @@ class StorageScp:
                 continue
             self._hurry()
             with self._lock:
-                taken = len(self._calls) < self._fields.connections + WAITING_ROOM
+                taken = self._has_room_for(str(address[0]))
                 if taken:
                     call = _Call(sock, str(address[0]), self._serve)
                     self._calls.add(call)
             if not taken or not self._begin(call):
                 sock.close()
                 self._log.warning("crowd", "%s has too many callers at once and turned one away", self._name)
+
+    def _has_room_for(self, address: str) -> bool:
+        """Whether one more caller may be heard out. Under the lock.
+
+        Where there is no room, whoever holds most of it without having said who it is makes some: nobody shuts out
+        the others by opening connections.
+        """
+        if len(self._calls) < self._fields.connections + WAITING_ROOM:
+            return True
+        silent = Counter(call.address for call in self._calls if not call.associated)
+        if not silent:
+            return False
+        greediest, count = silent.most_common(1)[0]
+        if count <= silent[address] + 1:
+            return False
+        mine = (call for call in self._calls if call.address == greediest and not call.associated)
+        oldest = min(mine, key=lambda call: call.began)
+        self._calls.discard(oldest)  # its thread ends by itself
+        oldest.cut()
+        return True
 
     def _begin(self, call: _Call) -> bool:
         """False where the system has no thread to spare: that caller goes, the others stay."""
@@ -335,7 +356,11 @@ class _Call:
         if tls is None:
             return
         try:
-            self.sock = tls.wrap_socket(self.sock, server_side=True, suppress_ragged_eofs=False)
+            # In two steps, so that `cut` finds the connection while the caller takes its time.
+            self.sock = secured = tls.wrap_socket(
+                self.sock, server_side=True, suppress_ragged_eofs=False, do_handshake_on_connect=False
+            )
+            secured.do_handshake()
         except (OSError, ValueError) as error:
             raise FerryError(
                 f"{self.address} did not come to terms about TLS.",

@@ -395,7 +395,8 @@ class Association:
         try:
             channel.allow(seconds, seconds)
             channel.send(release_request())
-            while (kind := self._inbox.skip_pdu()) != PduType.RELEASE_RP:
+            until = time.monotonic() + seconds  # whatever else it sends meanwhile, and however quickly
+            while (kind := self._inbox.skip_pdu()) != PduType.RELEASE_RP and time.monotonic() < until:
                 if kind == PduType.RELEASE_RQ:  # both at once (PS3.8 section 7.2.2.5): answer, and wait on
                     channel.send(release_response())
                 elif kind != PduType.P_DATA:

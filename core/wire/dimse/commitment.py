@@ -40,6 +40,7 @@ _MALFORMED = (
     EOFError,
     NotImplementedError,
     OverflowError,
+    RecursionError,
 )
 
 
