@@ -251,7 +251,7 @@ NAMES_ALLOWED = {
     ("core/demo.py", "clone"): "the demonstration says which jobs it runs",
     ("core/self_test.py", "folder"): "writes a made-up node into a ledger and reads it again",
     ("gui/pages/settings.py", "folder"): "an icon",
-    ("gui/widgets/form.py", "folder"): "an icon",
+    ("gui/widgets/editor.py", "folder"): "an icon",
 }
 
 
