@@ -124,10 +124,13 @@ class _Answer:
             for instance in page:
                 counts[instance.series_uid] += 1
                 examples.setdefault(instance.series_uid, instance)
-        tags = node.tags(list(examples.values()), _SERIES_TAGS)
-        for uid, found in zip(examples, tags, strict=True):
-            modality, text = found.get("Modality", ""), found.get("SeriesDescription", "")
-            number = found.get("SeriesNumber", "")
+        unnamed = [one for one in examples.values() if one.series is None]
+        tags = {one.series_uid: found for one, found in zip(unnamed, node.tags(unnamed, _SERIES_TAGS), strict=True)}
+        for uid, example in examples.items():
+            known, found = example.series, tags.get(uid, {})
+            modality = known.modality if known else found.get("Modality", "")
+            text = known.description if known else found.get("SeriesDescription", "")
+            number = known.number if known else found.get("SeriesNumber", "")
             self.speaker.data(
                 "series", study_uid=study.study_uid, series_uid=uid, modality=modality, number=number,
                 description=text, instances=counts[uid], patient_id=study.patient_id,

@@ -17,8 +17,6 @@ CHANGE_OF_TRIGGER = {
     Trigger.SERIES: ChangeKind.STABLE_SERIES,
     Trigger.STUDY: ChangeKind.STABLE_STUDY,
 }
-SERIES_TAGS = frozenset({"Modality", "SeriesDescription", "SeriesNumber", "SeriesInstanceUID"})
-INSTANCE_TAGS = frozenset({"SOPInstanceUID", "SOPClassUID"})
 
 
 def discover(discovery: Discovery, *, rule: Rule, trigger: Trigger, poll: float, existing: bool) -> Iterator[Found]:
@@ -164,17 +162,15 @@ class _Kept:
 
     def _take(self, page: Sequence[InstanceRef]) -> list[InstanceRef]:
         wanted = self._rule.tags - self._study_tags.keys()
-        named = all(ref.series is not None for ref in page)
-        known = (SERIES_TAGS if named else frozenset()) | INSTANCE_TAGS
-        if wanted <= known:
-            tags: Sequence[Mapping[str, str]] = [{**self._study_tags, **_own_tags(ref)} for ref in page]
-        else:
-            tags = [{**self._study_tags, **t} for t in self._source.tags(page, frozenset(wanted))]
+        tags: list[Mapping[str, str]] = [{**self._study_tags, **_own_tags(ref)} for ref in page]
+        untold = frozenset(keyword for keyword in wanted if not all(keyword in t for t in tags))
+        if untold:
+            tags = [{**known, **t} for known, t in zip(tags, self._source.tags(page, untold), strict=True)]
         return [ref for ref, t in zip(page, tags, strict=True) if self._rule.matches(t)]
 
 
 def study_tags(study: StudyInfo) -> dict[str, str]:
-    """What a rule can look at without asking the source again: keyword → value."""
+    """What a rule can look at without asking the source again: keyword → value. What it didn't tell is not in it."""
     tags = {
         "StudyInstanceUID": study.study_uid,
         "PatientName": study.patient_name,
@@ -188,15 +184,18 @@ def study_tags(study: StudyInfo) -> dict[str, str]:
     }
     if study.modalities:
         tags["ModalitiesInStudy"] = "\\".join(study.modalities)
-    return {**dict(study.tags), **tags}
+    return {**dict(study.tags), **{keyword: text for keyword, text in tags.items() if keyword not in study.untold}}
 
 
 def _own_tags(ref: InstanceRef) -> dict[str, str]:
-    own = {"SOPInstanceUID": ref.sop_uid, "SOPClassUID": ref.sop_class, "SeriesInstanceUID": ref.series_uid}
+    own = {"SOPInstanceUID": ref.sop_uid, "SeriesInstanceUID": ref.series_uid}
+    if ref.sop_class:
+        own["SOPClassUID"] = ref.sop_class
     if ref.series is not None:
-        own |= {
+        told = {
             "Modality": ref.series.modality,
             "SeriesDescription": ref.series.description,
             "SeriesNumber": ref.series.number,
         }
+        own |= {keyword: text for keyword, text in told.items() if keyword not in ref.series.untold}
     return own

@@ -24,6 +24,8 @@ class StudyInfo:
         Modalities in Study (0008,0061), where known.
     instance_count : int | None
         Number of instances that the source lists, where it says so without being asked for each.
+    untold : frozenset[str]
+        Keywords of texts that the source left out of what it said: that they are empty here means nothing.
     """
 
     study_uid: str
@@ -39,6 +41,7 @@ class StudyInfo:
     modalities: tuple[str, ...] = ()
     instance_count: int | None = None
     tags: tuple[tuple[str, str], ...] = ()
+    untold: frozenset[str] = frozenset()
 
     def with_modalities(self, modalities: tuple[str, ...]) -> StudyInfo:
         return replace(self, modalities=modalities)
@@ -46,7 +49,7 @@ class StudyInfo:
 
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
-    """A series of a study at a source; `ref` as in `StudyInfo`."""
+    """A series of a study at a source; `ref` and `untold` as in `StudyInfo`."""
 
     series_uid: str
     ref: str = ""
@@ -54,6 +57,7 @@ class SeriesInfo:
     number: str = ""
     description: str = ""
     instance_count: int | None = None
+    untold: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ _TEXTS = (
     ("StudyDescription", "description"),
 )
 _KEPT = tuple(k for k in STUDY_KEYS if not k.startswith("NumberOf"))
+_NEVER_EMPTY = frozenset(("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"))
+"""Type 1 in every image (PS3.3): from a node that gives them empty, nothing is known of them."""
 
 
 # --- questions ---
@@ -100,6 +102,7 @@ def study_info(answer: Answer) -> StudyInfo:
         modalities=tuple(m for m in text("ModalitiesInStudy", "").split("\\") if m),
         instance_count=number(answer, "NumberOfStudyRelatedInstances"),
         tags=tuple((k, answer[k]) for k in _KEPT if k in answer),
+        untold=frozenset(k for k in _KEPT if not tells(answer, k)),
     )
 
 
@@ -111,6 +114,7 @@ def series_info(answer: Answer) -> SeriesInfo:
         number=answer.get("SeriesNumber", ""),
         description=answer.get("SeriesDescription", ""),
         instance_count=number(answer, "NumberOfSeriesRelatedInstances"),
+        untold=frozenset(k for k in SERIES_KEYS if not tells(answer, k)),
     )
 
 
@@ -124,6 +128,11 @@ def instance_ref(answer: Answer, study: StudyInfo, series: SeriesInfo) -> Instan
         patient_id=study.patient_id,
         series=series,
     )
+
+
+def tells(answer: Answer, keyword: str) -> bool:
+    """Whether an answer says something of this attribute, if only that it has no value."""
+    return bool(answer.get(keyword)) if keyword in _NEVER_EMPTY else keyword in answer
 
 
 def number(answer: Answer, keyword: str) -> int | None:

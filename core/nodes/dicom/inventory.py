@@ -8,7 +8,7 @@ from functools import partial
 
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import StudyListing
-from core.nodes.dicom.answers import instance_ref, series_info
+from core.nodes.dicom.answers import instance_ref, series_info, tells
 from core.nodes.dicom.asking import Ask, DicomFind
 from core.nodes.dicom.query import StudySearch
 from core.wire.abort import Abort
@@ -81,17 +81,18 @@ class DicomInventory(DicomFind):
                 listed = self.series_of(ask, study_uid, series_uid)
                 if not listed:
                     continue  # gone meanwhile
-                images = self.images_of(ask, study_uid, series_info(listed[0]), sorted(keywords - listed[0].keys()))
-                untold = keywords - listed[0].keys() - images[0].keys()
+                wanted = sorted(k for k in keywords if not tells(listed[0], k))
+                images = self.images_of(ask, study_uid, series_info(listed[0]), wanted)
+                untold = [k for k in wanted if not tells(images[0], k)]
                 if untold:
-                    listed = self.series_of(ask, study_uid, series_uid, sorted(untold)) or listed
-                found |= {image["SOPInstanceUID"]: {**listed[0], **image} for image in images}
+                    listed = self.series_of(ask, study_uid, series_uid, untold) or listed
+                found |= {image["SOPInstanceUID"]: _both(listed[0], image) for image in images}
         return [self._told_tags(by_series[i.study_uid, i.series_uid].get(i.sop_uid), keywords) for i in instances]
 
     def _told_tags(self, answer: Answer | None, keywords: frozenset[str]) -> Mapping[str, str]:
         if answer is None:
             raise answer_error("gone", node=self.name, detail="an image that was listed before")
-        untold = sorted(keywords - answer.keys())
+        untold = sorted(keyword for keyword in keywords if not tells(answer, keyword))
         if untold:
             raise dimse_answer("find-untold", node=self.name, detail=", ".join(untold))
         return {keyword: answer[keyword] for keyword in keywords}
@@ -108,3 +109,8 @@ class DicomInventory(DicomFind):
     def _need_images(self) -> None:
         if not self.fields.image_find:
             raise dimse_answer("find-no-images", node=self.name, detail="switched off for this node")
+
+
+def _both(series: Answer, image: Answer) -> Answer:
+    """What two answers tell together, that of the image first where it says something."""
+    return {**series, **{keyword: value for keyword, value in image.items() if value or keyword not in series}}
