@@ -23,7 +23,9 @@ def ferry(port: int, folder: Path) -> int:
     from core.nodes.this_computer.node import ThisComputerNode
 
     kind = node_kinds.get("this-computer")
-    fields = type(kind).Fields.model_validate({"port": port, "bind": "127.0.0.1", "reserve": 0.1})
+    fields = type(kind).Fields.model_validate(
+        {"port": port, "bind": "127.0.0.1", "callers": ["*@127.0.0.1"], "reserve": 0.1}
+    )
     node = kind.open(fields, OpenContext("bench", lambda _field: None, folder=folder))
     assert isinstance(node, ThisComputerNode)
     node.listen()
