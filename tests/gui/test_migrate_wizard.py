@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from openpyxl.worksheet.worksheet import Worksheet
 from PySide6.QtCore import QDate, QPoint, Qt
 from PySide6.QtWidgets import QAbstractButton, QApplication
 
+from core.model.events import JobChanged
 from core.model.job import JobState
-from core.model.outcome import Method
+from core.model.outcome import Counts, Method, StudyState
 from gui.models.deliveries import method_text
+from gui.models.roles import ModelRole
+from gui.models.transfers import Column
 from gui.wizards.send import SendWizard
 from tests.gui.hands import Hands
 from tests.support.orthanc import OrthancServer
@@ -327,3 +331,58 @@ def test_what_a_node_cannot_do_is_said_where_it_is_chosen(hospital: Hands) -> No
     hospital.wait(lambda: "90 %" in hospital.read(wizard))
     assert {"Pause when the disk is full to", "Unconfirmed C-MOVEs"} <= set(hospital.read(wizard).splitlines())
     wizard.reject()
+
+
+def test_what_failed_is_saved_as_a_list_that_the_wizard_takes(hospital: Hands, tmp_path: Path) -> None:
+    hospital.go("jobs")
+    jobs = hospital.window.jobs
+    hospital.wait(lambda: jobs.model.rowCount() == 4)
+    at = next(i for i in range(4) if jobs.model.record(i).id == 1)
+    jobs.table.selectRow(at)
+    hospital.wait(jobs.save_list.isVisible)
+    file = tmp_path / "failed.txt"
+    jobs.save_failed(file)
+    hospital.wait(lambda: "The list has" in hospital.window.banner.lead)
+    wizard = hospital.window.new_transfer()
+    hospital.click(wizard.kind_page.choices["migrate"])
+    hospital.click(wizard.next)
+    hospital.wait(lambda: "CT 2" in wizard.route.sources.checks)
+    tick(hospital, wizard.route.sources.checks["CT 2"])
+    tick(hospital, wizard.route.destinations.checks["PACS West"])
+    hospital.click(wizard.next)
+    tick(hospital, wizard.studies.by_list)
+    hospital.click(wizard.studies.list.file_tab)
+    hospital.type(wizard.studies.list.file, str(file))
+    hospital.wait(wizard.next.isEnabled)
+    expected = len(file.read_text(encoding="utf-8").splitlines())
+    assert expected
+    assert wizard.studies.sentence() == f"{expected} Study Instance UIDs of failed.txt"
+    wizard.reject()
+
+
+def test_why_a_study_waits_stands_below_its_state(hospital: Hands) -> None:
+    hospital.go("transfers")
+    page = hospital.window.transfers
+    hospital.wait(lambda: "Waiting (window 19:00)" in hospital.states())
+    waiting = next(r for r in page.model._rows if r.state is StudyState.WAITING)
+    at = page.model.row_of(waiting.id)
+    assert at is not None
+    index = page.model.index(at, Column.STATE)
+    counts = Counts()
+    full = JobChanged(
+        waiting.job_id, "Job", "migrate", JobState.RUNNING, counts, 3, planning=False,
+        note=f"Waiting: {waiting.destination}'s disk is 91 % full.",
+    )  # fmt: skip
+    hospital.session.jobs.emit([full])
+    assert index.data(ModelRole.SECOND) == f"{waiting.destination}'s disk is 91 % full."
+    hospital.session.jobs.emit([replace(full, note="Waiting for its hours, from Mon 19:00")])
+    assert index.data(ModelRole.SECOND) == "For its hours, from Mon 19:00"
+    hospital.session.jobs.emit([replace(full, note="Another node does not answer.")])
+    assert not index.data(ModelRole.SECOND)
+    moving = replace(waiting, state=StudyState.SENDING, path="push", reason="")
+    page.model.apply([moving])
+    assert index.data(ModelRole.SECOND) == f"{waiting.source} sends by itself"
+    page.model.apply([replace(moving, state=StudyState.ATTENTION, reason="A long story of what happened there.")])
+    assert index.data(ModelRole.SECOND) == "A long story of what happened there."
+    page.model.show_outcomes({waiting.id: "Not received in time"})
+    assert index.data(ModelRole.SECOND) == "Not received in time"
