@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
@@ -394,11 +394,15 @@ class Dimse(Protocol, metaclass=_Capability):
 
 @dataclass(frozen=True, slots=True)
 class DicomAddress:
-    """Where an application entity is reached (PS3.8): `aet` of at most 16 characters, `host` a name or an address."""
+    """Where an application entity is reached (PS3.8): `aet` of at most 16 characters, `host` a name or an address.
+
+    `calling_aet` is what this computer calls itself towards it, where it is called from here.
+    """
 
     aet: str
     host: str
     port: int
+    calling_aet: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ __all__ = ["Abort", "Answer", "ByteSource", "Headers", "HttpPool", "Response", "
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_FRESH = 0.05  # seconds for which a connection that has just answered needs no look whether it is still there
+_FRESH = 0.05  # seconds for which a connection that has proved to last needs no look whether it is still there
 _LOOK = 0.05  # seconds between two looks at the abort switch while waiting for a free connection
 _PATIENCE = 10.0  # seconds without the next pipelined answer until it is asked for singly
 
@@ -296,7 +296,9 @@ class HttpPool:
             if connection is None:
                 if abort is not None:
                     abort.check()
-            elif (idle := now - connection.idle_since) <= self._keep_alive and (idle < _FRESH or connection.alive()):
+            elif (idle := now - connection.idle_since) <= self._keep_alive and (
+                (connection.reused and idle < _FRESH) or connection.alive()
+            ):
                 connection.reused = True
                 return connection
             else:

@@ -59,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.no_watermark:  # the disk is to be really full
         ThisComputerFields.watermark = property(lambda _self: 0)  # type: ignore[assignment]
-    fields = ThisComputerFields(aet="FERRY", port=options.port, bind="127.0.0.1", reserve=0.1)
+    fields = ThisComputerFields(aet="FERRY", port=options.port, bind="127.0.0.1", reserve=0.1, callers=("*@127.0.0.1",))
     node = ThisComputerNode(fields, OpenContext("here", lambda _field: None, folder=options.folder))
     node.listen()
     if options.die:

@@ -86,7 +86,9 @@ def test_committed_by_an_orthanc_that_reports_to_this_computer(
     write_folder(tmp_path / "source", studies)
     ferry.run("node", "add", "folder", "disk", "--path", str(tmp_path / "source")).expect()
     add_dicom(ferry, "west", server.aet, server.dicom_port)
-    ferry.run("node", "add", "this-computer", "here", "--aet", "DICOMFERRY", "--port", str(port)).expect()
+    ferry.run(
+        "node", "add", "this-computer", "here", "--aet", "DICOMFERRY", "--port", str(port), "--callers", "*@127.0.0.1"
+    ).expect()
 
     run = ferry.run(
         "run", "forward", "--source", "disk", "--destination", "west", "--evidence", "committed", "--json"

@@ -58,7 +58,7 @@ def dicom(running: RunningApp, name: str, aet: str, port: int, **fields: object)
 
 def listen(running: RunningApp, port: int) -> None:
     """Let this computer be called."""
-    running.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": port}, {})
+    running.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": port, "callers": ["*@127.0.0.1"]}, {})
     running.wait(lambda: any(isinstance(e, EngineChanged) and e.listeners for e in running.events), "the listening")
 
 

@@ -167,7 +167,9 @@ def test_images_of_a_move_travel_through_to_a_folder(tmp_path: Path) -> None:
                 for uid, file in zip(study.sop_uids, study, strict=True):
                     assert associations.store(CT_STORAGE, uid, EXPLICIT, data_set_of(file)).status == 0
             associations.close()
-            ferry.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": port, "reserve": 0.1}, {})
+            ferry.app.nodes.add(
+                "this-computer", "here", {"aet": "FERRY", "port": port, "reserve": 0.1, "callers": ["*@127.0.0.1"]}, {}
+            )
             ferry.wait(lambda: ferry.handle.landing() is not None, "listening")
             fields = {"aet": "QRSCP", "host": "127.0.0.1", "port": server.port, "retrieve": "c-move"}
             ferry.app.nodes.add("dicom", "pacs", fields, {})  # type: ignore[arg-type]
@@ -188,7 +190,9 @@ def test_the_engine_listens_and_says_so(tmp_path: Path) -> None:
     ferry = RunningApp(tmp_path / "home")
     try:
         port = free_port()
-        ferry.app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": port, "reserve": 0.1}, {})
+        ferry.app.nodes.add(
+            "this-computer", "here", {"aet": "FERRY", "port": port, "reserve": 0.1, "callers": ["*@127.0.0.1"]}, {}
+        )
         ferry.wait(lambda: isinstance(ferry.handle.landing(), Landing), "listening")
         Association.open(Peer("h", "127.0.0.1", port, "FERRY", "X"), [Proposed(VERIFICATION, (EXPLICIT,))]).release()
         context = ferry.app.nodes.surroundings.context("pacs", lambda _: None, None)
@@ -198,7 +202,9 @@ def test_the_engine_listens_and_says_so(tmp_path: Path) -> None:
         (peer,) = context.peers()
         assert (peer.name, peer.address.aet, peer.address.port) == ("here", "FERRY", port)
         # A second node wants the same port.
-        ferry.app.nodes.add("this-computer", "twin", {"aet": "TWIN", "port": port, "reserve": 0.1}, {})
+        ferry.app.nodes.add(
+            "this-computer", "twin", {"aet": "TWIN", "port": port, "reserve": 0.1, "callers": ["*@127.0.0.1"]}, {}
+        )
         ferry.wait(lambda: any(isinstance(e, NodeChanged) and e.name == "twin" for e in ferry.events), "the event")
         told = [e for e in ferry.events if isinstance(e, NodeChanged) and e.name == "twin"]
         assert told[0].health is NodeHealth.DOWN
@@ -220,7 +226,9 @@ def test_an_unattended_engine_receives_while_others_look(ferry: Ferry, tmp_path:
     port, other = free_port(), free_port()
     app = App.open(ferry.home)
     try:
-        app.nodes.add("this-computer", "here", {"aet": AET, "port": port, "reserve": 0.1}, {})
+        app.nodes.add(
+            "this-computer", "here", {"aet": AET, "port": port, "reserve": 0.1, "callers": ["*@127.0.0.1"]}, {}
+        )
         engine = ferry.start("engine", "--json")
         engine.wait_event(lambda event: event.get("event") == "node" and event.get("health") == "works")
         STUDY.write(tmp_path / "files")
@@ -232,7 +240,9 @@ def test_an_unattended_engine_receives_while_others_look(ferry: Ferry, tmp_path:
         (calls,) = [step for step in app.nodes.diagnose("here") if step.name == "Takes calls"]
         assert "answers to C-ECHO" in calls.finding
         # A node that is added while the engine runs is called at once, and one that is removed no longer.
-        app.nodes.add("this-computer", "there", {"aet": "THERE", "port": other, "reserve": 0.1}, {})
+        app.nodes.add(
+            "this-computer", "there", {"aet": "THERE", "port": other, "reserve": 0.1, "callers": ["*@127.0.0.1"]}, {}
+        )
         engine.wait_event(lambda event: event.get("event") == "node" and event.get("name") == "there")
         app.nodes.remove("there")
         wait_for(lambda: not answers(other), what="the end of the removed node")

@@ -501,7 +501,9 @@ def test_images_are_sent_to_an_orthanc_that_is_registered_by_its_web_address(tmp
             ferry.orthanc("orthanc", orthanc)
             ferry.folder("archive", tmp_path / "archive")
             CT.write(tmp_path / "archive")
-            ferry.app.nodes.add("this-computer", "here", {"aet": AET, "port": port, "reserve": 0.1}, {})
+            ferry.app.nodes.add(
+                "this-computer", "here", {"aet": AET, "port": port, "reserve": 0.1, "callers": ["*@127.0.0.1"]}, {}
+            )
             assert ferry.run("clone", ["archive"], ["here"]).counts.verified == len(CT)
             ferry.wait(lambda: ferry.handle.landing() is not None, "listening")
             here = ferry.app.nodes.open("here")

@@ -21,7 +21,7 @@ from core.model.errors import FerryError, LocalError, TransportError
 from core.model.job import Trigger
 from core.model.outcome import FailureClass
 from core.model.study import ChangeKind, InstanceRef, Presence, StudyInfo, StudyQuery
-from core.nodes.base import DeleteState, OpenContext
+from core.nodes.base import DeleteState, DicomAddress, OpenContext
 from core.nodes.folder.fields import FolderFields
 from core.nodes.folder.node import FolderNode
 from core.nodes.this_computer import receiving
@@ -36,7 +36,7 @@ from tests.support import dimse_wire as wire
 from tests.support.dimse_scu import ABORTED, CLOSED, OPEN, Caller, Image, Rejected
 from tests.support.dimse_wire import Ended
 from tests.support.orthanc import OrthancServer
-from tests.support.own_node import AET, fill, held, own_node, records
+from tests.support.own_node import AET, Others, fill, held, own_node, records
 from tests.support.processes import Child
 from tests.support.servers import required_program
 from tests.support.studies import COMPRESSED_SYNTAXES, Study, ct_study, make_studies, make_study, write_large_instance
@@ -211,11 +211,7 @@ def test_large_images_arrive_in_constant_memory(tmp_path: Path) -> None:
 # --- who may call
 
 
-def test_strangers_are_turned_away_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loopback is this computer itself and always let in; here it counts as somebody else."""
-    import ipaddress
-
-    monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
+def test_strangers_are_turned_away_with_the_reason(tmp_path: Path) -> None:
     (instance,) = make_study(instances=1)
     with own_node(tmp_path, callers=("MODALITY1@127.0.0.1", "*@10.0.0.0/8")) as node:
         port = node.fields.port
@@ -231,25 +227,37 @@ def test_strangers_are_turned_away_with_the_reason(tmp_path: Path, monkeypatch: 
             assert caller.send(instance) == 0
 
 
-def test_an_empty_list_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ipaddress
-
-    with own_node(tmp_path) as node, Caller(HERE, node.fields.port, called=AET) as caller:
-        caller.open()  # this computer itself
-        monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
-        with pytest.raises(Rejected) as caught:
+def test_an_empty_list_lets_nobody_in(tmp_path: Path) -> None:
+    """Not even other programs on this computer; its own check by its own AE title works all the same."""
+    (instance,) = make_study(instances=1)
+    path = tmp_path / "image.dcm"
+    path.write_bytes(instance)
+    with own_node(tmp_path, callers=()) as node:
+        with Caller(HERE, node.fields.port, called=AET) as caller, pytest.raises(Rejected) as caught:
             caller.open()
         assert caught.value.reason == (1, 1, 3)
+        assert "Rejected" in dcmsend(node, path).stdout + dcmsend(node, path).stderr
+        assert held(node) == set()
+        steps = {s.name: s for s in node.diagnose()}
+        assert steps["Takes calls"].result is StepResult.OK
+        assert (steps["Who may call"].result, steps["Who may call"].finding) == (StepResult.WARNING, "Nobody.")
 
 
-def test_turning_away_is_logged_once_in_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import ipaddress
+def test_what_this_program_calls_itself_is_let_in_from_here(tmp_path: Path) -> None:
+    """A node of this home by which jobs send to this computer."""
+    ours = DicomAddress(AET, "localhost", 0, calling_aet="FERRY_JOBS")
+    (instance,) = make_study(instances=1)
+    others = Others({}, {"by DICOM": ours})
+    with own_node(tmp_path, callers=(), known_nodes=False, others=others) as node:
+        with Caller(HERE, node.fields.port, called=AET, calling="FERRY_JOBS") as caller:
+            assert caller.send(instance) == 0
+        with Caller(HERE, node.fields.port, called=AET, calling="OTHER") as caller, pytest.raises(Rejected):
+            caller.open()
 
-    monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
+
+def test_turning_away_is_logged_once_in_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        own_node(tmp_path) as node,
+        own_node(tmp_path, callers=()) as node,
         Caller(HERE, node.fields.port, called=AET, calling="EVIL\x1b[2J") as caller,
         caplog.at_level(logging.WARNING),
     ):
@@ -605,7 +613,7 @@ def test_the_diagnosis_tells_whether_it_works_and_what_to_tell_others(node: This
     assert steps["Images can be kept"].result is StepResult.OK
     assert steps["Room on the disk"].result is StepResult.OK
     assert steps["Takes calls"].result is StepResult.OK
-    assert steps["Who may call"].result is StepResult.WARNING, "nobody, by default"
+    assert steps["Who may call"].result is StepResult.OK
     facts = dict(node.facts())
     assert facts["listening"] == "yes"
     told = steps["Reached by others"]

@@ -45,7 +45,7 @@ def own_node(
 ) -> Iterator[ThisComputerNode]:
     """The node, listening on a port of its own."""
     known = others or Others({}, {})
-    given = {"aet": AET, "port": free_port(), "reserve": 0.1, **fields}
+    given = {"aet": AET, "port": free_port(), "reserve": 0.1, "callers": ("*@127.0.0.1",), **fields}
     context = OpenContext(name, lambda _field: None, folder=folder / "own-node", node=known.open, peers=known.peers)
     node = ThisComputerNode(ThisComputerFields(**given), context)
     try:

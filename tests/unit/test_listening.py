@@ -365,7 +365,12 @@ def test_this_computer_listens_for_a_while_without_any_job(tmp_path: Path) -> No
     try:
         with app.listening():  # nobody does
             pass
-        app.nodes.add("this-computer", "here", {"aet": "FERRY", "port": free_port(), "reserve": 0.1}, {})
+        app.nodes.add(
+            "this-computer",
+            "here",
+            {"aet": "FERRY", "port": free_port(), "reserve": 0.1, "callers": ["*@127.0.0.1"]},
+            {},
+        )
         landing = app.nodes.surroundings.context("pacs", lambda _: None, None).landing
         with app.listening():
             assert landing() is not None

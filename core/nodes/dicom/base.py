@@ -57,7 +57,7 @@ class DicomBase(Node):
         return f"{self.fields.aet}@{host}:{self.fields.port}"
 
     def dicom_address(self) -> DicomAddress:
-        return DicomAddress(self.fields.aet, self.fields.host, self.fields.port)
+        return DicomAddress(self.fields.aet, self.fields.host, self.fields.port, self.fields.calling_aet)
 
     def fact(self, name: str, default: str = "") -> str:
         """What the last diagnosis found, where there was one."""

@@ -55,20 +55,23 @@ def _network(address: str, example: str) -> Network:
 
 
 class AllowList:
-    """Whether a caller is let in. This computer itself always is, under any AE title."""
+    """Which callers are let in: those that were entered, and nobody else, not even on this computer."""
 
     def __init__(self, entries: tuple[str, ...]) -> None:
         self._callers = tuple(parse_caller(entry) for entry in entries)
 
     def lets_connect(self, address: str) -> bool:
-        """Whether anybody at this address may call; the AE title isn't known yet."""
+        """Whether anybody at this address may call, as far as can be said before the AE title is known.
+
+        On this computer run the diagnosis and the program's own jobs: who it is, the AE title tells.
+        """
         ip = plain_address(address)
         return ip.is_loopback or any(c.network is None or ip in c.network for c in self._callers)
 
     def lets_in(self, aet: str, address: str) -> bool:
         """Whether this AE title (PS3.8 section 9.3.2, without spaces around it) may call from this address."""
         ip = plain_address(address)
-        return ip.is_loopback or any(
+        return any(
             (c.aet is None or c.aet == aet.strip()) and (c.network is None or ip in c.network) for c in self._callers
         )
 

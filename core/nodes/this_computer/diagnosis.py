@@ -124,7 +124,7 @@ def _callers(node: ThisComputerNode) -> DiagnosisStep:
         return DiagnosisStep(
             step,
             StepResult.WARNING,
-            "Nobody but this computer itself.",
+            "Nobody.",
             "Add each device that shall send or ask here, with its AE title and address (--callers).",
         )
     if "*@*" in callers:

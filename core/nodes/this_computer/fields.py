@@ -60,7 +60,7 @@ class ThisComputerFields(NodeFields):
         (),
         title="Who may call",
         help="AE title and address of each device that may send and ask here, such as MODALITY1@10.4.2.17; * for "
-        "any, a network as 10.4.0.0/16. Nobody else is let in, but this computer itself and the registered nodes.",
+        "any, a network as 10.4.0.0/16. Nobody else is let in.",
         placeholder="MODALITY1@10.4.2.17",
         columns=(("AE title", "MODALITY1"), ("IP address or network", "10.4.2.17")),
         separator="@",

@@ -34,8 +34,8 @@ class ThisComputerKind(NodeKind):
         assert isinstance(fields, ThisComputerFields)
         found = []
         if not fields.callers:
-            others = " and the nodes registered here" if fields.known_nodes else ""
-            found.append(f"Nobody but this computer itself{others} may call: add the devices that shall send to it.")
+            who = "Nobody but the nodes registered here" if fields.known_nodes else "Nobody"
+            found.append(f"{who} may call: add the devices that shall send to it.")
         if any(entry == "*@*" for entry in fields.callers):
             found.append("Anybody in the network may send to this computer and read what it holds.")
         elif any(entry.endswith("@*") for entry in fields.callers):

@@ -33,6 +33,10 @@ class KnownCallers:
         """The registered nodes with this AE title (capitals matter, spaces around it don't; PS3.5 section 6.2)."""
         return [peer for peer in self._peers() if peer.address.aet.strip() == aet.strip()]
 
+    def is_ours(self, aet: str) -> bool:
+        """Whether this computer calls itself by this AE title towards one of the registered nodes."""
+        return bool(aet.strip()) and any(peer.address.calling_aet.strip() == aet.strip() for peer in self._peers())
+
     def at(self, aet: str, address: str) -> KnownNode | None:
         """The registered node with this AE title and IP address."""
         ip = plain_address(address)

@@ -32,7 +32,7 @@ def standing(node: ThisComputerNode) -> Standing:
     ]
     refused = [_refusal(r) for r in reversed(read_refusals(node.refusals_file)[-_SHOWN:])]
     if refused:
-        lines.append(("Turned away", "\n".join(refused)))
+        lines.append(("Turned away", "\n".join((*refused, "Edit this node to let one in."))))
     return Standing(tuple(lines), for_others(fields))
 
 
@@ -63,7 +63,7 @@ def may_call(node: ThisComputerNode) -> str:
     if "*@*" in node.fields.callers:
         return "anybody in the network"
     if not callers:
-        return "nobody but this computer itself"
+        return "nobody"
     more = len(callers) - 2 * _SHOWN
     return ", ".join(callers[: 2 * _SHOWN]) + (f" and {more} more" if more > 0 else "")
 

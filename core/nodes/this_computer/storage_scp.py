@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from core.model.errors import FerryError, LocalError, TransportError, TransportFault
 from core.nodes.this_computer.association import C_CANCEL, AcceptedAssociation
-from core.nodes.this_computer.callers import AllowList
+from core.nodes.this_computer.callers import AllowList, plain_address
 from core.nodes.this_computer.fields import ThisComputerFields
 from core.nodes.this_computer.known_callers import KnownCallers
 from core.nodes.this_computer.log_limit import LogLimit
@@ -95,7 +95,7 @@ class StorageScp:
         self._held = held
         self._tls = tls
         self._allowed = AllowList(fields.callers)
-        self._known = known if fields.known_nodes else None
+        self._known = known
         self._refusals = refusals
         self._log = LogLimit(log)
         self._lock = threading.Lock()
@@ -297,9 +297,15 @@ class StorageScp:
         return None
 
     def _lets_in(self, aet: str, address: str) -> bool:
-        if self._allowed.lets_in(aet, address):
+        if self._allowed.lets_in(aet, address) or self._is_ours(aet, address):
             return True
-        return self._known is not None and self._known.at(aet, address) is not None
+        return self._fields.known_nodes and self._known is not None and self._known.at(aet, address) is not None
+
+    def _is_ours(self, aet: str, address: str) -> bool:
+        """Whether this program itself calls: its check of this node, and jobs that send here by DICOM."""
+        if not plain_address(address).is_loopback and address != self._fields.bind:
+            return False
+        return aet == self._fields.aet or (self._known is not None and self._known.is_ours(aet))
 
     # one association ------------------------------------------------------------------------------------
 
