@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from core.model.diagnosis import DiagnosisStep, StepResult
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.nodes.dicom.asking import FIND_LIMIT
 from core.nodes.dicom.profile import accepted_contexts, summary, text
-from core.nodes.dicom.trials import DicomTrials, Found, failed
+from core.nodes.dicom.trials import DicomTrials, Found, Trial, failed, steps
 from core.wire.dial import dial, look_up
 from core.wire.dimse.association import AssociationRejected, Proposed
 from core.wire.dimse.commitment import PUSH_MODEL
@@ -34,8 +34,6 @@ _SERVICES = {
     PUSH_MODEL: "storage commitment",
 }
 
-Step = Callable[[], DiagnosisStep]
-
 
 class DicomDiagnosis(DicomTrials):
     """`Diagnose` of a DICOM node."""
@@ -45,11 +43,11 @@ class DicomDiagnosis(DicomTrials):
     def diagnose(self) -> Iterator[DiagnosisStep]:
         """The way there, then what the node can do; only what stands in the way of the rest lets it be skipped."""
         self._found = Found()
-        way: list[tuple[str, Step]] = [(NAME, self._name_found), (PORT, self._port_answers)]
+        way: list[tuple[str, Trial]] = [(NAME, self._name_found), (PORT, self._port_answers)]
         if self.fields.tls:
             way.append((CERTIFICATE, self._certificate_trusted))
         way.append((ASSOCIATION, self._association_accepted))
-        abilities: list[tuple[str, Step]] = [
+        abilities: list[tuple[str, Trial]] = [
             (ECHO, self._answers_the_echo),
             (STUDIES, lambda: self.lists_studies(STUDIES, self._found)),
             (IMAGES, lambda: self.lists_images(IMAGES, self._found)),
@@ -60,18 +58,7 @@ class DicomDiagnosis(DicomTrials):
             (COMMITMENT, self._storage_commitment),
             (MATRIX, self._images_it_takes),
         ]
-        blocked = ""
-        for name, test in way + abilities:
-            if blocked:
-                yield DiagnosisStep(name, StepResult.SKIPPED, f"not tried, because “{blocked}” failed")
-                continue
-            try:
-                step = test()
-            except FerryError as error:
-                step = failed(name, error)
-            if step.result is StepResult.FAILED and (name, test) in way:
-                blocked = name
-            yield step
+        yield from steps(way, abilities)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What later runs go by: how images are fetched, which lists can be trusted, what is taken in."""

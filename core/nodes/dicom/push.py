@@ -34,12 +34,8 @@ _PROCESS = f"{os.getpid()}-{secrets.token_hex(4)}"
 _numbers = itertools.count(1)
 
 
-class DicomPush(DicomBase):
-    """`Push` of a DICOM node: third-party C-MOVE (PS3.4 C.4.2), commanded by us and followed to its end."""
-
-    def __init__(self, fields: DicomFields, peer: Peer, context: OpenContext) -> None:
-        super().__init__(fields, peer, context)
-        self._moves = _Moves()
+class ByMove(DicomBase):
+    """What every `Push` by C-MOVE shares, whoever commands it."""
 
     def push_target(self, destination: Node) -> str:
         """The AE title of a destination that takes images by C-STORE; the node has to know it under this name.
@@ -58,13 +54,26 @@ class DicomPush(DicomBase):
     def pushes_studies(self) -> bool:
         return True
 
+    @property
+    def most_uids(self) -> int:
+        """How many images one request may name."""
+        return MOST_UIDS if self.takes_uid_lists else 1
+
+
+class DicomPush(ByMove):
+    """`Push` of a DICOM node: third-party C-MOVE (PS3.4 C.4.2), commanded by us and followed to its end."""
+
+    def __init__(self, fields: DicomFields, peer: Peer, context: OpenContext) -> None:
+        super().__init__(fields, peer, context)
+        self._moves = _Moves()
+
     def push(self, instances: Sequence[InstanceRef], target: str, *, whole: bool = False) -> str:
         """Start the C-MOVEs on an association and a thread of their own.
 
         A whole study is one request at STUDY level. Else images are named, some hundred at a time; or one by one
         where the node takes no lists of UIDs.
         """
-        job = _Move(self, plan(instances, whole=whole, most=self._most_uids()), target)
+        job = _Move(self, plan(instances, whole=whole, most=self.most_uids), target)
         self._moves.add(job)
         return job.id
 
@@ -82,9 +91,6 @@ class DicomPush(DicomBase):
     def close(self) -> None:
         self._moves.close()
         super().close()
-
-    def _most_uids(self) -> int:
-        return MOST_UIDS if self.takes_uid_lists else 1
 
 
 def plan(instances: Sequence[InstanceRef], *, whole: bool, most: int = MOST_UIDS) -> list[tuple[Wanted, int]]:

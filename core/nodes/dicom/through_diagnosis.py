@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from core.model.diagnosis import DiagnosisStep, StepResult
-from core.model.errors import FerryError
 from core.nodes.base import Dimse
 from core.nodes.dicom.diagnosis import COMMITMENT, ECHO, IMAGES, LISTS, MOVE, STUDIES, WHOLE, DicomDiagnosis
 from core.nodes.dicom.through_base import ThroughBase
-from core.nodes.dicom.trials import Found, failed
+from core.nodes.dicom.trials import Found, Trial, steps
 from core.wire.dimse.retrieval import Model
 
 VIA, KNOWN, LETTERS = "Node between answers", "Known there", "Names in any script"
@@ -25,12 +24,12 @@ class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
         found = self._found = Found()
         found.gets = False  # images come here by C-MOVE, which the node between commands
         found.offered = frozenset({Model.STUDY_ROOT.find, Model.STUDY_ROOT.move})  # as it finds when it is asked
-        way: list[tuple[str, Callable[[], DiagnosisStep]]] = [
+        way: list[tuple[str, Trial]] = [
             (VIA, self._node_between_answers),
             (KNOWN, self._known_there),
             (ECHO, self._echoes),
         ]
-        abilities: list[tuple[str, Callable[[], DiagnosisStep]]] = [
+        abilities: list[tuple[str, Trial]] = [
             (LETTERS, self._names_in_any_script),
             (STUDIES, lambda: self.lists_studies(STUDIES, found)),
             (IMAGES, lambda: self.lists_images(IMAGES, found)),
@@ -39,18 +38,7 @@ class ThroughDiagnosis(ThroughBase, DicomDiagnosis):
             (MOVE, lambda: self.sends_images_here(MOVE, found)),
             (COMMITMENT, self._commitment_there),
         ]
-        blocked = ""
-        for name, test in way + abilities:
-            if blocked:
-                yield DiagnosisStep(name, StepResult.SKIPPED, f"not tried, because “{blocked}” failed")
-                continue
-            try:
-                step = test()
-            except FerryError as error:
-                step = failed(name, error)
-            if step.result is StepResult.FAILED and (name, test) in way:
-                blocked = name
-            yield step
+        yield from steps(way, abilities)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         return (*super().facts(), ("through", self.via.name))

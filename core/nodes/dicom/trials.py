@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.model.diagnosis import AcceptedContexts, DiagnosisStep, StepResult
@@ -59,6 +59,25 @@ class Found:
         if self.gets:
             return Retrieve.C_GET.value
         return Retrieve.C_MOVE.value if self.gets is False and self.moves_here is not False else ""
+
+
+Trial = Callable[[], DiagnosisStep]
+
+
+def steps(way: Sequence[tuple[str, Trial]], abilities: Sequence[tuple[str, Trial]]) -> Iterator[DiagnosisStep]:
+    """The way there, then what can be done there; only what stands in the way of the rest lets it be skipped."""
+    blocked = ""
+    for at, (name, trial) in enumerate((*way, *abilities)):
+        if blocked:
+            yield DiagnosisStep(name, StepResult.SKIPPED, f"not tried, because “{blocked}” failed")
+            continue
+        try:
+            step = trial()
+        except FerryError as error:
+            step = failed(name, error)
+        if step.result is StepResult.FAILED and at < len(way):
+            blocked = name
+        yield step
 
 
 def failed(name: str, error: FerryError) -> DiagnosisStep:
