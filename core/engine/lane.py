@@ -71,6 +71,7 @@ class Lane(Workers):
         self._tasks: dict[int, TransferTask] = {}
         # Withdrawn transfers, and what follows once nothing of them is in hand (None: it is being done).
         self._then: dict[int, Work | None] = {}
+        self._then_again: dict[int, Work] = {}
         self._preparing = 0
         self._claiming: set[int] = set()  # transfers whose next deliveries are being read from the ledger
 
@@ -227,6 +228,8 @@ class Lane(Workers):
         """Take one transfer out of the lane; `then` is done once nothing of it is in flight."""
         with self._cond:
             if transfer_id in self._then:
+                if self._then[transfer_id] is None:
+                    self._then_again[transfer_id] = then  # more of it was planned while it is being done
                 return
             self._then[transfer_id] = then
             self._forget(transfer_id)
@@ -510,13 +513,20 @@ class Lane(Workers):
             return
         if then is None:
             return
+        once_more = None
         try:
             then()
         finally:
             with self._cond:
-                del self._then[transfer_id]
-                again = transfer_id in self._again
-                self._forget(transfer_id)
+                once_more = self._then_again.pop(transfer_id, None)
+                again = once_more is None and transfer_id in self._again
+                if once_more is None:
+                    del self._then[transfer_id]
+                    self._forget(transfer_id)
+                else:
+                    self._then[transfer_id] = once_more
+        if once_more is not None:
+            self._at_rest(transfer_id)
         if again:  # offered while it was on its way out: new images of the study
             self.offer(transfer_id, restart=True)
 

@@ -189,6 +189,47 @@ def test_cancelling_a_study_while_it_is_prepared_holds(bench: Bench, monkeypatch
     assert b.stores == []
 
 
+def test_images_listed_while_their_study_is_being_cancelled_are_cancelled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = bench.node("A")
+    bench.node("B")
+    a.fill(1, 700)
+    reached, closed = threading.Event(), threading.Event()
+    instances, close_open = a.instances, bench.ledger.close_open
+
+    def slow_instances(*args: object, **keys: object) -> Iterator[Sequence[InstanceRef]]:
+        for number, page in enumerate(instances(*args, **keys)):  # type: ignore[arg-type]
+            if number == 4:
+                reached.set()
+                closed.wait(20)
+            yield page
+
+    def slow_close(*args: object, **keys: object) -> object:
+        ticket = close_open(*args, **keys)  # type: ignore[arg-type]
+        ticket.wait()
+        if not closed.is_set():
+            closed.set()
+            bench.wait(lambda: bench.record(job).counts.total == 700, "the rest of the list")
+            bench.wait(lambda: not bench.record(job).planning, "the end of the list")
+        return ticket
+
+    def unhurried(_ref: InstanceRef) -> None:
+        reached.wait(20)
+
+    a.on_read = unhurried
+    monkeypatch.setattr(a, "instances", slow_instances)
+    monkeypatch.setattr(bench.ledger, "close_open", slow_close)
+    job = bench.job()
+    bench.start()
+    assert reached.wait(20)
+    bench.command(Verb.CANCEL_TRANSFER, transfer_id=transfer_of(bench, job))
+    done = bench.finish(job)
+    assert bench.same_totals(job)
+    assert done.counts.cancelled + done.counts.verified == 700
+    assert done.counts.cancelled >= 300
+
+
 def test_cancelling_a_study_under_way_ends_it_soon(bench: Bench) -> None:
     a, b = bench.node("A"), bench.node("B")
     a.fill(1, 3000, size=20)
