@@ -3,6 +3,8 @@
 VENV := .venv/bin
 # Further words for the program, pytest or the benchmark:  make test ARGS="-k clone"
 ARGS ?=
+# Tests at the same time; most of them wait for servers.
+WORKERS ?= 3
 
 .PHONY: help setup demo servers test check lint format bench soak clean
 
@@ -29,7 +31,7 @@ test:
 	@installer/setup/program.sh test
 	@installer/setup/servers.sh
 	@$(MAKE) --no-print-directory check
-	$(VENV)/pytest $(ARGS)
+	$(VENV)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint:
 	@installer/setup/program.sh test

@@ -53,6 +53,15 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have recorded (`record_property`): figures that a person wants to see although all is well."""
+    for report in terminalreporter.getreports("passed"):
+        if report.when == "call":
+            for name, value in report.user_properties:
+                terminalreporter.section(f"{name} ({report.nodeid})")
+                terminalreporter.write_line(str(value))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long runs only when asked for (``-m soak``)."""
     if "soak" in (config.getoption("markexpr") or ""):

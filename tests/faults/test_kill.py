@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,24 +13,25 @@ from tests.faults.kills import STATES, Death, Moment, Round, aims, had_in_hand, 
 from tests.support.ferry import FerryRun
 from tests.support.orthanc import OrthancServer
 
+Record = Callable[[str, object], None]
 IN_ONE_ROUND = 13
 ROUNDS_AT_MOST = 3  # times as many as would do without a run that ends before its kill
 
 
 @pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
-def test_kills(orthanc_pair: OrthancPair, tmp_path: Path) -> None:
+def test_kills(orthanc_pair: OrthancPair, tmp_path: Path, record_property: Record) -> None:
     """25 kills, five or more in each state, in moves from 1.12 to 1.10 and back."""
-    _kill_all(orthanc_pair, tmp_path, aims(5, seed=1))
+    _kill_all(orthanc_pair, tmp_path, aims(5, seed=1), record_property)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
-def test_a_hundred_kills(orthanc_pair: OrthancPair, tmp_path: Path) -> None:
+def test_a_hundred_kills(orthanc_pair: OrthancPair, tmp_path: Path, record_property: Record) -> None:
     """100 kills: fifteen in each state, and 25 at any time."""
-    _kill_all(orthanc_pair, tmp_path, aims(15, seed=2, blind=25))
+    _kill_all(orthanc_pair, tmp_path, aims(15, seed=2, blind=25), record_property)
 
 
-def _kill_all(pair: OrthancPair, folder: Path, left: list[tuple[str, Moment]]) -> None:
+def _kill_all(pair: OrthancPair, folder: Path, left: list[tuple[str, Moment]], record: Record) -> None:
     deaths: list[Death] = []
     servers = list(pair)
     most = ROUNDS_AT_MOST * (len(left) // IN_ONE_ROUND + 1)
@@ -39,7 +41,7 @@ def _kill_all(pair: OrthancPair, folder: Path, left: list[tuple[str, Moment]]) -
         source, destination = servers
         deaths += _one_round(folder / str(number), source, destination, number, left)
         servers.reverse()
-    print(histogram(deaths))
+    record("what the kills hit", histogram(deaths))
     assert not left, f"{len(left)} kills never found their moment"
     hits = collections.Counter(death.aim for death in deaths if had_in_hand(death))
     assert all(hits[state] >= 5 for state in STATES), histogram(deaths)
