@@ -159,11 +159,15 @@ class FieldsPage(WizardPage):
         if self.form is None or self.form.problems():
             self._warning.put_away()
             return
-        found = self._wizard.warnings()
-        if found:
-            self._warning.say(found[0], "".join(f"\n{text}" for text in found[1:]))
-        else:
-            self._warning.put_away()
+        show_warnings(self._warning, self._wizard.warnings())
+
+
+def show_warnings(banner: Banner, found: Sequence[str]) -> None:
+    """What should be known before a node is saved; nothing where there is nothing."""
+    if found:
+        banner.say(found[0], "".join(f"\n{text}" for text in found[1:]))
+    else:
+        banner.put_away()
 
 
 class TestPage(WizardPage):
@@ -181,6 +185,8 @@ class TestPage(WizardPage):
         self.body.setSpacing(3 * STEP)
         self.verdict = Banner(closable=False)
         self.body.addWidget(self.verdict)
+        self.caution = Banner(closable=False)
+        self.body.addWidget(self.caution)
         box = card()
         inner = QVBoxLayout(box)
         inner.setContentsMargins(0, STEP, 0, STEP)
@@ -213,6 +219,7 @@ class TestPage(WizardPage):
         self.body.addStretch(1)
 
     def entered(self) -> None:
+        show_warnings(self.caution, self._wizard.warnings())
         self.test()
 
     def complete(self) -> bool:

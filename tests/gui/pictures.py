@@ -30,6 +30,7 @@ from gui.session import Session
 from gui.theme import Appearance, theme
 from tests.gui.hospital import open_hospital
 from tests.gui.pictures_migrate import take_migration
+from tests.gui.pictures_nodes import take_nodes
 
 README = Path(__file__).parents[2] / "resources" / "pictures"
 
@@ -47,6 +48,13 @@ class Photographer:
 
     def wait(self, ms: int = 400) -> None:
         QTest.qWait(ms)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what is read in the background, ten seconds at most."""
+        tries = 200
+        while not condition() and (tries := tries - 1):
+            QTest.qWait(50)
+        assert condition()
 
     def engine(self, *, unconfirmed: int, speed: float = 0.0) -> None:
         """As if the engine had spoken: none runs on this home."""
@@ -102,6 +110,7 @@ def _take_all(folder: Path, scratch: Path, *, everything: bool) -> None:
     app.close()
     (scratch / "other").mkdir()
     take_migration(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=everything)
+    take_nodes(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=everything)
     if not everything:
         return
     theme().choose(Appearance.LIGHT)
@@ -153,14 +162,15 @@ def _full(app: App, folder: Path, suffix: str, *, everything: bool, size: QSize 
                 window.log.table.selectRow(1)
                 camera.wait(100)
             camera.take(f"{page}{suffix}")
-    if everything or not suffix:
+    if everything:
         window.go("nodes")
         camera.wait(200)
         at = window.nodes.model.row_of("PACS West")
         assert at is not None
         window.nodes.table.selectRow(at)
         camera.wait(200)
-        camera.take(f"nodes{suffix}")
+        camera.take(f"nodes-orthanc{suffix}")
+    if everything or not suffix:
         _send(camera, suffix, everything=everything)
     if everything:
         _add(camera, suffix)
@@ -172,7 +182,7 @@ def _send(camera: Photographer, suffix: str, *, everything: bool) -> None:
     camera.wait(200)
     steps: list[tuple[str, Callable[[], object]]] = [
         ("kind", lambda: None),
-        ("route", lambda: _route(wizard)),
+        ("route", lambda: _route(camera, wizard)),
         ("what", lambda: _what(wizard)),
         ("when", lambda: wizard.when.follow.setChecked(True)),
     ]
@@ -202,7 +212,8 @@ def _send(camera: Photographer, suffix: str, *, everything: bool) -> None:
     camera.wait(100)
 
 
-def _route(wizard) -> None:  # type: ignore[no-untyped-def]
+def _route(camera: Photographer, wizard) -> None:  # type: ignore[no-untyped-def]
+    camera.until(lambda: "CT 2" in wizard.route.sources.checks)
     wizard.route.sources.checks["CT 2"].setChecked(True)
     wizard.route.destinations.checks["Cloud archive"].setChecked(True)
 
@@ -216,6 +227,7 @@ def _add(camera: Photographer, suffix: str) -> None:
     wizard = camera.window.nodes.open_wizard()
     camera.wait(200)
     camera.take(f"add-kind{suffix}", wizard)
+    wizard.kind_page.choices["orthanc"].click()
     wizard.go_on()
     camera.wait(100)
     wizard.fields_page.name.setText("Orthanc CT")
