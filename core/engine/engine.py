@@ -125,6 +125,8 @@ class Engine:
             self._listeners.start()  # before the jobs: some wait for what is brought here
             self.ready.set()
             self._read_commands()  # what a person wanted while no engine ran
+            if self._renewing is not None:
+                self._renewing.join(40.0)
             self._take_up()
             while not self._stop.is_set():
                 try:
@@ -202,10 +204,10 @@ class Engine:
     # commands -------------------------------------------------------------------------------------------
 
     def _read_commands(self) -> None:
-        if self._renewing is not None and self._renewing.is_alive():
-            return  # what is started now would get nodes that are about to be closed
         done = []
         for command in self.ledger.open_commands():
+            if self._renewing is not None and self._renewing.is_alive():
+                break  # what is started now would get nodes that are about to be closed
             job_id = self._job_of(command)
             if job_id in self._moving or (command.verb is Verb.NODE_CHANGED and self._moving):
                 continue  # when it has started or stopped

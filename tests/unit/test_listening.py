@@ -261,6 +261,44 @@ def test_an_edit_disturbs_only_the_jobs_that_use_the_node(bench: ListeningBench)
     assert engine._runs[right] is after[right]
 
 
+def test_a_job_that_starts_as_its_node_is_edited_gets_the_edited_node(bench: ListeningBench) -> None:
+    """Both wishes are read at once: the job must not take the node that is about to be closed."""
+    for name in ("A", "B", "C", "D"):
+        bench.ledger.save_node(NodeRecord(name=name, kind="memory", fields={}))
+    for name in ("A", "C"):
+        bench.node(name).fill(1, 1, prefix=f"1.{ord(name)}")
+    for name in ("B", "D"):
+        bench.node(name)
+    old = bench.nodes["B"]
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_ref: object) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    old.on_store = slow
+    first = bench.job(source=["C"], destination=["B"], follow=True)
+    bench.start()
+    assert begun.wait(20)
+    engine = bench.engine
+    assert engine is not None
+    edited = bench.node("B")
+    bench.ledger.save_node(NodeRecord(name="B", kind="memory", fields={"url": "other"}))
+    values = {"source": ["A"], "destination": ["B"], "retry_delays": [0.05]}
+    second = bench.ledger.add_job("clone", "test", values, follow=False, state=JobState.RUNNING)  # type: ignore[arg-type]
+    bench.ledger.command(Verb.NODE_CHANGED)
+    bench.ledger.command(Verb.START, job_id=second)
+    engine.nudge()
+    bench.wait(lambda: all(c.verb is Verb.START for c in bench.ledger.open_commands()), "the first command")
+    assert second not in engine._runs
+    go_on.set()
+    bench.wait(lambda: bench.ledger.job(second).state is JobState.FINISHED, "the second job")  # type: ignore[union-attr]
+    assert f"1.{ord('A')}.0.1.0" in edited.held
+    assert f"1.{ord('A')}.0.1.0" not in old.held
+    wait_for(lambda: first in engine._runs, what="the first job's new run")
+    assert engine._runs[first].gates["B"].node is edited
+
+
 def test_a_node_that_fell_silent_listens_again(bench: ListeningBench) -> None:
     bench.register("here")
     bench.start()
