@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping, MutableSequence
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -22,6 +19,7 @@ from pydicom.filereader import read_partial
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from core.model.errors import LocalError
+from core.model.quietly import quietly
 
 STUDY = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex",
@@ -53,7 +51,6 @@ _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b
 _TEXT_VRS = frozenset(("SH", "LO", "ST", "LT", "UC", "UT", "PN"))
 _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i"}
 _PN_DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
-_warnings = threading.Lock()
 
 
 def _tag(keyword: str) -> int:
@@ -315,7 +312,7 @@ def _with_pydicom(file: BinaryIO) -> dict[int, bytes]:
     file.seek(0)
     bounded: BinaryIO = _Bounded(file)  # type: ignore[assignment]
     try:
-        with _quietly():
+        with quietly():
             ds = read_partial(
                 bounded,
                 stop_when=lambda tag, _vr, _length: int(tag) > _LAST,
@@ -341,14 +338,6 @@ def _flat(value: object) -> bytes:
     return str(value or "").encode()
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """No warning of pydicom's gets out: they quote values, and the filters of `warnings` are global."""
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 # values as text -----------------------------------------------------------------------------------------
 
 
@@ -363,8 +352,8 @@ def _texts(found: Mapping[int, bytes], *, big: bool) -> dict[str, str]:
             texts[keyword] = _numbers(value, _NUMBERS[vr], big)
         elif vr in _TEXT_VRS and (not value.isascii() or b"\x1b" in value):
             if encodings is None:
-                encodings = _encodings(found.get(_CHARSET, b"").decode("latin-1").strip("\0 "))
-            texts[keyword] = _decoded(value, encodings).strip("\0 ")
+                encodings = encodings_of(found.get(_CHARSET, b"").decode("latin-1").strip("\0 "))
+            texts[keyword] = decoded(value, encodings).strip("\0 ")
         elif vr in _TEXT_VRS:
             texts[keyword] = value.decode("ascii").strip("\0 ")
         else:
@@ -379,19 +368,21 @@ def _numbers(value: bytes, code: str, big: bool) -> str:
     return "\\".join(str(n) for (n,) in struct.iter_unpack(order + code, value[: len(value) // size * size]))
 
 
-def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
+def decoded(value: bytes, encodings: tuple[str, ...]) -> str:
+    """A text in Python's encodings of these names; what isn't in them is replaced."""
     if b"\x1b" not in value:
         try:
             return value.decode(encodings[0], "replace")
         except LookupError:
             return value.decode("latin-1")
-    with _quietly():
+    with quietly():
         return decode_bytes(value, encodings, _PN_DELIMITERS)
 
 
-def _encodings(charset: str) -> tuple[str, ...]:
+def encodings_of(charset: str) -> tuple[str, ...]:
+    """Python's names of the encodings in a Specific Character Set (0008,0005)."""
     if charset in ("", "ISO_IR 6", "ISO_IR 100"):
         # Many writers name nothing and write Latin-1 all the same; it reads ASCII just as well.
         return ("iso8859",)
-    with _quietly():
+    with quietly():
         return tuple(convert_encodings([part.strip() for part in charset.split("\\")])) or ("iso8859",)

@@ -9,10 +9,10 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
 from core.model.errors import FerryError, TransportError, TransportFault
+from core.model.quietly import quietly
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Body, ByteStream
 from core.nodes.dicom.retrieve import DicomRetrieve
-from core.nodes.local.header import quietly
 from core.wire.abort import Abort
 from core.wire.dimse.file_meta import split_head
 

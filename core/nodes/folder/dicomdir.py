@@ -14,7 +14,8 @@ from pydicom.fileset import DIRECTORY_RECORDERS
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
-from core.nodes.local.header import BrokenDicomError, NotDicomError, quietly, read_whole_head
+from core.model.quietly import quietly
+from core.nodes.local.header import BrokenDicomError, NotDicomError, read_whole_head
 
 NAME = "DICOMDIR"
 LARGEST = 512 << 20

@@ -5,16 +5,12 @@ from __future__ import annotations
 import io
 import re
 import struct
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping, MutableSequence
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO
 
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -28,7 +24,9 @@ from pydicom.uid import (
 )
 
 from core.model.errors import FerryError
+from core.model.quietly import quietly
 from core.model.study import StudyInfo
+from core.spool.attributes import decoded, encodings_of
 
 STUDY_KEYWORDS = (
     "StudyInstanceUID", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
@@ -54,10 +52,8 @@ _UID = re.compile(r"[!-~]{1,64}\Z")
 _TEXT_VRS = frozenset({"SH", "LO", "ST", "LT", "UC", "UT", "PN"})
 _CODE_VRS = frozenset({"UI", "CS", "DA", "TM", "DT", "IS", "DS", "AE", "AS", "UR"})
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-_PN_DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
 _TAG, _SHORT, _LONG = struct.Struct("<HH"), struct.Struct("<H"), struct.Struct("<I")
 _OTHERWISE_ENCODED = (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
-_warnings = threading.Lock()
 
 
 class NotDicomError(Exception):
@@ -170,7 +166,7 @@ def _first_look(file: BinaryIO) -> tuple[tuple[str, str], dict[str, str]] | None
     values: dict[int, bytes] = {}
     if _step(head, at, syntax == ImplicitVRLittleEndian, _LAST_TAG, values) is None:
         return None
-    encodings = _encodings(_ascii(values.get(0x00080005)))
+    encodings = encodings_of(_ascii(values.get(0x00080005)))
     wanted = _wanted()
     texts = {wanted[t][0]: _text(wanted[t][1], value, encodings) for t, value in values.items() if t in wanted}
     return (syntax, _ascii(meta.get(0x00020002))), texts
@@ -233,14 +229,6 @@ def read_attributes(file: BinaryIO) -> dict[str, str]:
 def read_whole_head(file: BinaryIO) -> Dataset:
     """The data set below the pixel data, for the DICOMDIR's records. Raises as `read_header`."""
     return _parse(file, None, 0x7FDFFFFF)[0]
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """No warning of pydicom's gets out: they quote values, and the filters of `warnings` are global."""
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class _Bounded:
@@ -352,7 +340,7 @@ def _ascii(value: Any) -> str:
 
 def _texts(ds: Dataset) -> dict[str, str]:
     charset = getattr(ds.get_item(0x00080005), "value", b"")
-    encodings = _encodings("\\".join(charset) if isinstance(charset, MutableSequence) else _ascii(charset))
+    encodings = encodings_of("\\".join(charset) if isinstance(charset, MutableSequence) else _ascii(charset))
     found: dict[str, str] = {}
     for tag in list(ds.keys()):
         element = ds.get_item(tag)
@@ -371,26 +359,8 @@ def _texts(ds: Dataset) -> dict[str, str]:
 
 def _text(vr: str, value: bytes, encodings: tuple[str, ...]) -> str:
     if vr in _TEXT_VRS:
-        return _decoded(value, encodings).rstrip("\x00 ").strip()
+        return decoded(value, encodings).rstrip("\x00 ").strip()
     return "\\".join(v.strip("\x00 ") for v in value.decode("latin-1").split("\\"))
-
-
-def _decoded(value: bytes, encodings: tuple[str, ...]) -> str:
-    if b"\x1b" not in value:
-        try:
-            return value.decode(encodings[0], "replace")
-        except LookupError:
-            return value.decode("latin-1")
-    with quietly():
-        return decode_bytes(value, encodings, _PN_DELIMITERS)
-
-
-def _encodings(charset: str) -> tuple[str, ...]:
-    if charset in ("", "ISO_IR 6", "ISO_IR 100"):
-        # Many writers name nothing and write Latin-1 all the same; it reads ASCII just as well.
-        return ("iso8859",)
-    with quietly():
-        return tuple(convert_encodings(charset.split("\\"))) or ("iso8859",)
 
 
 def _plain(value: Any) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
@@ -14,6 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.valuerep import PersonName
+
+from core.model.quietly import caught, quietly
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -32,7 +32,6 @@ _NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i"}
 _DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
 _LATIN = frozenset(("", "ISO_IR 6", "ISO_IR 100", "ISO 2022 IR 6", "ISO 2022 IR 100"))
 _DEEPEST = 16
-_warnings = threading.RLock()
 
 
 class MalformedIdentifierError(ValueError):
@@ -88,8 +87,7 @@ def decode(data: bytes, transfer_syntax: str, character_set: str = "") -> dict[s
 
 def write_data_set(data_set: Dataset, transfer_syntax: str) -> bytes:
     """A data set without pixels in Implicit or Explicit VR Little Endian."""
-    with _warnings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         buffer = DicomBytesIO()
         buffer.is_little_endian = True
         buffer.is_implicit_VR = transfer_syntax == IMPLICIT
@@ -229,10 +227,10 @@ def _strictly(value: bytes, character_set: str) -> str | None:
     try:
         if b"\x1b" not in value:
             return value.decode(encodings[0]) if encodings else None
-        with _warnings, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return decode_bytes(value, encodings, _DELIMITERS)
-    except (UnicodeError, LookupError, UserWarning):
+        with caught() as complaints:
+            found = decode_bytes(value, encodings, _DELIMITERS)
+        return None if complaints else found
+    except (UnicodeError, LookupError):
         return None
 
 
@@ -240,10 +238,10 @@ def _strictly(value: bytes, character_set: str) -> str | None:
 def _encodings(character_set: str) -> tuple[str, ...]:
     """Python's names of the encodings; empty where the defined term is none."""
     try:
-        with _warnings, warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return tuple(convert_encodings([term.strip() for term in character_set.split("\\")]))
-    except (LookupError, UserWarning):
+        with caught() as complaints:
+            found = tuple(convert_encodings([term.strip() for term in character_set.split("\\")]))
+        return () if complaints else found
+    except LookupError:
         return ()
 
 
