@@ -9,7 +9,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from core.accepted import AcceptedTable, accepted_table
-from core.model.diagnosis import DiagnosisStep, Profile, Standing
+from core.model.diagnosis import DiagnosisStep, Profile, Standing, StepResult
 from core.model.events import NodeChanged, NodeHealth
 from core.model.job import JOB_UNFINISHED, JobRecord
 from core.model.node import NodeRecord
@@ -198,7 +198,8 @@ class NodesPage(Page):
         inside_layout.addStretch(1)
         self.images = AcceptedView()
         self.looks = QStackedWidget()
-        self.looks.addWidget(scrolled(inside))
+        self._steps_area = scrolled(inside)
+        self.looks.addWidget(self._steps_area)
         self.looks.addWidget(self.images)
         layout.addWidget(self.looks, 1)
         layout.addWidget(divider())
@@ -310,6 +311,7 @@ class NodesPage(Page):
             self._standing_of = ""
         self._read_images(node)
         self._ask_standing()
+        self.list.offers = not node.listens
         running = name in self._testing
         self.test.setEnabled(not running)
         self.test.setText("Test again" if node.profile or running else "Test")
@@ -318,6 +320,7 @@ class NodesPage(Page):
             if self._shown != name or self.list.steps != steps:
                 self.list.subject = f"{name} ({node.address})"
                 self.list.show_steps(steps)
+                QTimer.singleShot(0, self, self._to_trouble)
         elif self._shown != name:
             self.list.subject = f"{name} ({node.address})"
             self.list.start()
@@ -327,8 +330,21 @@ class NodesPage(Page):
         self.untested.setVisible(node.profile is None and not running)
         self.foot.setText(self._footing(node))
 
+    def _to_trouble(self) -> None:
+        """What went wrong is seen without scrolling."""
+        line = self.list.first_trouble
+        if line is None:
+            self._steps_area.verticalScrollBar().setValue(0)
+        else:
+            self._steps_area.ensureWidgetVisible(line, 0, 2 * STEP)
+
     def _footing(self, node: NodeLine) -> str:
         parts = [f"Checked {words.exact(node.profile.at)}" if node.profile else "Never checked"]
+        if node.profile is not None:
+            results = [step.result for step in node.profile.steps]
+            failed, warned = results.count(StepResult.FAILED), results.count(StepResult.WARNING)
+            parts.append(f"{words.plural(failed, 'step')} failed" if failed else "")
+            parts.append(words.plural(warned, "warning") if warned else "")
         users = self._users(node.record.name)
         parts.append(f"used by {words.plural(len(users), 'job')}" if users else "used by no job")
         connections = node.record.fields.get("connections")

@@ -43,7 +43,9 @@ class TellBox(QFrame):
 class StepLine(QWidget):
     """One step: its sign, name, finding, and for a failed one what to do next."""
 
-    def __init__(self, step: DiagnosisStep, subject: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, step: DiagnosisStep, subject: str, *, offers: bool = True, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.step = step
         sign, role, spoken = _SIGNS[step.result]
@@ -66,7 +68,7 @@ class StepLine(QWidget):
             box = TellBox("What to tell the PACS administrator", step.tell, advice(step, subject))
             self.copy = box.copy
             texts.addWidget(box)
-        elif step.tell:
+        elif step.tell and offers:
             self.copy = CopyButton("Copy this for your PACS administrator", step.tell)
             self.copy.setToolTip(step.tell)
             texts.addSpacing(STEP)
@@ -109,6 +111,10 @@ class Checklist(QWidget):
     ----------
     stepped : Signal(object)
         A `DiagnosisStep` was added.
+    subject : str
+        What is tested, for texts to copy.
+    offers : bool
+        Steps that passed offer what others must be told to be copied; False where that is offered elsewhere.
     """
 
     stepped = Signal(object)
@@ -116,6 +122,7 @@ class Checklist(QWidget):
     def __init__(self, subject: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.subject = subject
+        self.offers = True
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(0)
@@ -159,7 +166,7 @@ class Checklist(QWidget):
         same = self._skipped is not None and step.finding == self._skipped.reason
         if step.result is not StepResult.SKIPPED or not step.finding:
             self._skipped = None
-            line = StepLine(step, self.subject)
+            line = StepLine(step, self.subject, offers=self.offers)
             self.lines.append(line)
             self._insert(line)
         elif same and self._skipped is not None:
@@ -168,6 +175,15 @@ class Checklist(QWidget):
             self._skipped = NotTried(step)
             self._insert(self._skipped)
         self.stepped.emit(step)
+
+    @property
+    def first_trouble(self) -> StepLine | None:
+        """The first step that failed, else the first with a warning."""
+        for result in (StepResult.FAILED, StepResult.WARNING):
+            found = next((line for line in self.lines if line.step.result is result), None)
+            if found is not None:
+                return found
+        return None
 
     def _insert(self, line: QWidget) -> None:
         at = self._layout.count() - (1 if self._busy is not None else 0)
