@@ -300,7 +300,7 @@ class _PreviewCount:
         sample = self.now.sample
         if len(sample) < SAMPLE:
             words = " ".join(w for w in (study.study_date, "/".join(study.modalities), study.description) if w)
-            sample = (*sample, f"{study.patient_name.replace('^', ', ')} · {words}".strip(" ·"))
+            sample = (*sample, " · ".join(w for w in (_person(study.patient_name), words) if w))
         self.now = replace(self.now, studies=self.now.studies + 1, sample=sample)
         for page in pages:
             assert isinstance(page, list | tuple)
@@ -342,6 +342,12 @@ class _PreviewCount:
             else:
                 same += 1
         return same, different
+
+
+def _person(name: str) -> str:
+    """A person name (PS3.5 6.2.1) as people write it: the alphabetic group, or the first that there is."""
+    group = next((g for g in name.split("=") if g.strip("^ ")), "")
+    return ", ".join(p for p in (part.strip() for part in group.split("^")[:2]) if p)
 
 
 def _default_name(kind: JobKind, fields: JobFields) -> str:

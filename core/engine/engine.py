@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from core.engine.gate import Gate
 from core.engine.job_run import JobRun, Progress
 from core.engine.listening import LOOK_SECONDS, Listeners
+from core.engine.pace import Pace
 from core.jobs.base import TransferKind
 from core.jobs.registry import job_kinds
 from core.ledger.book import Command, Verb
@@ -46,7 +46,6 @@ TICK = 0.05
 COMMANDS_EVERY = 0.25
 ROW_EVERY = 0.2  # seconds between two events of one row
 ROWS_A_TICK = 300
-SPEED_WINDOW = 5.0
 RESUMED = frozenset({JobState.RUNNING, JobState.STOPPED})
 
 
@@ -101,7 +100,7 @@ class Engine:
         self._lock = threading.Lock()
         self._gate_lock = threading.Lock()
         self._changed: dict[int, float] = {}
-        self._speeds: dict[int, deque[tuple[float, int]]] = {}
+        self._speeds: dict[int, Pace] = {}
         self._said: dict[int, JobChanged] = {}
         self._jobs_to_say: set[int] = set()
         self._stop = threading.Event()
@@ -545,15 +544,7 @@ class Engine:
         if row.state not in (StudyState.SENDING, StudyState.CONFIRMING):
             self._speeds.pop(row.id, None)
             return row
-        samples = self._speeds.setdefault(row.id, deque())
-        samples.append((now, row.counts.bytes_done))
-        while len(samples) > 2 and now - samples[0][0] > SPEED_WINDOW:
-            samples.popleft()
-        span = samples[-1][0] - samples[0][0]
-        if span <= 0.1:
-            return row
-        speed = max(0.0, (samples[-1][1] - samples[0][1]) / span)
-        left = (row.counts.bytes_total - row.counts.bytes_done) / speed if speed > 0 else None
+        speed, left = self._speeds.setdefault(row.id, Pace()).measure(now, row.counts)
         return replace(row, speed=speed, seconds_left=left)
 
     def _say_jobs(self) -> None:
@@ -568,25 +559,21 @@ class Engine:
                 self._on_event(event)
 
     def _job_event(self, job: JobRecord) -> JobChanged:
-        now = time.monotonic()
-        samples = self._speeds.setdefault(-job.id, deque())
-        samples.append((now, job.counts.bytes_done))
-        while len(samples) > 2 and now - samples[0][0] > SPEED_WINDOW:
-            samples.popleft()
-        span = now - samples[0][0]
-        speed = max(0.0, (samples[-1][1] - samples[0][1]) / span) if span > 0.1 else 0.0
-        if job.state is not JobState.RUNNING:
-            speed = 0.0
+        if job.state is JobState.RUNNING:
+            speed, left = self._speeds.setdefault(-job.id, Pace()).measure(time.monotonic(), job.counts)
+            left = None if job.planning else left
+        else:
+            speed, left = 0.0, None
             self._speeds.pop(-job.id, None)
-        left = (job.counts.bytes_total - job.counts.bytes_done) / speed if speed > 0 and not job.planning else None
         return JobChanged(
             job.id, job.name, job.kind, job.state, job.counts, job.studies, job.planning, job.left_out,
             job.problem or job.note, speed, left,
         )  # fmt: skip
 
     def _say_engine(self) -> None:
-        speed = sum(e.speed for k, e in self._said.items() if k in self._runs)
-        working = speed > 0
+        running = [e for k, e in self._said.items() if k in self._runs]
+        speed = sum(e.speed for e in running)
+        working = speed > 0 or any(e.counts.sending for e in running)  # a server may send by itself
         if working:
             self._idle_since = None
         elif self._idle_since is None:
