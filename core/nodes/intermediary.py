@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from core.model.errors import TransportError
 from core.model.study import InstanceRef
 from core.nodes.base import Body, DicomAddress, PushStatus
 from core.wire.abort import Abort
-from core.wire.dimse.find import Found
-from core.wire.dimse.identifier import Answer
-from core.wire.dimse.retrieval import Retrieval, Wanted
+
+if TYPE_CHECKING:  # they bring pydicom along, which takes longer to load than the rest of the program
+    from core.wire.dimse.find import Found
+    from core.wire.dimse.identifier import Answer
+    from core.wire.dimse.retrieval import Retrieval, Wanted
 
 
 class BeyondError(TransportError):

@@ -303,3 +303,16 @@ def test_a_wrong_import_would_be_seen(tmp_path):
     assert not allowed(Import(path, 1, "core.app", "core.cli"))
     assert allowed(Import(path, 1, "core.engine.engine", "core.wire.http", "Abort"))
     assert allowed(Import(path, 1, "gui.pages.nodes", "core.qt"))
+
+
+def test_the_program_starts_without_what_takes_long_to_load() -> None:
+    """What only some nodes and jobs need is loaded when it is used: the window is there in a moment."""
+    code = (
+        "import sys, core.cli, core.app\n"
+        "from core.jobs.registry import job_kinds\n"
+        "from core.nodes.registry import node_kinds\n"
+        "node_kinds.all(), job_kinds.all()\n"
+        "print([name for name in ('pydicom', 'pynetdicom', 'numpy', 'gdcm', 'openpyxl') if name in sys.modules])\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
