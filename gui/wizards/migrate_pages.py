@@ -105,73 +105,36 @@ class StudiesPage(WizardPage):
         return self._shown.sentence()
 
 
-class HowPage(WizardPage):
-    """The way of the images, the proof that is wanted, and what happens at the source; refused here if impossible."""
-
-    step = "How"
-    title = "How do they travel?"
+class CheckedPage(WizardPage):
+    """What the nodes can't do is said on the page where it is chosen, and Next waits until that is mended."""
 
     def __init__(self, wizard: SendWizard) -> None:
         super().__init__()
         self._wizard = wizard
         self._run = 0
-        self.choices: dict[str, RadioField] = {}
         self.refused = False
         self.problem = Banner(closable=False)
         self.body.addWidget(self.problem)
-        self._place = QVBoxLayout()
-        self._place.setSpacing(3 * STEP)
-        self.body.addLayout(self._place)
-        self.warning = Banner(closable=False)
-        self.body.addWidget(self.warning)
-        self.body.addStretch(1)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(CHECK_MS)
         self._soon.timeout.connect(self._check)
 
-    def show_kind(self, kind: JobKind) -> None:
-        if self.choices:
-            return
-        declared = {f.name: f for f in form_fields(kind.Fields)}
-        for name in THOUGHT_OVER:
-            if name in declared and declared[name].type is FieldType.CHOICE:
-                if self.choices:
-                    self._place.addWidget(divider())
-                self.choices[name] = field = RadioField(declared[name])
-                field.changed.connect(self._chosen)
-                self._place.addWidget(field)
-
-    @property
-    def moves(self) -> bool:
-        return "after" in self.choices and self.choices["after"].value == "move"
+    def fields(self) -> dict[str, JsonValue]:
+        """The job as far as it was chosen up to this page: what comes later can't be wrong here."""
+        return self._wizard.fields()
 
     def entered(self) -> None:
-        self._chosen()
+        self._soon.start()
 
     def leave(self) -> None:
         self._run += 1
         self._soon.stop()
 
-    def _chosen(self) -> None:
-        if self.moves:
-            self.warning.say(
-                "A move deletes at the source.",
-                "Exactly the images that the destination was asked for and has confirmed, nothing else. "
-                "What can't be confirmed stays.",
-                tone=Tone.AMBER,
-            )
-        else:
-            self.warning.put_away()
-        self._soon.start()
-        self.changed.emit()
-
     def _check(self) -> None:
-        """What the nodes can't do is said here, where it is chosen."""
         self._run += 1
         run = self._run
-        wizard = self._wizard
-        kind, fields, jobs = wizard.kind, wizard.fields(), wizard.session.app.jobs
+        kind, fields, jobs = self._wizard.kind, self.fields(), self._wizard.session.app.jobs
 
         def done(_: object) -> None:
             if run == self._run:
@@ -195,6 +158,58 @@ class HowPage(WizardPage):
     def complete(self) -> bool:
         return not self.refused
 
+
+class HowPage(CheckedPage):
+    """The way of the images, the proof that is wanted, and what happens at the source."""
+
+    step = "How"
+    title = "How do they travel?"
+
+    def __init__(self, wizard: SendWizard) -> None:
+        super().__init__(wizard)
+        self.choices: dict[str, RadioField] = {}
+        self._place = QVBoxLayout()
+        self._place.setSpacing(3 * STEP)
+        self.body.addLayout(self._place)
+        self.warning = Banner(closable=False)
+        self.body.addWidget(self.warning)
+        self.body.addStretch(1)
+
+    def show_kind(self, kind: JobKind) -> None:
+        if self.choices:
+            return
+        declared = {f.name: f for f in form_fields(kind.Fields)}
+        for name in THOUGHT_OVER:
+            if name in declared and declared[name].type is FieldType.CHOICE:
+                if self.choices:
+                    self._place.addWidget(divider())
+                self.choices[name] = field = RadioField(declared[name])
+                field.changed.connect(self._chosen)
+                self._place.addWidget(field)
+
+    @property
+    def moves(self) -> bool:
+        return "after" in self.choices and self.choices["after"].value == "move"
+
+    def fields(self) -> dict[str, JsonValue]:
+        return self._wizard.route.values() | self._wizard.studies.values() | self.values()
+
+    def entered(self) -> None:
+        self._chosen()
+
+    def _chosen(self) -> None:
+        if self.moves:
+            self.warning.say(
+                "A move deletes at the source.",
+                "Exactly the images that the destination was asked for and has confirmed, nothing else. "
+                "What can't be confirmed stays.",
+                tone=Tone.AMBER,
+            )
+        else:
+            self.warning.put_away()
+        self._soon.start()
+        self.changed.emit()
+
     def take_focus(self) -> None:
         first = next(iter(self.choices.values()))
         first.buttons[first.value].setFocus()
@@ -207,15 +222,15 @@ class HowPage(WizardPage):
         return [(f.field.title, f.words) for f in self.choices.values()]
 
 
-class LimitsPage(WizardPage):
+class LimitsPage(CheckedPage):
     """When it runs, how much at once, and what happens when something fails."""
 
     step = "Limits"
     title = "When, and with which limits?"
     hint = "These defaults suit most archives. A retry only sends the images that are still missing."
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, wizard: SendWizard) -> None:
+        super().__init__(wizard)
         self.hours = HoursLine()
         self.hours.changed.connect(self.changed)
         self.body.addWidget(self.hours)
@@ -232,9 +247,18 @@ class LimitsPage(WizardPage):
         rest = [f for f in form_fields(kind.Fields) if f.name not in ELSEWHERE]
         for names in _in_two(rest):
             form = Form(kind.Fields, names=names, open_all=True)
-            form.changed.connect(self.changed)
+            form.changed.connect(self._typed)
             self._columns.addWidget(form, 1)
             self.forms.append(form)
+
+    def _typed(self) -> None:
+        # What is wrong with a field by itself stands at the field; the nodes are asked about the rest.
+        if any(form.problems() for form in self.forms):
+            self.leave()
+            self._show(None)
+        else:
+            self._soon.start()
+            self.changed.emit()
 
     def set_others(self, values: Mapping[str, JsonValue]) -> None:
         for form in self.forms:
@@ -242,7 +266,7 @@ class LimitsPage(WizardPage):
             form.set_others({**values, **others})
 
     def complete(self) -> bool:
-        return self.hours.complete()
+        return super().complete() and self.hours.complete()
 
     def accept(self) -> bool:
         checked = [form.check() for form in self.forms]  # what is wrong is shown in all of them

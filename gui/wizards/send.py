@@ -235,7 +235,7 @@ class SendWizard(Wizard):
         self.when = WhenPage()
         self.studies = StudiesPage(session)
         self.how = HowPage(self)
-        self.limits = LimitsPage()
+        self.limits = LimitsPage(self)
         self.summary = SummaryPage(self)
         self.later = IconButton("Save for later")
         self.later.setAutoDefault(False)

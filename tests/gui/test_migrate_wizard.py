@@ -328,8 +328,23 @@ def test_what_a_node_cannot_do_is_said_where_it_is_chosen(hospital: Hands) -> No
     form.set_values({"disk_limit": "90 %", "unconfirmed_pushes": 3})
     hospital.click(wizard.next)
     assert wizard.page is wizard.summary
-    hospital.wait(lambda: "90 %" in hospital.read(wizard))
-    assert {"Pause when the disk is full to", "Unconfirmed C-MOVEs"} <= set(hospital.read(wizard).splitlines())
+    # A DICOM node doesn't say how full it is: that is said where the limit is given, and nowhere before.
+    for _ in range(3):
+        hospital.click(wizard.back)
+    hospital.click(wizard.back)
+    tick(hospital, wizard.route.sources.checks["PACS East"])
+    tick(hospital, wizard.route.sources.checks["CT 2"])
+    tick(hospital, wizard.route.destinations.checks["Inbox"])
+    tick(hospital, wizard.route.destinations.checks["PACS East"])
+    for _ in range(3):
+        hospital.click(wizard.next)
+    assert wizard.page is wizard.limits
+    hospital.wait(lambda: "PACS East can't say how full its disk is." in wizard.limits.problem.lead)
+    assert not wizard.next.isEnabled()
+    form.set_values({"disk_limit": ""})
+    hospital.click(wizard.next)
+    assert wizard.page is wizard.summary
+    hospital.wait(lambda: "Unconfirmed C-MOVEs" in hospital.read(wizard).splitlines())
     wizard.reject()
 
 
