@@ -54,10 +54,12 @@ class EntryLine(QWidget):
             edit.setText(text.strip())
 
     def _spread(self, text: str) -> None:
-        """A whole entry that was pasted into one field goes into all of them."""
+        """A whole entry that was pasted into one field goes into all of them; what is typed goes on in the next."""
         others = any(edit.text() for edit in self.parts if edit is not self.sender())
         if self._separator in text and not others:
             self.set_entry(text)
+            after = next((edit for edit in self.parts if not edit.text()), self.parts[-1])
+            after.setFocus()
 
 
 class RowsEditor(QWidget):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import field_validator
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QLineEdit, QWidget
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QComboBox, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
 
 from core.app import App
-from core.model.fields import Declared, FieldType, declared, form_fields, secret_fields
+from core.model.errors import LocalError
+from core.model.fields import Declared, FieldType, Suggestion, declared, form_fields, secret_fields
 from core.settings import Settings
 from gui.widgets.form import Form
+from gui.widgets.rows import RowsEditor
 
 
 class _Fields(Declared):
@@ -80,6 +83,90 @@ def test_secrets_are_hidden_until_shown(qtbot: QtBot) -> None:
     form.mark_saved_secret("password")
     assert "Saved" in edit.placeholderText()
     assert form.secrets() == {}
+
+
+class _Depending(Declared):
+    through: str = declared("", title="Through", type=FieldType.NODE, among="x", empty="Directly", group="Way")
+    known_as: str = declared("", title="Name there", needs="through", suggested_by=("through",), group="Way")
+    tls: bool = declared(False, title="TLS", unless="through", group="Encryption")
+    certificate: str = declared("", title="Certificate", type=FieldType.FILE, needs="tls", group="Encryption")
+    key: str = declared("", title="Key", type=FieldType.SECRET, needs="certificate", group="Encryption")
+    host: str = declared("h", title="Host", group="Address")
+    callers: tuple[str, ...] = declared(
+        (), title="Callers", columns=(("AE title", "CT1"), ("Address", "10.4.2.17")), separator="@", empty="Closed."
+    )
+
+
+def _depending(qtbot: QtBot) -> Form:
+    form = Form(_Depending, nodes=("A", "B"), headings=True)
+    _shown(qtbot, form)
+    return form
+
+
+def test_what_does_not_apply_is_hidden_or_says_why_and_is_not_kept(qtbot: QtBot) -> None:
+    form = _depending(qtbot)
+    editors = form.editors
+    assert editors["certificate"].isHidden()
+    form.set_values({"tls": True, "certificate": "/a.pem"})
+    assert editors["certificate"].isVisible()
+    assert editors["key"].isVisible()
+    editors["key"].set_value("secret")
+    assert form.secrets() == {"key": "secret"}
+    form.set_values({"through": "B"})
+    assert not editors["tls"].main.isEnabled()
+    assert editors["tls"].help.text() == "Not used: “Through” is set."
+    assert editors["certificate"].isHidden()
+    assert editors["key"].isHidden(), "it goes with what is hidden itself"
+    assert form.values() == {
+        "through": "B", "known_as": "", "tls": False, "certificate": "", "host": "h", "callers": []
+    }  # fmt: skip
+    assert form.secrets() == {}
+    form.set_values({"through": ""})
+    assert form.values()["certificate"] == "/a.pem", "what was typed is not lost meanwhile"
+
+
+def test_suggestions_are_asked_for_and_fill_what_goes_with_them(qtbot: QtBot) -> None:
+    form = _depending(qtbot)
+    asked: list[str] = []
+    form.wondered.connect(asked.append)
+    form.set_values({"through": "A"})
+    form.set_values({"host": "other"})
+    assert asked == ["known_as"], "once for each choice"
+    form.suggest("known_as", [Suggestion("west", "west (WEST@10.4.2.17:104)", (("host", "10.4.2.17"),))])
+    box = form.editors["known_as"].main
+    assert isinstance(box, QComboBox)
+    box.setCurrentIndex(0)
+    box.activated.emit(0)
+    assert form.values()["known_as"] == "west"
+    assert form.values()["host"] == "10.4.2.17"
+    form.suggest("known_as", LocalError("A does not answer."))
+    assert "A does not answer." in form.editors["known_as"].help.text()
+    assert form.values()["known_as"] == "west", "what was typed stays"
+
+
+def test_a_node_that_is_not_offered_any_more_is_not_lost(qtbot: QtBot) -> None:
+    form = _depending(qtbot)
+    form.set_values({"through": "Gone"})
+    assert form.values()["through"] == "Gone"
+    form.set_nodes(lambda field: ["A"] if field.among == "x" else [])
+    assert form.values()["through"] == "Gone"
+
+
+def test_entries_in_parts_are_typed_pasted_and_removed(qtbot: QtBot) -> None:
+    form = _depending(qtbot)
+    rows = form.editors["callers"].main
+    assert isinstance(rows, RowsEditor)
+    assert rows.empty.isVisible()
+    qtbot.mouseClick(rows.add, Qt.MouseButton.LeftButton)
+    assert not rows.empty.isVisible()
+    assert form.values()["callers"] == [], "an empty line is no entry"
+    QGuiApplication.clipboard().setText("CT1@10.4.2.17")
+    rows.lines[0].parts[0].paste()
+    assert [edit.text() for edit in rows.lines[0].parts] == ["CT1", "10.4.2.17"]
+    form.set_values({"callers": ["A B@fd00::1", "*@*"]})
+    assert form.values()["callers"] == ["A B@fd00::1", "*@*"]
+    qtbot.mouseClick(rows.lines[0].remove, Qt.MouseButton.LeftButton)
+    assert form.values()["callers"] == ["*@*"]
 
 
 @pytest.fixture(scope="module")
