@@ -156,6 +156,23 @@ def test_what_was_not_expected_is_learned(pacs: FaultyPeer, pools: Pools) -> Non
     assert pacs.count("associate") == 2
 
 
+def test_the_default_transfer_syntax_is_proposed_too_as_long_as_there_is_room(pacs: FaultyPeer, pools: Pools) -> None:
+    """PS3.5 section 10.1; what is sent is in its own syntax all the same."""
+    offered: list[tuple[str, str]] = []
+
+    def hear(abstract: str, syntax: str) -> bool:
+        offered.append((abstract, syntax))
+        return False
+
+    pacs.refuses = hear
+    pool = pools(1)
+    kinds = [f"1.2.3.{number}" for number in range(100)]
+    pool.expect((kind, JPEG) for kind in kinds)
+    assert store(pool, kinds[0], JPEG) == 0
+    assert offered[:100] == [(kind, JPEG) for kind in kinds]
+    assert offered[100:] == [(kind, IMPLICIT) for kind in kinds[:28]]
+
+
 def test_more_than_128_kinds_take_several_associations(pacs: FaultyPeer, pools: Pools) -> None:
     pool = pools(2)
     kinds = [(f"1.2.840.10008.5.1.4.1.1.{n}", EXPLICIT) for n in range(200)]

@@ -22,6 +22,7 @@ from core.wire.dimse.association import (
     ProtocolViolation,
 )
 from core.wire.dimse.command import number_element, text_element, with_group_length
+from core.wire.dimse.file_meta import IMPLICIT
 from core.wire.dimse.limit import AssociationLimit
 from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal, is_uid
 from core.wire.dimse.peer import Peer
@@ -95,7 +96,10 @@ class StoreAssociations:
     """The associations of a node for C-STORE: opened as they are needed, used again, released when idle. Thread-safe.
 
     Each kind of object (SOP class and transfer syntax) gets a context of its own that proposes exactly the syntax
-    the object is encoded in: nothing is ever re-encoded to be sent, and acceptance is known for each.
+    the object is encoded in: nothing is ever re-encoded to be sent, and acceptance is known for each. Beside these,
+    each SOP class is proposed in Implicit VR Little Endian where there is room: PS3.5 section 10.1 wants every
+    association to offer the default transfer syntax for what it proposes, and some peers insist on it. Such a context
+    carries only what is encoded so already.
 
     Parameters
     ----------
@@ -253,7 +257,7 @@ class StoreAssociations:
                     target=self._sweep_idle, name=f"idle associations of {self.peer.name}", daemon=True
                 )
                 self._sweeper.start()
-        proposed = {found: Proposed(found[0], (found[1],)) for found in pairs}
+        proposed = {found: Proposed(found[0], (found[1],)) for found in _with_default(pairs)}
         association = Association.open(self.peer, tuple(proposed.values()), abort=abort)
         accepted = {(context.abstract_syntax, context.transfer_syntax): context for context in association.contexts}
         contexts: dict[_Pair, Context | Refusal] = {
@@ -311,6 +315,12 @@ class StoreAssociations:
                     self._idle.remove(kept)
             for kept in old:
                 self._release(kept)
+
+
+def _with_default(pairs: Sequence[_Pair]) -> list[_Pair]:
+    """These, and the default transfer syntax for each SOP class as long as there is room."""
+    default = dict.fromkeys((sop_class, IMPLICIT) for sop_class, _syntax in pairs)
+    return list(dict.fromkeys((*pairs, *default)))[:MOST_CONTEXTS]
 
 
 def _name(uid: str) -> str:
