@@ -230,7 +230,7 @@ def state_more(row: TransferRow, note: str = "") -> str:
     """
     if row.state is StudyState.WAITING and row.next_attempt is None:
         mine = note.startswith("Waiting for") or any(node in note for node in (row.source, row.destination))
-        waiting = note.removeprefix("Waiting").lstrip(": ") if mine else ""
+        waiting = note.removeprefix("Waiting").strip(":. ") if mine else ""
         in_pill = 0 < len(row.reason) <= 28
         return row.reason if row.reason and not in_pill else waiting[:1].upper() + waiting[1:]
     if row.state in (StudyState.SENDING, StudyState.CONFIRMING) and row.path == "push":

@@ -172,10 +172,10 @@ class TransferDetail(QFrame):
             Plain(),
         )
         shares = (
-            Share(140, 1),
+            Share(160),
             Share(152),
-            Share(150),
-            Share(80, 1),
+            Share(166),
+            Share(84),
             Share(84, 1),
             Share(72, 1),
             Share(110, 4),

@@ -142,7 +142,7 @@ class TransfersPage(Page):
         self.model.on_loaded(self._loaded)
         self.sorted = SortedTransfers(self.model, self)
         cells = (TwoLines(strong=True), TwoLines(), Route(), PillCell(), BarCell(), Figure(), Figure())
-        shares = (Share(116, 4), Share(116, 4), Share(116, 6), Share(150, 2), Share(96, 4), Share(82), Share(62))
+        shares = (Share(116, 4), Share(116, 4), Share(116, 6), Share(156, 3), Share(96, 4), Share(82), Share(62))
         self.table = Table(self.sorted, cells, shares, several=True)
         self.table.setAccessibleName("Transfers")
         self.table.setSortingEnabled(True)

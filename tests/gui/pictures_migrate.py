@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import insert, update
 from core.app import App
 from core.ledger import schema as t
 from core.ledger.store import open_database
-from core.model.events import StudyChanged
+from core.model.events import EngineChanged, StudyChanged
 from core.model.outcome import Counts, StudyState
 from core.model.views import Preview
 from gui.theme import Appearance, theme
@@ -136,7 +137,7 @@ def _running(camera: Photographer, suffix: str, *, everything: bool) -> None:
     page.detail.show_images()
     _until(lambda: page.detail.images.rowCount() and page.trouble.isVisible())
     moving = next(r for r in camera._rows() if r.state is StudyState.SENDING)
-    camera.session._sort([StudyChanged(moving)])
+    camera.session._sort([StudyChanged(replace(moving, seconds_left=95.0)), EngineChanged(True, 0.0, 4, 0)])
     _pause(900)
     camera.take(f"migration{suffix}")
     if not everything:
@@ -192,9 +193,7 @@ def _wizard(camera: Photographer, folder: Path, suffix: str, *, everything: bool
     summary.stop.hide()
     summary.problem.put_away()
     sample = tuple(f"{c.name.replace('^', ', ')} · 2024 {c.modality} {c.description}" for c in CASES[:3])
-    remark = (
-        f"{SOURCE} has 3 studies without a date, which lie in no range of days. To carry them too: --undated carry."
-    )
+    remark = f"{SOURCE} has 3 studies without a date, which lie in no range of days."
     summary._show(Preview(412, 1630, 248_118, 0, 1204, 0, 0, True, "", 5400.0, sample, (remark,)), done=True)
     summary.refused = False
     summary.changed.emit()

@@ -389,7 +389,7 @@ def test_why_a_study_waits_stands_below_its_state(hospital: Hands) -> None:
         note=f"Waiting: {waiting.destination}'s disk is 91 % full.",
     )  # fmt: skip
     hospital.session.jobs.emit([full])
-    assert index.data(ModelRole.SECOND) == f"{waiting.destination}'s disk is 91 % full."
+    assert index.data(ModelRole.SECOND) == f"{waiting.destination}'s disk is 91 % full"
     hospital.session.jobs.emit([replace(full, note="Waiting for its hours, from Mon 19:00")])
     assert index.data(ModelRole.SECOND) == "For its hours, from Mon 19:00"
     hospital.session.jobs.emit([replace(full, note="Another node does not answer.")])
