@@ -6,9 +6,11 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 CHUNK = 1 << 18
+_HELD = (0.02, 0.05, 0.1, 0.3, 0.5) if sys.platform == "win32" else ()  # seconds between attempts
 
 
 def extended(path: Path | str) -> str:
@@ -81,7 +83,17 @@ def settle_as(descriptor: int, old: Path, new: Path) -> None:
 
 
 def rename(old: Path | str, new: Path | str) -> None:
-    """Give a file its name, in one step; `sync_folder` makes it last."""
+    """Give a file its name, in one step; `sync_folder` makes it last.
+
+    On Windows a virus scanner or an indexer may hold a file that has just been written: it is waited for a little.
+    """
+    for pause in _HELD:
+        try:
+            os.replace(extended(old), extended(new))  # noqa: PTH105
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
     os.replace(extended(old), extended(new))  # noqa: PTH105
 
 

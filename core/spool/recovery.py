@@ -17,6 +17,7 @@ from core.spool import schema as t
 from core.spool.attributes import HEAD, UnusableInstanceError, read_attributes
 from core.spool.incoming import META_ROOM, Complete, parse_meta
 from core.spool.keeper import Keeper, Numbers
+from core.spool.whole import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +72,17 @@ def set_aside(path: Path) -> None:
     disk.sync_folder(path.parent)
 
 
-def rebuild(folder: Path, keeper: Keeper) -> None:
-    """Record every file that lies in the spool."""
+def rebuild(folder: Path, tokens: Collection[str], keeper: Keeper) -> None:
+    """Record every file that lies in the spool.
+
+    Parameters
+    ----------
+    tokens
+        Of the processes that are gone: what they wrote last may have got its name and not all of its content.
+    """
     count = 0
     for path in _files(folder):
-        count += _adopt(folder, path, keeper)
+        count += _adopt(folder, path, keeper, doubtful=_token_of(path.parent) in tokens)
     keeper.call(lambda connection, _numbers: connection.execute(insert(t.state), {"name": "filled", "value": 1}))
     if count:
         log.warning("the catalogue of received images was made anew: %d images", count)
@@ -94,7 +101,7 @@ def remove_orphans(folder: Path, tokens: Collection[str], keeper: Keeper) -> Non
     files = folder / "files"
     count = 0
     for shelf in sorted(files.iterdir()) if tokens else ():
-        if shelf.name.partition("-")[0] not in tokens:
+        if _token_of(shelf) not in tokens:
             continue
         known = _names(keeper, f"files/{shelf.name}/")
         for path in shelf.iterdir():
@@ -116,7 +123,7 @@ def _names(keeper: Keeper, beginning: str) -> set[str]:
 def clear_shelves(folder: Path, alive: Collection[str]) -> None:
     """Remove folders that have become empty, but none of a process that may be about to use it."""
     for shelf in (folder / "files").iterdir():
-        if shelf.name.partition("-")[0] not in alive:
+        if _token_of(shelf) not in alive:
             with contextlib.suppress(OSError):  # not empty
                 shelf.rmdir()
 
@@ -144,10 +151,16 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from sorted(shelf.iterdir())
 
 
-def _adopt(folder: Path, path: Path, keeper: Keeper) -> bool:
+def _token_of(shelf: Path) -> str:
+    return shelf.name.partition("-")[0]
+
+
+def _adopt(folder: Path, path: Path, keeper: Keeper, *, doubtful: bool) -> bool:
     """Record a file where it lies; one that can't be used, or whose image is held already, goes aside."""
     try:
         complete = examine(path)
+        if doubtful:
+            _require_whole(complete)
         record, ours = keeper.keep(complete, "", received=path.stat().st_mtime)
         if ours or folder / record.name == path:
             return ours
@@ -158,6 +171,14 @@ def _adopt(folder: Path, path: Path, keeper: Keeper) -> bool:
     disk.rename(path, folder / ASIDE / path.name)
     log.warning("a file among the received images was put aside (%s): %s", why, path.name)
     return False
+
+
+def _require_whole(complete: Complete) -> None:
+    with open(disk.extended(complete.path), "rb") as file:  # noqa: PTH123
+        if not is_whole(file, complete.meta.length, complete.size, complete.meta.transfer_syntax):
+            raise UnusableInstanceError(
+                "A file breaks off in the middle.", "Nobody was told that it is held.", code="unreadable"
+            )
 
 
 def examine(path: Path) -> Complete:

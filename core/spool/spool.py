@@ -86,7 +86,7 @@ class Spool:
                 self._keeper = Keeper(self._writing, folder)
                 try:
                     if not self.catalogue.is_filled():
-                        rebuild(folder, self._keeper)
+                        rebuild(folder, dead, self._keeper)
                     remove_orphans(folder, dead, self._keeper)
                     clear_garbage(folder, self._keeper)
                     clear_shelves(folder, {*alive, token})
