@@ -422,11 +422,11 @@ def test_a_catalogue_that_was_being_made_anew_is_finished(folder: Path, monkeypa
     seen = []
     adopt = recovery._adopt
 
-    def dies(*args: Any) -> bool:
+    def dies(*args: Any, **keys: Any) -> bool:
         if len(seen) == 3:
             raise OSError(5, "the power is gone")
         seen.append(args)
-        return adopt(*args)
+        return adopt(*args, **keys)
 
     with monkeypatch.context() as held:
         held.setattr(recovery, "_adopt", dies)
