@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from core.accepted import AcceptedTable, accepted_table
-from core.model.diagnosis import DiagnosisStep, Profile, Standing, StepResult
-from core.model.events import NodeChanged, NodeHealth
+from core.model.diagnosis import DiagnosisStep, Standing, StepResult
 from core.model.job import JOB_UNFINISHED, JobRecord
 from core.model.node import NodeRecord
 from gui import words
 from gui.background import Operation
 from gui.icons import IconButton, IconLabel
-from gui.models.keyed import Field, KeyedModel
+from gui.models.keyed import KeyedModel
+from gui.models.nodes import FIELDS, NodeLine, kind_words
 from gui.session import Session
 from gui.theme import STEP, Role, Tone
 from gui.widgets.accepted import AcceptedView
@@ -34,70 +33,7 @@ from gui.wizards.add_node import AddNode
 _log = logging.getLogger(__name__)
 
 
-LISTENING: dict[NodeHealth, tuple[str, Tone]] = {
-    NodeHealth.WORKS: ("Listening", Tone.GREEN),
-    NodeHealth.DOWN: ("Not listening", Tone.RED),
-}
 STANDING_MS = 3000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLine:
-    """A row of the list."""
-
-    record: NodeRecord
-    kind: str
-    icon: str
-    address: str
-    profile: Profile | None
-    health: NodeChanged | None
-    listens: bool = False
-
-    @property
-    def whereabouts(self) -> str:
-        return self.address if self.kind == self.record.name else f"{self.kind} · {self.address}"
-
-    @property
-    def is_down(self) -> bool:
-        return self.health is not None and self.health.health is NodeHealth.DOWN
-
-    @property
-    def verdict(self) -> tuple[str, Tone]:
-        """What was seen last: the engine's own experience when it is newer than the diagnosis."""
-        known = self.health.health if self.health is not None else NodeHealth.UNKNOWN
-        if known is NodeHealth.DOWN:
-            return (LISTENING if self.listens else words.HEALTH_WORDS)[NodeHealth.DOWN]
-        if self.profile is not None and not self.profile.works and not self._heard_since(self.profile):
-            return ("Doesn't work", Tone.RED)
-        if self.listens:
-            heard = known is NodeHealth.WORKS or (self.profile is not None and self.profile.fact("listening") == "yes")
-            return LISTENING[NodeHealth.WORKS] if heard else ("Not listening now", Tone.GREY)
-        return ("Works", Tone.GREEN) if self.profile is not None else words.HEALTH_WORDS[known]
-
-    def _heard_since(self, profile: Profile) -> bool:
-        """Whether the engine saw it work after this diagnosis."""
-        if not self.listens or self.health is None or self.health.since is None:
-            return False
-        return words.local(self.health.since) > words.local(profile.at)
-
-    @property
-    def when(self) -> str:
-        if self.health is not None and self.health.health is NodeHealth.DOWN:
-            again = "tried again" if self.listens else "probing"
-            return f"since {words.clock(self.health.since)}, {again}" if self.health.since else again
-        return words.ago(self.profile.at) if self.profile is not None else ""
-
-
-FIELDS: tuple[Field[NodeLine], ...] = (
-    Field(
-        "Node",
-        lambda n: n.record.name,
-        second=lambda n: n.whereabouts,
-        tip=lambda n: n.address,
-        icon=lambda n: n.icon,
-    ),
-    Field("State", lambda n: n.verdict[0], second=lambda n: n.when, tone=lambda n: n.verdict[1]),
-)
 
 
 class NodesPage(Page):
@@ -260,7 +196,7 @@ class NodesPage(Page):
                 lines.append(
                     NodeLine(
                         record,
-                        _kind_words(title, profile),
+                        kind_words(title, profile),
                         kind.icon if kind is not None else "nodes",
                         nodes.address(record),
                         profile,
@@ -500,8 +436,3 @@ class NodesPage(Page):
     def _removed(self) -> None:
         self.banner.put_away()
         self._session.nodes_edited.emit()
-
-
-def _kind_words(title: str, profile: Profile | None) -> str:
-    version = profile.fact("version") if profile is not None else ""
-    return f"{title.removesuffix(' server').removesuffix(' node')} {version}".strip()
