@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 
+from core.engine.carried import Carried, SourceTrouble, md5
 from core.engine.gate import Gate
+from core.engine.judging import Judging
 from core.engine.retry import WHOLE_NODE, next_attempt
 from core.engine.throttle import Throttle
-from core.engine.verify import Judgement, Verdict, cannot_tell, judge, judge_attributes, not_listed, proved_state
+from core.engine.verify import Judgement, Verdict, cannot_tell, not_listed, proved_state
 from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
 from core.ledger.rows import OPEN_UNTIL, Delivery, TransferTask
@@ -20,7 +20,7 @@ from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
 from core.model.study import Holding, InstanceRef, StudyInfo
-from core.nodes.base import ByteStream, Compare, CompareByFetching, Confirm, Push, Read, ReadAhead, Write, digest_of
+from core.nodes.base import ByteStream, Confirm, Push, Read, ReadAhead, Write, digest_of
 from core.wire.http import Abort
 
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
@@ -46,51 +46,6 @@ class Chunk:
         with self.lock:
             self.left -= 1
             return self.left == 0
-
-
-class SourceTrouble(Exception):  # noqa: N818 - carries an error, is none of its own
-    """Wraps an error of the source that surfaces while the destination is reading from it."""
-
-    def __init__(self, error: FerryError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class Carried:
-    """The source's bytes on their way: marks the source's errors, hashes and throttles where wanted.
-
-    `on_end` is told the digest once all was read, where it is hashed.
-    """
-
-    def __init__(
-        self,
-        stream: ByteStream,
-        hasher: hashlib._Hash | None,
-        pace: Callable[[int], None],
-        on_end: Callable[[str], None] = lambda _digest: None,
-    ) -> None:
-        self.length = stream.length
-        self._stream = stream
-        self._hasher = hasher
-        self._pace = pace
-        self._on_end = on_end
-        self._count = 0
-
-    def readinto(self, view: memoryview, /) -> int:
-        try:
-            count = self._stream.readinto(view)
-        except FerryError as error:
-            raise SourceTrouble(error) from error
-        hasher = self._hasher
-        if hasher is not None:
-            hasher.update(view[:count])
-            self._count += count
-            if self._count == self.length or (not count and len(view)):
-                self._hasher = None
-                self._on_end(hasher.hexdigest())
-        if count:
-            self._pace(count)
-        return count
 
 
 class Pipeline:
@@ -130,6 +85,9 @@ class Pipeline:
         assert isinstance(destination.node, Write)
         self._read: Read = source.node
         self._write: Write = destination.node
+        self._judging = Judging(
+            source.node, destination.node, deletes=options.after is After.MOVE, pace=self._pace, abort=abort
+        )
         self._confirm = destination.node if isinstance(destination.node, Confirm) else None
         self.bytes_moved = 0
         self.fenced = False
@@ -188,12 +146,12 @@ class Pipeline:
             return chunk.deliveries
         holdings = self.ask(chunk)
         present = [d for d, h in zip(chunk.deliveries, holdings, strict=True) if h.digest and not d.known_digest]
-        self._learn_digests(present)
+        self._judging.learn_digests(present)
         to_send: list[Delivery] = []
         proved: list[tuple[Delivery, DeliveryState, Evidence]] = []
         unsure: list[Delivery] = []
-        judged = [self._judge(chunk, d, h) for d, h in zip(chunk.deliveries, holdings, strict=True)]
-        again = self._judge_again(chunk, list(zip(chunk.deliveries, holdings, judged, strict=True)))
+        judged = [self._judging.judge(chunk.task.study, d, h) for d, h in zip(chunk.deliveries, holdings, strict=True)]
+        again = self._judging.judge_again(chunk.task.study, list(zip(chunk.deliveries, holdings, judged, strict=True)))
         for delivery, first in zip(chunk.deliveries, judged, strict=True):
             found = again.get(delivery.id, first)
             if found.verdict is Verdict.ABSENT:
@@ -242,76 +200,6 @@ class Pipeline:
         if self.fenced:
             raise TransportError(TransportFault.ABORTED, "The answer came after the job had been stopped.")
 
-    def _learn_digests(self, deliveries: Sequence[Delivery]) -> None:
-        if not deliveries:
-            return
-        found = self._read.source_digests([d.instance for d in deliveries], abort=self.abort)
-        for d in deliveries:
-            d.known_digest = found.get(d.instance.sop_uid)
-
-    def _judge(self, chunk: Chunk, delivery: Delivery, holding: Holding) -> Judgement:
-        at = datetime.now().astimezone()
-        ours, theirs = self.source.node, self.destination.node
-        study = chunk.task.study
-        instance = delivery.instance
-        unlike = holding.digest and delivery.known_digest and holding.digest != delivery.known_digest
-        if unlike and instance.transfer_syntax is None and isinstance(ours, Confirm):
-            # Only now does it matter how the source encodes it: re-encoded there, or other content?
-            mine = ours.confirm(study, [replace(instance, digest=None)], abort=self.abort)[0]
-            instance = replace(instance, transfer_syntax=mine.transfer_syntax)
-        found = judge(instance, delivery.known_digest, holding, at, newly_stored=delivery.newly_stored)
-        if found.verdict is not Verdict.COMPARE:
-            return found
-        comparable = isinstance(ours, Compare) and isinstance(theirs, Compare)
-        if found.evidence is not None and not comparable:
-            return Judgement(Verdict.SAME, self._looked_into(study, delivery, found.evidence))
-        return judge_attributes(
-            delivery.known_digest,
-            holding,
-            ours.attributes(study, delivery.instance) if isinstance(ours, Compare) else None,
-            theirs.attributes(study, delivery.instance) if isinstance(theirs, Compare) else None,
-            at,
-        )
-
-    def _looked_into(self, study: StudyInfo, delivery: Delivery, by_uid: Evidence) -> Evidence:
-        """Before a move deletes what was never sent, what lies there under its UID is fetched and compared.
-
-        The source's digest stands for it then. Without that nothing is deleted; see `Ledger.deletable`.
-        """
-        theirs = self.destination.node
-        if not self.deletes or delivery.tried or not isinstance(theirs, CompareByFetching):
-            return by_uid
-        try:
-            with self._read.open(delivery.instance, abort=self.abort) as stream:
-                digest = digest_of(stream) or delivery.known_digest
-                hasher = None if digest else _md5()
-                body = Carried(stream, hasher, self._pace)
-                if not theirs.holds_same(study, delivery.instance, body, abort=self.abort):
-                    return by_uid
-        except SourceTrouble:
-            return by_uid  # it keeps what it can't give
-        except FerryError:
-            if self.abort.aborted:
-                raise
-            return by_uid
-        if hasher is not None:
-            digest = delivery.known_digest = hasher.hexdigest()
-        return Evidence(Method.HEADER, by_uid.at, digest or "", "Fetched from the destination: all of it is equal.")
-
-    def _judge_again(self, chunk: Chunk, judged: Sequence[tuple[Delivery, Holding, Judgement]]) -> dict[int, Judgement]:
-        """What differs from what was planned may have changed at the source since: judge by what that holds now."""
-        unlike = [(d, h) for d, h, found in judged if found.verdict is Verdict.DIFFERENT]
-        if not unlike:
-            return {}
-        now = self._read.source_digests([d.instance for d, _h in unlike], abort=self.abort)
-        found: dict[int, Judgement] = {}
-        for delivery, holding in unlike:
-            digest = now.get(delivery.instance.sop_uid)
-            if digest and digest != delivery.known_digest:
-                delivery.known_digest = digest
-                found[delivery.id] = self._judge(chunk, delivery, holding)
-        return found
-
     # carrying -------------------------------------------------------------------------------------------
 
     def read_ahead(self, deliveries: Sequence[Delivery]) -> None:
@@ -331,7 +219,7 @@ class Pipeline:
                     streamed = False
                 else:
                     hashed = delivery.known_digest is None and self._hashes_here(stream.length)
-                    hasher = _md5() if hashed else None
+                    hasher = md5() if hashed else None
                     body = Carried(stream, hasher, self._pace, lambda digest: self._hashed(delivery, digest))
                     streamed = True
                     side = self.destination
@@ -359,7 +247,7 @@ class Pipeline:
                 )
             at += count
         if delivery.known_digest is None and self._hashes_here(length):
-            self._hashed(delivery, _md5(view).hexdigest())
+            self._hashed(delivery, md5(view).hexdigest())
         self._pace(length)
         return view
 
@@ -430,7 +318,7 @@ class Pipeline:
         """Ask the source for what the destination's digests are compared with; False when it could not be asked."""
         try:
             if self._compares:
-                self._learn_digests([d for d in sent if not d.known_digest])
+                self._judging.learn_digests([d for d in sent if not d.known_digest])
         except FerryError as error:
             self.all_failed(sent, self.source, error)
             return False
@@ -440,11 +328,11 @@ class Pipeline:
         judged: list[tuple[Delivery, Holding, Judgement]] = []
         for delivery, holding in zip(part.deliveries, holdings, strict=True):
             try:
-                judged.append((delivery, holding, self._judge(part, delivery, holding)))
+                judged.append((delivery, holding, self._judging.judge(part.task.study, delivery, holding)))
             except FerryError as error:
                 self._failed(delivery, self.destination, error)
         try:
-            again = self._judge_again(part, judged)
+            again = self._judging.judge_again(part.task.study, judged)
         except FerryError as error:
             self.all_failed([d for d, _h, _j in judged], self.source, error)
             return
@@ -536,7 +424,3 @@ def _buffer() -> memoryview:
     if not hasattr(_OWN, "buffer"):
         _OWN.buffer = memoryview(bytearray(INLINE_BYTES))
     return _OWN.buffer  # type: ignore[no-any-return]
-
-
-def _md5(data: bytes | memoryview = b"") -> hashlib._Hash:
-    return hashlib.md5(data, usedforsecurity=False)  # Orthanc's digest; it guards against accidents, not attackers
