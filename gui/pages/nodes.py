@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 STANDING_MS = 3000
+LAID_OUT_MS = 60  # until texts have found their heights
 
 
 class NodesPage(Page):
@@ -256,7 +257,7 @@ class NodesPage(Page):
             if self._shown != name or self.list.steps != steps:
                 self.list.subject = f"{name} ({node.address})"
                 self.list.show_steps(steps)
-                QTimer.singleShot(0, self, self._to_trouble)
+                QTimer.singleShot(LAID_OUT_MS, self, self._to_trouble)
         elif self._shown != name:
             self.list.subject = f"{name} ({node.address})"
             self.list.start()
