@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from core.model.events import JobChanged
 from core.model.job import JobRecord, JobState
@@ -46,8 +47,20 @@ def route(job: JobRecord) -> str:
     return f"{', '.join(job.sources)} → {', '.join(job.destinations)}"
 
 
+def wanted(job: JobRecord) -> list[str]:
+    """Which studies a job takes, where that is a range of days or a list."""
+    f = job.fields
+    if first := str(f.get("date_from") or ""):
+        last = str(f.get("date_to") or "")
+        return [f"{words.dicom_date(first)} to {words.dicom_date(last) if last else 'today'}"]
+    if file := str(f.get("list") or ""):
+        return [f"list {Path(file).name}"]
+    entries = f.get("entries")
+    return [words.plural(len(entries), "entry", "entries")] if isinstance(entries, list) and entries else []
+
+
 def second(job: JobRecord) -> str:
-    parts = [job.kind.capitalize(), route(job)]
+    parts = [job.kind.capitalize(), route(job), *wanted(job)]
     if job.follow:
         parts.append("keeps following")
     if job.fields.get("after") == "move":
@@ -98,6 +111,8 @@ class JobsModel(KeyedModel[JobRecord]):
         at = self.row_of(change.job_id)
         if at is None:
             return False
+        # A job that has ended notes nothing but what is missing: such an end is not green.
+        ended = change.state is JobState.FINISHED
         self.change(
             at,
             replace(
@@ -107,7 +122,8 @@ class JobsModel(KeyedModel[JobRecord]):
                 studies=change.studies,
                 planning=change.planning,
                 left_out=change.left_out,
-                note=change.note,
+                note="" if ended else change.note,
+                problem=change.note if ended else self.record(at).problem,
             ),
         )
         return True

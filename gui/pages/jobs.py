@@ -161,7 +161,7 @@ class JobsPage(Page):
         self.heading.setText(job.name)
         self.pill.show_state(*state_words(job))
         self.facts.setText(" · ".join(_facts(job)))
-        trouble = " ".join(t for t in (job.problem, job.note) if t)
+        trouble = " ".join(dict.fromkeys(t for t in (job.problem, job.note) if t))
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble))
         unfinished = job.state in JOB_UNFINISHED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QDate, Qt
-from PySide6.QtGui import QIcon, QTextCharFormat, QTransform
+from PySide6.QtGui import QIcon, QTextCharFormat, QTransform, QWheelEvent
 from PySide6.QtWidgets import QCalendarWidget, QDateEdit, QToolButton, QWidget
 
 from gui.icons import pixmap
@@ -23,11 +23,19 @@ class DayEdit(QDateEdit):
         self.setMinimumWidth(138)
         self.lineEdit().setTextMargins(6, 0, 0, 0)
         self.setCalendarPopup(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         calendar = self.calendarWidget()
         calendar.setVerticalHeaderFormat(QCalendarWidget.VerticalHeaderFormat.NoVerticalHeader)
         calendar.setGridVisible(False)
         theme().changed.connect(self._colour)
         self._colour()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """The wheel scrolls the page; it changes only a day that a person is at."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
 
     def _colour(self) -> None:
         """Weekends are as black as other days: studies come on all of them."""

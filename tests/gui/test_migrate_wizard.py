@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
 from openpyxl.worksheet.worksheet import Worksheet
-from PySide6.QtCore import QDate, QPoint, Qt
+from PySide6.QtCore import QDate, QPoint, QPointF, Qt
+from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import QAbstractButton, QApplication
+from pytestqt.qtbot import QtBot
 
 from core.model.events import JobChanged
-from core.model.job import JobState
+from core.model.job import JobRecord, JobState
 from core.model.outcome import Counts, Method, StudyState
 from gui.models.deliveries import method_text
+from gui.models.jobs import JobsModel, state_words, wanted
 from gui.models.roles import ModelRole
 from gui.models.transfers import Column
+from gui.theme import Tone
+from gui.widgets.day import DayEdit
 from gui.wizards.send import SendWizard
 from tests.gui.hands import Hands
 from tests.support.orthanc import OrthancServer
@@ -223,7 +229,8 @@ def test_an_excel_list_shows_every_row_that_is_left_out_and_why(
     empty.go("jobs")
     jobs = empty.window.jobs
     empty.wait(lambda: "were not found at A: row 8." in jobs.trouble.text())
-    assert jobs.model.data(jobs.model.index(0, 1)) == "Needs attention"
+    assert jobs.model.index(0, 0).data(ModelRole.SECOND) == "Migrate · A → B · list list.xlsx"
+    empty.wait(lambda: jobs.model.data(jobs.model.index(0, 1)) == "Needs attention")
 
 
 def workbook(path: Path) -> Path:
@@ -373,6 +380,44 @@ def test_what_failed_is_saved_as_a_list_that_the_wizard_takes(hospital: Hands, t
     assert expected
     assert wizard.studies.sentence() == f"{expected} Study Instance UIDs of failed.txt"
     wizard.reject()
+
+
+def test_what_a_migration_takes_is_read_in_the_list_of_jobs() -> None:
+    job = JobRecord(
+        1, "M", "migrate", {"source": ["A"], "destination": ["B"], "date_from": "20240101", "date_to": "20241231"},
+        JobState.SAVED, 1, False, datetime.now(UTC), None, None, False, Counts(), 0,
+    )  # fmt: skip
+    assert wanted(job) == ["1 Jan 2024 to 31 Dec 2024"]
+    assert wanted(replace(job, fields={"date_from": "20240101", "date_to": ""})) == ["1 Jan 2024 to today"]
+    assert wanted(replace(job, fields={"entries": ["1", "2"], "date_from": ""})) == ["2 entries"]
+    assert wanted(replace(job, fields={"filter": "Modality = CT"})) == []
+
+
+def test_an_end_with_something_missing_is_not_green() -> None:
+    job = JobRecord(
+        1, "M", "migrate", {}, JobState.RUNNING, 1, False, datetime.now(UTC), None, None, False, Counts(verified=3), 1
+    )
+    model = JobsModel()
+    model.show([job])
+    end = JobChanged(1, "M", "migrate", JobState.FINISHED, Counts(verified=3), 1, planning=False)
+    model.apply(replace(end, note="1 of 3 accession numbers were not found."))
+    assert state_words(model.record(0)) == ("Needs attention", Tone.RED)
+    assert model.record(0).problem == "1 of 3 accession numbers were not found."
+    model.apply(end)
+    assert state_words(model.record(0)) == ("Finished", Tone.GREEN)
+
+
+def test_the_wheel_scrolls_the_page_and_changes_no_day(qtbot: QtBot) -> None:
+    day = DayEdit(QDate(2024, 1, 31), "First day")
+    qtbot.addWidget(day)
+    day.show()
+    qtbot.waitExposed(day)
+    day.clearFocus()
+    at, scroll = QPointF(20, 10), QPoint(0, -120)
+    nothing = (Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase)
+    wheel = QWheelEvent(at, day.mapToGlobal(at), QPoint(), scroll, *nothing, False)
+    QApplication.sendEvent(day, wheel)
+    assert day.date() == QDate(2024, 1, 31)
 
 
 def test_why_a_study_waits_stands_below_its_state(hospital: Hands) -> None:
