@@ -26,6 +26,7 @@ from core.wire.dimse.file_meta import IMPLICIT
 from core.wire.dimse.limit import AssociationLimit
 from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal, is_uid
 from core.wire.dimse.peer import Peer
+from core.wire.dimse.transcode import DEFLATED
 from core.wire.failures import aborted, place
 
 __all__ = ["AssociationLimit", "NoContext", "Originator", "StoreAnswer", "StoreAssociations"]
@@ -339,6 +340,8 @@ def _exchange(
     data: bytes | memoryview | ByteStream,
     originator: Originator | None,
 ) -> StoreAnswer:
+    if context.transfer_syntax == DEFLATED:
+        data = _even(data)
     message_id = association.next_message_id()
     command = with_group_length(
         b"".join(
@@ -363,6 +366,33 @@ def _exchange(
     if status in _PENDING:  # the standard knows no such answer: whatever follows, nobody could tell to what
         association.abort()
     return StoreAnswer(status, _comment(answer.command))
+
+
+def _even(data: bytes | memoryview | ByteStream) -> bytes | memoryview | ByteStream:
+    """A deflated data set with the null byte behind it that makes its length even (PS3.5 section A.5).
+
+    Not all writers put it in their files, and receivers break off at a message of odd length.
+    """
+    if isinstance(data, (bytes, memoryview)):
+        return bytes(data) + b"\0" if len(data) % 2 else data
+    return data if data.length is not None and not data.length % 2 else _Padded(data)
+
+
+class _Padded:
+    """A stream and, where its length is odd, one null byte."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.length = None if stream.length is None else stream.length + stream.length % 2
+        self._stream = stream
+        self._count = 0
+
+    def readinto(self, view: memoryview, /) -> int:
+        count = self._stream.readinto(view)
+        if not count and len(view) and self._count % 2:
+            view[:1] = b"\0"
+            count = 1
+        self._count += count
+        return count
 
 
 def _of_move(originator: Originator) -> tuple[bytes, bytes]:
