@@ -24,6 +24,7 @@ MOST = 50_000  # instances of a study that one C-MOVE is asked for: so many ligh
 PAGE = 200  # instances that are looked for together
 GENTLY = 4.0  # between two looks at the destination lies at least so many times what a look takes
 LONGEST_STEP = 1.0  # seconds between two looks at the server's job
+STALLED = 4 * 3600.0  # seconds in which nothing at all moves, even where images come from tapes
 
 Stopped = Callable[[], bool]
 
@@ -215,7 +216,15 @@ class Pushing:
         pause = 0.05
         sending.next_look = time.monotonic() + self._pipe.options.check_interval
         status = node.push_status(job)
+        moved, seen = time.monotonic(), (status, len(sending.left))
         while status.state is PushState.RUNNING:
+            if seen != (status, len(sending.left)):
+                moved, seen = time.monotonic(), (status, len(sending.left))
+            elif own and time.monotonic() - moved > STALLED:
+                node.push_cancel(job)
+                return PushStatus(
+                    PushState.FAILED, status.progress, f"It has not moved for hours. {status.detail}".strip()
+                )
             going_on = self._wait(pause)
             if (not going_on and self._pipe.abort.aborted) or sending.stopped():
                 stopped = own and node.push_cancel(job)

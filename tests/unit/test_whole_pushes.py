@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import disk_watch
+from core.engine import disk_watch, pushing
 from core.ledger.book import Verb
 from core.model.disk import DiskLimit, parse_disk_limit
 from core.model.errors import ConfigurationError
@@ -353,3 +353,24 @@ def test_stops_at_the_first_error_and_goes_on_after_it(bench: Bench, path: str) 
     assert (done.counts.verified, done.counts.failed) == (11, 1)
     states = {r.sop_uid: r.state for r in bench.ledger.deliveries(job_id=job)}
     assert states[bad] is DeliveryState.FAILED
+
+
+def test_a_move_in_which_nothing_moves_any_more_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says again and again that it is at work."""
+    monkeypatch.setattr(pushing, "STALLED", 0.2)
+    a, b = archives(bench)
+    a.fill(1, 5)
+    go_on = threading.Event()
+
+    def hangs(i: InstanceRef) -> bool:
+        if i.sop_uid == "1.2.3.0.1.3" and len(a.moves) == 1:
+            go_on.wait(20)
+        return True
+
+    a.on_move = hangs
+    a.push_cancel = lambda job: bool(a.cancelled.append(job) or go_on.set() or True)  # type: ignore[method-assign]
+    job = migrate(bench)
+    bench.start()
+    assert bench.finish(job).counts.verified == 5
+    assert a.cancelled == ["move-1"]
+    assert len(b.stores) >= 5
