@@ -19,7 +19,14 @@ LISTENING: dict[NodeHealth, tuple[str, Tone]] = {
 
 @dataclass(frozen=True, slots=True)
 class NodeLine:
-    """A row of the list."""
+    """A row of the list.
+
+    Attributes
+    ----------
+    listens : bool
+        Others call it, as long as an engine runs.
+    engine_runs : bool
+    """
 
     record: NodeRecord
     kind: str
@@ -28,6 +35,7 @@ class NodeLine:
     profile: Profile | None
     health: NodeChanged | None
     listens: bool = False
+    engine_runs: bool = False
 
     @property
     def whereabouts(self) -> str:
@@ -47,7 +55,7 @@ class NodeLine:
             return ("Doesn't work", Tone.RED)
         if self.listens:
             heard = known is NodeHealth.WORKS or (self.profile is not None and self.profile.fact("listening") == "yes")
-            return LISTENING[NodeHealth.WORKS] if heard else ("Not listening now", Tone.GREY)
+            return LISTENING[NodeHealth.WORKS] if heard and self.engine_runs else ("Not listening now", Tone.GREY)
         return ("Works", Tone.GREEN) if self.profile is not None else words.HEALTH_WORDS[known]
 
     def _heard_since(self, profile: Profile) -> bool:

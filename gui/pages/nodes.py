@@ -49,6 +49,7 @@ class NodesPage(Page):
         self._jobs: list[JobRecord] = []
         self._testing: set[str] = set()
         self._steps: dict[str, list[DiagnosisStep]] = {}
+        self._engine_ran = False
         self._shown = ""
         self._wanted = ""  # a node to choose once it is in the list
         self.wizard: AddNode | None = None
@@ -82,6 +83,7 @@ class NodesPage(Page):
         self.body.addWidget(self.stack, 1)
         session.nodes_edited.connect(self.refresh)
         session.nodes.connect(lambda _: self.refresh())
+        session.engine.connect(self._engine)
         self._clock = QTimer(self)
         self._clock.setInterval(30_000)  # "2 min ago" grows older
         self._clock.timeout.connect(self.model.touch)
@@ -185,6 +187,7 @@ class NodesPage(Page):
 
     def refresh(self) -> None:
         nodes, ledger, health = self._app.nodes, self._app.ledger, dict(self._session.health)
+        running = self._engine_ran = self._session.engine_now().running
 
         def read() -> tuple[list[NodeLine], list[JobRecord]]:
             # Here, not on the GUI thread: the first look at the kinds imports what they stand on.
@@ -203,11 +206,17 @@ class NodesPage(Page):
                         profile,
                         health.get(record.name),
                         kind is not None and kind.listens,
+                        running,
                     )
                 )
             return lines, ledger.jobs()
 
         self._session.read(self, read, self._take)
+
+    def _engine(self, _state: object) -> None:
+        """Nodes that others call are there only while an engine runs."""
+        if self._session.engine_now().running is not self._engine_ran:
+            self.refresh()
 
     def _take(self, found: tuple[list[NodeLine], list[JobRecord]]) -> None:
         lines, self._jobs = found

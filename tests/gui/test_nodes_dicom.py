@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit
 
 from core.engine import listening
-from core.model.diagnosis import StepResult
+from core.model.diagnosis import DiagnosisStep, Profile, StepResult
+from core.model.events import NodeChanged, NodeHealth
+from core.model.node import NodeRecord
+from gui.models.nodes import NodeLine
 from gui.widgets.rows import RowsEditor
 from gui.wizards.add_node import AddNode
 from tests.gui.hands import Hands
@@ -293,3 +297,22 @@ def test_tls_of_this_computer_asks_for_its_certificate_beside_the_field(empty: H
     empty.click(wizard.next)
     assert form.editors["certificate"].problem.text() == "TLS needs a certificate of this computer's own."
     wizard.reject()
+
+
+def test_listening_is_not_green_without_an_engine_or_after_what_came_later() -> None:
+    now = datetime.now(UTC)
+    record = NodeRecord(name="Inbox", kind="x")
+    good = Profile(now, (DiagnosisStep("Takes calls", StepResult.OK),), (("listening", "yes"),))
+    bad = Profile(now, (DiagnosisStep("Takes calls", StepResult.FAILED),))
+    heard = NodeChanged("Inbox", NodeHealth.WORKS, now + timedelta(seconds=5))
+    down = NodeChanged("Inbox", NodeHealth.DOWN, now, "Port 11112 is taken.")
+
+    def verdict(profile: Profile | None, health: NodeChanged | None, *, engine: bool) -> str:
+        return NodeLine(record, "This computer", "computer", "", profile, health, True, engine).verdict[0]
+
+    assert verdict(good, None, engine=True) == "Listening"
+    assert verdict(good, None, engine=False) == "Not listening now"
+    assert verdict(None, heard, engine=True) == "Listening"
+    assert verdict(bad, None, engine=True) == "Doesn't work"
+    assert verdict(bad, heard, engine=True) == "Listening", "the engine has seen it work since"
+    assert verdict(good, down, engine=True) == "Not listening"
