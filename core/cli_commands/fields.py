@@ -172,10 +172,7 @@ def _help(f: FormField, all_optional: bool) -> str:
     if f.choices:
         text += (
             " "
-            + "; ".join(
-                value if label.casefold() == value else f"“{value}”: {label}"
-                for value, label in f.choices
-            )
+            + "; ".join(value if label.casefold() == value else f"“{value}”: {label}" for value, label in f.choices)
             + "."
         )
     if f.minimum is not None and f.maximum is not None:
