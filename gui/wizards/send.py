@@ -21,7 +21,8 @@ from gui.widgets.basics import card, clear, label, row
 from gui.widgets.pill import Pill
 from gui.wizards.frame import Wizard, WizardPage
 from gui.wizards.migrate_pages import HowPage, LimitsPage, StudiesPage
-from gui.wizards.send_pages import ASKING, KindPage, NodeOption, RoutePage, WhatPage, WhenPage, placed_fields
+from gui.wizards.route_page import ASKING, NodeOption, RoutePage
+from gui.wizards.send_pages import KindPage, WhatPage, WhenPage, placed_fields
 
 
 class SummaryPage(WizardPage):
