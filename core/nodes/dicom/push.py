@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 500  # ended jobs whose state can still be asked for
 #: What a node answers that can't be asked for single images (PS3.4 C.4.2.1.5): the level is not supported.
 _NOT_UNDERSTOOD = frozenset(("move-a9xx", "move-cxxx", "move-0110", "move-0105"))
+#: Times the usual silence: many nodes say nothing until the whole of a C-MOVE has been done.
+_SAYS_NOTHING = 10
 _TO_END = 5.0  # seconds in which a thread ends once its association is cut
 
 #: Jobs of this process; one of another process, from before a restart, has another beginning.
@@ -182,7 +184,9 @@ class _Move:
         """
         ends: list[Retrieval] = []
         in_one: set[str] = set()
-        with self._node.associate(move_contexts(), abort=self._abort) as association:
+        peer = self._node.peer
+        patient = replace(peer, answer_timeout=peer.answer_timeout * _SAYS_NOTHING)
+        with self._node.associate(move_contexts(), peer=patient, abort=self._abort) as association:
             with self._lock:
                 self._begun = True
             for wanted, _count in self._requests:
