@@ -11,6 +11,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """ "1 image", "1,200 images", "3 studies"."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
 def megabytes(count: float) -> str:
     """Bytes in the unit that reads best (decimal)."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.app import App, EngineHandle
-from core.cli_commands.figures import duration, megabytes
+from core.cli_commands.figures import counted, duration, megabytes
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.progress import Shown, shown
 from core.cli_commands.speaking import INTERRUPTED, Speaker
@@ -141,11 +141,12 @@ def tell(app: App, speaker: Speaker, ending: Ending) -> None:
         if n
     ]
     rate = f", {megabytes(c.bytes_done / ending.seconds)}/s" if ending.seconds > 0.5 and c.bytes_done else ""
+    size = f"{megabytes(c.bytes_done)} in " if c.bytes_done else ""  # not every source tells sizes
     left_out = f" {job.left_out:,} were left out by the filter." if job.left_out else ""
     style = {0: "bold green", INTERRUPTED: "yellow"}.get(ending.exit_status, "bold red")
     speaker.say(
-        f"{job.name}: {c.total:,} images in {job.studies:,} studies: {', '.join(parts) or 'nothing to do'}."
-        f"{left_out} {megabytes(c.bytes_done)} in {duration(ending.seconds)}{rate}.",
+        f"{job.name}: {counted(c.total, 'image')} in {counted(job.studies, 'study', 'studies')}: "
+        f"{', '.join(parts) or 'nothing to do'}.{left_out} {size}{duration(ending.seconds)}{rate}.",
         style,
     )
     if ending.interrupted:

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from core.app import App
 from core.cli_commands.fields import Given, build, gather, option, parameters
-from core.cli_commands.figures import duration, megabytes
+from core.cli_commands.figures import counted, duration, megabytes
 from core.cli_commands.following import follow, tell
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.opening import opened
@@ -200,7 +200,9 @@ def _tell_preview(speaker: Speaker, p: Preview) -> None:
         reason=p.reason, seconds=p.seconds,
     )  # fmt: skip
     speaker.say("Nothing was sent: this is what the job would do.", "bold")
-    speaker.say(f"  {p.studies:,} studies, {p.series:,} series, {p.instances:,} images, {megabytes(p.bytes)}")
+    size = f", {megabytes(p.bytes)}" if p.bytes else ""  # not every source tells sizes
+    studies = counted(p.studies, "study", "studies")
+    speaker.say(f"  {studies}, {p.series:,} series, {counted(p.instances, 'image')}{size}")
     if p.already_there is not None:
         speaker.say(f"  {p.already_there:,} images are there already and would be skipped")
     if p.different:

@@ -329,7 +329,9 @@ def _by_list(preview: ListPreview, discovery: Discovery, name: str) -> Iterator[
         reasons.insert(0, f"{of_all} of {name} were not found at {source.name}: {_rows(missing)}.")
     if preview.lost:
         lost = [one.row for one in preview.lost]
-        reasons.append(f"{len(lost):,} rows of {name} were not looked for: {_rows(lost)}. {preview.lost[0].reason}")
+        rows = "1 row" if len(lost) == 1 else f"{len(lost):,} rows"
+        was = "was" if len(lost) == 1 else "were"
+        reasons.append(f"{rows} of {name} {was} not looked for: {_rows(lost)}. {preview.lost[0].reason}")
     yield InventoryDone(not reasons, " ".join(reasons))
 
 

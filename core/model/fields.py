@@ -227,7 +227,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> ConfigurationErro
             known = ", ".join(f.option for f in titles.values())
             parts.append(f"There is no field {where}; the fields are {known}.")
         else:
-            parts.append(f"{where}: {message}." if where else f"{message}.")
+            parts.append(f"{where}: {message}." if where else f"{message[:1].upper()}{message[1:]}.")
     return ConfigurationError(" ".join(parts), "Correct this and try again.", code="fields")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.model.errors import AnswerError, FerryError
+from core.model.errors import AnswerError, FerryError, TransportError
 from core.model.study import InstanceRef, Listing, StudyInfo, StudyQuery
 from core.nodes.dicom.node import DicomNode
 from tests.support.dicom_nodes import dicom_node
@@ -459,3 +459,11 @@ def test_no_service_is_told(pacs: FaultyPeer) -> None:
         with pytest.raises(FerryError) as raised:
             list(node.studies(StudyQuery()))
     assert raised.value.code == "association-no-service"
+
+
+def test_who_is_not_known_there_is_told_what_to_ask_for(pacs: FaultyPeer) -> None:
+    """As Orthanc by itself: it lets anybody in, and breaks off at the first question of a stranger."""
+    pacs.on("find", Abort())
+    with at(pacs) as node, pytest.raises(TransportError) as raised:
+        list(node.studies(StudyQuery()))
+    assert "to enter FERRY" in raised.value.next_step

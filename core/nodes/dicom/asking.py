@@ -15,6 +15,7 @@ from core.nodes.dicom.fields import DicomFields, QueryCharacterSet
 from core.nodes.dicom.limit import AnswerLimit
 from core.wire.abort import Abort
 from core.wire.dimse.association import Association
+from core.wire.dimse.errors import AssociationAborted
 from core.wire.dimse.find import FIND_CONTEXTS, MOST_ANSWERS, Found, find
 from core.wire.dimse.identifier import Answer
 from core.wire.dimse.peer import Peer
@@ -76,6 +77,12 @@ class DicomFind(DicomBase):
     ) -> Found:
         try:
             return find(association, keys, most=most, keep=keep, character_set=self._character_set)
+        except AssociationAborted as error:
+            error.next_step = (
+                "Many servers answer questions of AE titles that they know only: ask the PACS administrator to enter "
+                f"{self.fields.calling_aet}. The test of the node tells more."
+            )
+            raise
         except AnswerError as error:
             chosen = self.fields.character_set is not QueryCharacterSet.AUTO
             if chosen or not self._character_set or error.code not in _NOT_UNDERSTOOD or not association.is_open:
