@@ -28,13 +28,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for each image that was hashed."""
     seen: list[bool] = []
-    real = transfer._md5
+    real = transfer.md5
 
     def counting(data: bytes | memoryview = b"") -> object:
         seen.append(True)
         return real(data)
 
-    monkeypatch.setattr(transfer, "_md5", counting)
+    monkeypatch.setattr(transfer, "md5", counting)
     return seen
 
 
