@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine import transfer
+from core.engine import carried, transfer
 from core.model.study import InstanceRef
 from tests.support.engine_bench import Bench
 from tests.support.memory_node import MemoryNode, md5
@@ -28,7 +28,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry for each image that was hashed."""
     seen: list[bool] = []
-    real = transfer.md5
+    real = carried.md5
 
     def counting(data: bytes | memoryview = b"") -> object:
         seen.append(True)
