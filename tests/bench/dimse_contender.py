@@ -99,7 +99,7 @@ def ferry(port: int, aet: str, origin: str, associations: int) -> Found:
             app.nodes.add("folder", "source", {"path": origin}, {})
         peer = {"host": "127.0.0.1", "port": port, "aet": aet, "calling_aet": CALLING_AET, "connections": associations}
         app.nodes.add("dicom", "destination", peer, {})  # type: ignore[arg-type]
-        fields = {"source": ["source"], "destination": ["destination"], "workers": associations, "path": "relay"}
+        fields = {"source": ["source"], "destination": ["destination"], "path": "relay"}
         job = app.jobs.create("forward", fields)  # type: ignore[arg-type]
         before = _cpu()
         app.engine(lambda _event: None)

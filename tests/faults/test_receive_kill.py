@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -149,6 +151,10 @@ def test_file_and_record_are_synced_before_each_answer(start: Start, tmp_path: P
         thread.start()
     for thread in threads:
         thread.join()
+    # The recorder would let go of the receiver, which would go on for ever.
+    for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text(encoding="ascii").split():
+        os.kill(int(pid), signal.SIGKILL)
+    child.wait()
     child.close()
     uids = {uid.encode(): uid for study in studies for uid in study.sop_uids}
     names = names_of(tmp_path)  # file → image
