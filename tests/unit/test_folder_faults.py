@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_errors_from_elsewhere_are_left_to_others():
     ],
 )
 def test_long_paths_on_windows(monkeypatch, path, given):
-    monkeypatch.setattr(disk.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(disk.os.path, "abspath", lambda p: p)
     assert disk.extended(path) == given
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ Deliver = Callable[[Held], None]
 """Takes an image as it arrives."""
 
 
-class Asking:
+class Asking(ABC):
     """Asks for images of one series, together or one by one, and finds the reason for each that did not come.
 
     Attributes
@@ -45,8 +46,9 @@ class Asking:
         self.missing = missing
         self.ended: dict[str, Retrieval] = {}
 
+    @abstractmethod
     def retrieve(self, wanted: Wanted) -> Retrieval:
-        raise NotImplementedError
+        """Ask once; gives how that ended."""
 
     def in_turn(self, part: Sequence[InstanceRef]) -> None:
         """Ask with a list of UIDs, and one by one where the node takes no lists."""

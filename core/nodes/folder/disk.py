@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from core.spool.disk import extended as extended
+from core.spool.disk import sync_folder as sync_folder
+
 PART_PREFIX = ".ferry-"
 PART_SUFFIX = ".part"
 CHUNK = 1 << 18
-
-
-def extended(path: Path | str) -> str:
-    r"""The path as the system's calls take it at any length: on Windows with ``\\?\`` before it."""
-    text = str(path)
-    if sys.platform != "win32":
-        return text
-    text = os.path.abspath(text)  # noqa: PTH100 - the prefix turns off all normalising, so it is done before
-    if text.startswith("\\\\?\\"):
-        return text
-    if text.startswith("\\\\"):
-        return "\\\\?\\UNC\\" + text[2:]
-    return "\\\\?\\" + text
 
 
 def is_part(name: str) -> bool:
@@ -49,23 +37,6 @@ def settle(file: BinaryIO) -> None:
     """Everything written so far is on the disk when this returns."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path | str) -> None:
-    """Names made, renamed and removed in `folder` are on the disk when this returns.
-
-    Windows keeps names in the file system's journal and offers no such call.
-    """
-    if sys.platform == "win32":
-        return
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
-            raise
-    finally:
-        os.close(fd)
 
 
 def make_folders(root: Path, below: Path) -> None:

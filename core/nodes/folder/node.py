@@ -28,6 +28,7 @@ from core.nodes.folder.upkeep import Upkeep
 from core.nodes.local.faults import folder_failure, local_error, speaking, told
 from core.nodes.local.header import BrokenDicomError, Header, NotDicomError, read_attributes, read_header, read_tags
 from core.nodes.local.query import matches
+from core.nodes.local.stream import LocalStream
 from core.wire.abort import Abort
 
 log = logging.getLogger(__name__)
@@ -453,33 +454,15 @@ class FolderListing:
         return self._outcome
 
 
-class _FileStream:
-    """A file on its way; one that ends early or goes on is an error, never a shorter image."""
+class _FileStream(LocalStream):
+    """A file below the folder, in which others may write."""
 
     def __init__(self, file: BinaryIO, length: int, node: str, abort: Abort | None) -> None:
-        self.length: int | None = length
-        self._file = file
-        self._left = length
-        self._node = node
-        self._abort = abort
-
-    def readinto(self, view: memoryview, /) -> int:
-        if self._abort is not None:
-            self._abort.check()
-        if not self._left or not len(view):
-            return 0
-        try:
-            count: int = self._file.readinto(view[: self._left])  # type: ignore[attr-defined]
-        except OSError as error:
-            raise local_error(error, self._node, of_file=True) from error
-        if not count:
-            raise LocalError(
-                f"A file in “{self._node}” became shorter while it was read.",
-                "It is tried again; wait until whatever writes there is done.",
-                code="cut",
-            )
-        self._left -= count
-        return count
+        super().__init__(
+            file, length, node, abort,
+            shorter="A file in “{node}” became shorter while it was read.",
+            next_step="It is tried again; wait until whatever writes there is done.",
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

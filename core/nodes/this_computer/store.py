@@ -25,6 +25,7 @@ from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, De
 from core.nodes.local.faults import folder_failure, local_error, speaking, told
 from core.nodes.local.header import BrokenDicomError, NotDicomError, read_attributes, read_tags
 from core.nodes.local.query import matches
+from core.nodes.local.stream import LocalStream
 from core.nodes.this_computer.fields import ThisComputerFields
 from core.spool.disk import CHUNK
 from core.spool.record import InstanceRecord, Kept, Removed
@@ -362,30 +363,12 @@ def _exact(wanted: str) -> str:
     return "" if "*" in wanted or "?" in wanted else wanted
 
 
-class HeldStream:
-    """A file of the spool on its way; one that ends early is an error, never a shorter image."""
+class HeldStream(LocalStream):
+    """A file of the spool, which nobody else writes."""
 
     def __init__(self, file: BinaryIO, length: int, node: str, abort: Abort | None) -> None:
-        self.length: int | None = length
-        self._file = file
-        self._left = length
-        self._node = node
-        self._abort = abort
-
-    def readinto(self, view: memoryview, /) -> int:
-        if self._abort is not None:
-            self._abort.check()
-        if not self._left or not len(view):
-            return 0
-        try:
-            count: int = self._file.readinto(view[: self._left])  # type: ignore[attr-defined]
-        except OSError as error:
-            raise local_error(error, self._node, of_file=True) from error
-        if not count:
-            raise LocalError(
-                f"A file in “{self._node}” is shorter than it was when it came.",
-                "Have the disk checked.",
-                code="cut",
-            )
-        self._left -= count
-        return count
+        super().__init__(
+            file, length, node, abort,
+            shorter="A file in “{node}” is shorter than it was when it came.",
+            next_step="Have the disk checked.",
+        )  # fmt: skip
