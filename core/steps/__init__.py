@@ -1,0 +1,1 @@
+"""Processing steps: what is done to each instance on its way, one kind a file."""
