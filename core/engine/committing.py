@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 
 from core.engine.retry import WHOLE_NODE, next_attempt
 from core.engine.transfer import Pipeline
 from core.ledger.rows import Delivery, TransferTask
+from core.model import clock
 from core.model.errors import AnswerError, FerryError, TransportError, TransportFault
 from core.model.outcome import DeliveryState, Evidence, Failure, Method
 from core.nodes.base import Commit
@@ -61,7 +60,7 @@ class Committing:
 
     def run(self, task: TransferTask, stopped: Callable[[], bool]) -> None:
         """Ask for everything of a transfer that is due; every outcome is in the ledger afterwards."""
-        after, at = 0, time.time()
+        after, at = 0, clock.time()
         left = False
         times: Times = {}
         while not stopped() and not self._pipe.abort.aborted:
@@ -86,7 +85,7 @@ class Committing:
 
     def _record(self, page: Sequence[Delivery], reasons: dict[str, str], round_number: int, times: Times) -> bool:
         """Keep what was answered; whether something is to be asked for again."""
-        at = datetime.now().astimezone()
+        at = clock.now()
         taken: list[tuple[Delivery, DeliveryState, Evidence]] = []
         refused: list[tuple[Delivery, Failure]] = []
         for d in page:
@@ -128,7 +127,7 @@ class Committing:
         o = self._pipe.options
         for _d, f in refused:
             if f not in times:
-                times[f] = next_attempt(f, round_number, o.max_attempts, o.retry_delays, time.time(), follow=o.follow)
+                times[f] = next_attempt(f, round_number, o.max_attempts, o.retry_delays, clock.time(), follow=o.follow)
         rows = [(d, f, times[f]) for d, f in refused]
         self._pipe.ledger.not_committed(rows, look_again=look_again)
         self._pipe.tell_given_up(rows)

@@ -23,6 +23,7 @@ from core.jobs.base import TransferKind
 from core.jobs.registry import job_kinds
 from core.ledger.book import Command, Verb
 from core.ledger.ledger import Ledger
+from core.model import clock
 from core.model.errors import ConfigurationError, FerryError, LedgerError
 from core.model.events import (
     EngineChanged,
@@ -51,7 +52,7 @@ RESUMED = frozenset({JobState.RUNNING, JobState.STOPPED})
 
 def local_now() -> datetime:
     """Wall-clock time of this computer."""
-    return datetime.now().astimezone()
+    return clock.now()
 
 
 class Engine:
@@ -321,7 +322,7 @@ class Engine:
             self.ledger.update_job(
                 job_id,
                 state=JobState.RUNNING.value,
-                started=job.started.timestamp() if job.started else time.time(),
+                started=job.started.timestamp() if job.started else clock.time(),
                 finished=None,
                 note="",
                 problem="",
@@ -344,7 +345,7 @@ class Engine:
             self.ledger.update_job(job_id, problem=sentence, state=JobState.STOPPED.value)
         else:
             self.ledger.update_job(
-                job_id, problem=sentence, state=JobState.FINISHED.value, finished=time.time(), planning=False
+                job_id, problem=sentence, state=JobState.FINISHED.value, finished=clock.time(), planning=False
             )
         self._jobs_to_say.add(job_id)
 
@@ -356,7 +357,7 @@ class Engine:
                 wanted = _evidence(job)
                 waiting = self.ledger.all_open_transfers(job_id, job.pass_number, wanted=wanted)
                 self.ledger.close_open(waiting, DeliveryState.CANCELLED, wanted=wanted).wait()
-                self.ledger.update_job(job_id, state=state.value, finished=time.time())
+                self.ledger.update_job(job_id, state=state.value, finished=clock.time())
             elif not cancel and job.state in RESUMED:
                 self.ledger.update_job(job_id, state=state.value)
             return
@@ -365,7 +366,7 @@ class Engine:
         def work() -> None:
             if cancel:
                 run.cancel()
-                self.ledger.update_job(job_id, state=state.value, finished=time.time(), planning=False, note="")
+                self.ledger.update_job(job_id, state=state.value, finished=clock.time(), planning=False, note="")
             else:
                 run.stop()
                 self.ledger.update_job(job_id, state=state.value, note="")
@@ -423,7 +424,7 @@ class Engine:
             problem = f"{images} confirmed but could not be deleted at the source. {problem or 'See the log.'}"
         return {
             "state": JobState.FINISHED.value,
-            "finished": time.time(),
+            "finished": clock.time(),
             "planning": False,
             "note": "",
             "problem": problem,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from core.engine.retry import delay_after
+from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import NodeHealth
 from core.model.outcome import Failure, FailureClass
@@ -89,7 +89,7 @@ class Gate:
                 return
             self.failure = failure
             self.health = NodeHealth.DOWN
-            now = time.monotonic()
+            now = clock.monotonic()
             steady = now - self._opened > PROBE_SECONDS + 2 * delays[0]
             if self._failing_since is None or steady:
                 self._failing_since = now
@@ -103,7 +103,7 @@ class Gate:
     def probe_if_due(self) -> None:
         """Start a probe on a thread of its own when it is time for one; it may hang without harm."""
         with self._lock:
-            if self.is_open or self._probing or time.monotonic() < self._next_probe:
+            if self.is_open or self._probing or clock.monotonic() < self._next_probe:
                 return
             self._probing = True
         threading.Thread(target=self._probe, name=f"probe-{self.name}", daemon=True).start()
@@ -122,7 +122,7 @@ class Gate:
             return
         with self._lock:
             self._probing = False
-            self._opened = time.monotonic()
+            self._opened = clock.monotonic()
             self.down_since = None
             self.failure = None
             self.health = NodeHealth.WORKS
@@ -141,4 +141,4 @@ class Gate:
             wait = min(PROBE_SECONDS, wait)
         asked = min(failure.retry_after or 0.0, LONGEST_ASKED)
         self.excused = min(self.excused + asked, LONGEST_EXCUSED)
-        self._next_probe = time.monotonic() + max(wait, asked, 0.05)
+        self._next_probe = clock.monotonic() + max(wait, asked, 0.05)

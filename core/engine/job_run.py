@@ -19,6 +19,7 @@ from core.engine.transfer import Pipeline
 from core.jobs.base import TransferKind
 from core.ledger.ledger import Ledger
 from core.ledger.rows import Planned, TransferTask
+from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import JobRecord, TransferFields
@@ -237,7 +238,7 @@ class JobRun:
             return
         with self._lock:
             if study_id in self._settling_now:
-                self._later[study_id] = (time.monotonic(), source)  # what has just changed may come too late for it
+                self._later[study_id] = (clock.monotonic(), source)  # what has just changed may come too late for it
                 return
             self._settling_now.add(study_id)
         if queue:
@@ -255,7 +256,7 @@ class JobRun:
             with self._lock:
                 self._settling_now.discard(study_id)
                 if again is not None:
-                    self._later[study_id] = (time.monotonic() + again, source)
+                    self._later[study_id] = (clock.monotonic() + again, source)
 
     # the engine's tick ----------------------------------------------------------------------------------
 
@@ -282,7 +283,7 @@ class JobRun:
         return Progress(planning, finished, broken, problem, self._note(), halted)
 
     def _check_window(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._checked_window < 1.0:
             return
         self._checked_window = now
@@ -301,7 +302,7 @@ class JobRun:
         return " ".join((*words, *(w.waiting for w in self._disks.values() if w.waiting)))
 
     def _retry_settling(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         with self._lock:
             due = [(k, source) for k, (at, source) in self._later.items() if at <= now]
             for study_id, _source in due:
@@ -320,7 +321,7 @@ class JobRun:
             return False
         if not self.gates[o.fallback].is_open:
             return False
-        if time.monotonic() - gate.down_since >= o.fallback_after:
+        if clock.monotonic() - gate.down_since >= o.fallback_after:
             for transfer_id in lane.take_waiting():
                 task = self.ledger.task(transfer_id)
                 if task is None or task.destination != target:
@@ -353,7 +354,7 @@ class JobRun:
 
     def prioritise(self, transfer_id: int) -> None:
         """Send this study next."""
-        self.ledger.note(transfer_id, priority=int(time.time())).wait()
+        self.ledger.note(transfer_id, priority=int(clock.time())).wait()
         self.offer(transfer_id, first=True)
 
     def cancel_transfer(self, transfer_id: int) -> None:

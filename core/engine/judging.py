@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from core.engine.carried import Carried, SourceTrouble, md5
 from core.engine.verify import Judgement, Verdict, judge, judge_attributes
 from core.ledger.rows import Delivery
+from core.model import clock
 from core.model.errors import FerryError
 from core.model.outcome import Evidence, Method
 from core.model.study import Holding, StudyInfo
@@ -46,7 +46,7 @@ class Judging:
             d.known_digest = found.get(d.instance.sop_uid)
 
     def judge(self, study: StudyInfo, delivery: Delivery, holding: Holding) -> Judgement:
-        at = datetime.now().astimezone()
+        at = clock.now()
         ours, theirs = self._source, self._destination
         instance = delivery.instance
         unlike = holding.digest and delivery.known_digest and holding.digest != delivery.known_digest

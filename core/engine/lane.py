@@ -6,7 +6,6 @@ commitment: beside the workers that carry images), then prepare the next chunk o
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from core.engine.transfer import Chunk, Pipeline
 from core.engine.turns import Stage, Timers, Turns
 from core.engine.workers import Work, Workers
 from core.ledger.rows import Delivery, TransferTask
+from core.model import clock
 from core.model.errors import FerryError
 from core.model.job import Path
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
@@ -180,7 +180,7 @@ class Lane(Workers):
             since, failure = gate.down_since, gate.failure
             if since is None or failure is None:
                 continue
-            if time.monotonic() - since >= patience(o.max_attempts, o.retry_delays) + gate.excused:
+            if clock.monotonic() - since >= patience(o.max_attempts, o.retry_delays) + gate.excused:
                 self._fail_all(failure)
                 return True
         return False
@@ -268,7 +268,7 @@ class Lane(Workers):
         return None
 
     def _due_timers(self) -> None:
-        for transfer_id in self._timed.due(time.time()):
+        for transfer_id in self._timed.due(clock.time()):
             self._cursors.pop(transfer_id, None)
             self._stale.add(transfer_id)
             if transfer_id not in self._queued:
@@ -310,7 +310,7 @@ class Lane(Workers):
             return False
         self._settle_stale(transfer_id)
         count, due = self.pipe.ledger.next_due(transfer_id, states=self.pipe.states)
-        if count and (due or 0.0) <= time.time() and self.pushing.is_listed(task):
+        if count and (due or 0.0) <= clock.time() and self.pushing.is_listed(task):
             self._await_turn(transfer_id, self.pushing)
         else:
             self._leave(transfer_id, more=False)
@@ -364,7 +364,7 @@ class Lane(Workers):
             self._stale.discard(transfer_id)
         if stale:
             self.pipe.ledger.writer.flush()
-        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, time.time(), states=self.pipe.states)
+        claimed = self.pipe.ledger.claim(transfer_id, cursor, CHUNK, clock.time(), states=self.pipe.states)
         if not claimed:
             return None
         chunk = Chunk(task, [d for d in claimed if d.id not in in_hand], Path(task.path or Path.RELAY))
@@ -423,7 +423,7 @@ class Lane(Workers):
 
     def _choose_path(self, task: TransferTask) -> TransferTask:
         path, reason = self.pipe.choose_path(task)
-        self.pipe.ledger.note(task.id, path=path.value, path_reason=reason, started=time.time())
+        self.pipe.ledger.note(task.id, path=path.value, path_reason=reason, started=clock.time())
         chosen = TransferTask(
             task.id, task.study_id, task.study, task.source, task.destination, path.value,
             task.overwrite, task.priority, task.mean_size, task.attempt,
@@ -539,7 +539,7 @@ class Lane(Workers):
         open_count, due = self.pipe.ledger.next_due(task.id, states=self.pipe.states)
         if self.committing is not None:
             awaiting, commit_due = self.committing.next_due(task.id)
-            if awaiting and (commit_due or 0.0) <= time.time():
+            if awaiting and (commit_due or 0.0) <= clock.time():
                 self._await_turn(task.id, self.committing, from_rest=True)
                 return
             if awaiting:
@@ -547,7 +547,7 @@ class Lane(Workers):
                 open_count += awaiting
         if open_count:
             whole = self.pushing.takes(task) and not self.pushing.is_listed(task)
-            soonest = time.time() + (LISTED_SOON if whole else 0.0)
+            soonest = clock.time() + (LISTED_SOON if whole else 0.0)
             self.schedule(task.id, max(due or 0.0, soonest))
             self.pipe.ledger.rest([task.id])
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -23,6 +22,7 @@ from core.jobs.base import (
 from core.ledger.ledger import Ledger
 from core.ledger.rows import Planned
 from core.ledger.writer import Ticket
+from core.model import clock
 from core.model.errors import FerryError, LedgerError, TransportError, TransportFault
 from core.model.events import LogLevel
 from core.model.job import TransferFields
@@ -100,9 +100,9 @@ class Planner:
 
     def _wait(self, seconds: float) -> bool:
         """Wait; False when the job is to stop. While it is paused, this waits for it to go on."""
-        until = time.monotonic() + seconds
+        until = clock.monotonic() + seconds
         while not self._stop.is_set() and not self._abort.aborted:
-            left = until - time.monotonic()
+            left = until - clock.monotonic()
             if left <= 0 and self._may_run():
                 return True
             self._stop.wait(min(max(left, 0.1), 0.5))
@@ -110,9 +110,9 @@ class Planner:
 
     def _run(self) -> None:
         attempt = 0
-        began = time.monotonic()
+        began = clock.monotonic()
         while not self._stop.is_set():
-            self._new, resumed = 0, time.monotonic()
+            self._new, resumed = 0, clock.monotonic()
             try:
                 self._discover()
                 self._settle_pending(0)
@@ -121,8 +121,8 @@ class Planner:
                 self._offer_rest()
                 if self._stop.is_set() or self._abort.aborted or _is_abort(error):
                     return
-                if self._new or time.monotonic() - resumed > STEADY_SECONDS:
-                    attempt, began = 0, time.monotonic()  # it had worked in between
+                if self._new or clock.monotonic() - resumed > STEADY_SECONDS:
+                    attempt, began = 0, clock.monotonic()  # it had worked in between
                 attempt += 1
                 if not self._goes_on(error, attempt, began):
                     return
@@ -155,16 +155,16 @@ class Planner:
         if failure.cls in WHOLE_NODE:
             self.source.close(failure, o.retry_delays)
             return self._until_open(failure)
-        spent = attempt >= o.max_attempts or time.monotonic() - began > patience(o.max_attempts, o.retry_delays) + 60
+        spent = attempt >= o.max_attempts or clock.monotonic() - began > patience(o.max_attempts, o.retry_delays) + 60
         if spent and not o.follow:
             return self._give_up(_words(failure), failure.detail)
         return self._wait(max(delay_after(attempt, o.retry_delays), failure.retry_after or 0.0))
 
     def _until_open(self, failure: Failure) -> bool:
         limit = None if self.options.follow else patience(self.options.max_attempts, self.options.retry_delays)
-        began = self.source.down_since or time.monotonic()
+        began = self.source.down_since or clock.monotonic()
         while not self.source.is_open:
-            if limit is not None and time.monotonic() - began >= limit + self.source.excused:
+            if limit is not None and clock.monotonic() - began >= limit + self.source.excused:
                 return self._give_up(_words(self.source.failure or failure), failure.detail)
             if self._stop.wait(0.1) or self._abort.aborted:
                 return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from core.engine.transfer import Chunk, Pipeline
 from core.ledger.rows import Delivery, TransferTask
+from core.model import clock
 from core.model.errors import FerryError
 from core.model.job import Path
 from core.model.outcome import EvidenceLevel, Failure, FailureClass
@@ -160,7 +161,7 @@ class Pushing:
     def _claimed(self, task: TransferTask) -> list[Delivery]:
         """What is due of a study, as far as one job is to bring it."""
         claimed: list[Delivery] = []
-        after, at = 0, time.time()
+        after, at = 0, clock.time()
         while len(claimed) < MOST:
             page = self._pipe.ledger.claim(task.id, after, PAGE, at, states=self._pipe.states)
             if not page:

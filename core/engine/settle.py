@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from core.engine.gate import Gate
@@ -10,6 +9,7 @@ from core.engine.retry import WHOLE_NODE, delay_after
 from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
 from core.ledger.rows import Deletable
+from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import After
@@ -76,7 +76,7 @@ class Settling:
         self.abort = abort
         self.refused = 0
         self.problem = ""
-        self._began = time.time()
+        self._began = clock.time()
         self._known_apart: set[str] = set()
         self._attempts: dict[int, int] = {}
 
@@ -138,7 +138,7 @@ class Settling:
         Asked only where the proof is old, or from before a stop that may have lasted: since then the destination
         may have lost what it had.
         """
-        fresh = max(self._began, time.time() - PROOF_LASTS)
+        fresh = max(self._began, clock.time() - PROOF_LASTS)
         old = [d for d in found if d.proved_at < fresh]
         lost: set[int] = set()
         for name in self.ledger.destinations_of(study_id) if old else ():

@@ -16,6 +16,7 @@ from core.engine.verify import Judgement, Verdict, cannot_tell, not_listed, prov
 from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
 from core.ledger.rows import OPEN_UNTIL, Delivery, TransferTask
+from core.model import clock
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
@@ -387,7 +388,7 @@ class Pipeline:
         """Plan a next attempt for each, or record the failure for good."""
         if self.fenced:
             return
-        now = time.time()
+        now = clock.time()
         times: dict[tuple[int, Failure], float | None] = {}  # what failed together is tried again together
         for delivery, failure in outcomes:
             if (delivery.attempt, failure) not in times:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
+from core.model import clock
 from core.model.errors import FerryError, LedgerError
 
 log = logging.getLogger(__name__)
@@ -96,14 +97,14 @@ class Workers(ABC):
 
     def _pause(self, seconds: float, while_true: Callable[[], bool]) -> bool:
         """Wait for so long while something holds; False when it no longer did, or the workers were to end."""
-        until = time.monotonic() + seconds
+        until = clock.monotonic() + seconds
         with self._cond:
             while not self._ended and while_true():
-                left = until - time.monotonic()
+                left = until - clock.monotonic()
                 if left <= 0:
                     return True
                 self._pauses.wait(min(left, PAUSE_STEP))
-            self._pauses.wait(max(0.0, min(0.05, until - time.monotonic())))
+            self._pauses.wait(max(0.0, min(0.05, until - clock.monotonic())))
         return False
 
     def _work(self) -> None:
@@ -145,4 +146,4 @@ class Workers(ABC):
                 if self._ended and not self._has_begun:
                     return None
                 due = self._next_time()
-                self._cond.wait(LOOK_AGAIN if due is None else min(LOOK_AGAIN, max(0.01, due - time.time())))
+                self._cond.wait(LOOK_AGAIN if due is None else min(LOOK_AGAIN, max(0.01, due - clock.time())))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from core.jobs.base import CursorReached, Discovery, Found, FoundStudy, InventoryDone, LeftOut
+from core.model import clock
 from core.model.job import Trigger
 from core.model.rules import Rule
 from core.model.study import ChangeKind, InstanceRef, StudyInfo, StudyQuery
@@ -66,7 +66,7 @@ def _follow(
     source = discovery.source
     assert isinstance(source, Follow)
     assert isinstance(source, Inventory)
-    looked = time.monotonic()
+    looked = clock.monotonic()
     pause = 0.0
     while discovery.wait(pause):
         page = source.changes(cursor, abort=discovery.abort)
@@ -75,7 +75,7 @@ def _follow(
             cursor = source.cursor()
             yield from _once_more(inventory(discovery, rule, skip_listed=False, only_stable=trigger))
             yield CursorReached(cursor)
-            looked = time.monotonic()
+            looked = clock.monotonic()
             continue
         refs = [c.ref for c in page.changes if c.kind is CHANGE_OF_TRIGGER[trigger]]
         if trigger is Trigger.INSTANCE:
@@ -88,9 +88,9 @@ def _follow(
             cursor = page.last
             yield CursorReached(cursor)
         pause = poll if page.done else 0.0
-        if existing and time.monotonic() - looked >= INVENTORY_EVERY:
+        if existing and clock.monotonic() - looked >= INVENTORY_EVERY:
             # Finds what the change log no longer lists, or never did (a restart forgets what was not yet stable).
-            looked = time.monotonic()
+            looked = clock.monotonic()
             yield from _once_more(inventory(discovery, rule, skip_listed=True, only_stable=trigger))
 
 

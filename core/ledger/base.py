@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import schema as t
 from core.ledger.writer import Writer
+from core.model import clock
 from core.model.errors import LedgerError
 from core.model.outcome import Failure, FailureClass
 
@@ -79,7 +79,7 @@ def moment(seconds: float | None) -> datetime | None:
 
 
 def now() -> float:
-    return time.time()
+    return clock.time()
 
 
 def failure_of(row: Any) -> Failure | None:

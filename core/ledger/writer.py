@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, bindparam, select, update
 
 from core.ledger import schema as t
 from core.ledger.bulk import Bulk
+from core.model import clock
 from core.model.errors import FerryError, LedgerError
 from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, EvidenceLevel, study_state
 
@@ -376,7 +377,7 @@ def count_deltas(
         row[d.new.value] += d.count
         if d.new in HAS_BYTES:
             row["bytes_done"] += d.bytes
-    now = time.time()
+    now = clock.time()
     bumps = []
     for transfer_id, row in sums.items():
         revision += 1
