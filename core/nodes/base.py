@@ -341,6 +341,17 @@ class PushResume(Protocol, metaclass=_Capability):
 
 
 @runtime_checkable
+class PushWords(Protocol, metaclass=_Capability):
+    """A node with `Push` that can tell more about it than whether it works."""
+
+    def push_words(self, target: str) -> str:
+        """How a target is sent to, as a part of a sentence ("the peer “west”", "…, by the transfers accelerator")."""
+
+    def push_refusal(self, destination: Node) -> str:
+        """Why there is no `push_target` for a destination, as a part of a sentence; empty where only none is known."""
+
+
+@runtime_checkable
 class Label(Protocol, metaclass=_Capability):
     def label(self, study: StudyInfo, label: str) -> None:
         """Put a label on a study."""
@@ -403,6 +414,36 @@ class DicomAddress:
     host: str
     port: int
     calling_aet: str = field(default="", compare=False)
+
+
+@runtime_checkable
+class Stow(Protocol, metaclass=_Capability):
+    """A node that takes images by STOW-RS (PS3.18 10.5): what another server must know to send to it."""
+
+    def dicomweb_address(self) -> DicomwebAddress:
+        """Where its services are; `NotSupportedError` where it has none, other errors where it can't be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class DicomwebAddress:
+    """Where a DICOMweb service is reached (PS3.18), and who lets others in there.
+
+    Attributes
+    ----------
+    url : str
+        What stands before ``/studies``.
+    needs_token : bool
+        It lets in by a token that this program fetches (OAuth2), which no other server has by itself.
+    lends_to : tuple[str, ...]
+        Names of the nodes that the person allows to send there with this program's token.
+    token : Callable[[], str] | None
+        The value of ``Authorization`` for a request now; errors are `FerryError`s.
+    """
+
+    url: str
+    needs_token: bool = False
+    lends_to: tuple[str, ...] = ()
+    token: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
