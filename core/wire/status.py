@@ -32,6 +32,10 @@ class PolicyRow(BaseModel):
         The class while reading, where it differs.
     unsent : FailureClass | None
         The class when nothing of the request had reached the other side, where it differs.
+    asked : FailureClass | None
+        The class when the server said how long to wait (``Retry-After``), where it differs.
+    delays : tuple[float, ...]
+        Seconds before each retry, where they are not the job's.
     status : tuple[int, ...]
         HTTP statuses that mean this row.
     sentence, next_step : str
@@ -43,6 +47,8 @@ class PolicyRow(BaseModel):
     cls: FailureClass = Field(alias="class")
     source: FailureClass | None = None
     unsent: FailureClass | None = None
+    asked: FailureClass | None = None
+    delays: tuple[float, ...] = ()
     status: tuple[int, ...] = ()
     sentence: str = Field(min_length=10)
     next_step: str = ""
@@ -91,6 +97,30 @@ class DimseRow(BaseModel):
     next_step: str = ""
 
 
+class StowRow(PolicyRow):
+    """What a Failure Reason (0008,1197) of STOW-RS means for its image (PS3.18 Table I.2-2).
+
+    Attributes
+    ----------
+    reason : tuple[int | tuple[int, int], ...]
+        Values, or first and last of a range; none for what has no value, or for all that no other row names.
+    meaning : Meaning
+        ``FAILURE`` or ``DUPLICATE``.
+    """
+
+    reason: tuple[int | tuple[int, int], ...] = ()
+    meaning: Meaning = Meaning.FAILURE
+
+
+class StowWarningRow(BaseModel):
+    """What a Warning Reason (0008,1196) of STOW-RS says of a stored image (PS3.18 Table I.2-1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: tuple[int, ...] = ()
+    sentence: str = Field(min_length=10)
+
+
 DimseTable = Literal["general", "echo", "store", "find", "retrieve", "action", "commitment", "association"]
 
 
@@ -102,6 +132,8 @@ class StatusPolicy(BaseModel):
     transport: dict[TransportFault, PolicyRow]
     http: dict[str, PolicyRow]
     answer: dict[str, PolicyRow]
+    stow: dict[str, StowRow]
+    stow_warning: dict[str, StowWarningRow] = Field(alias="stow-warning")
     local: dict[str, PolicyRow]
     dimse: dict[DimseTable, dict[str, DimseRow]]
 
@@ -134,7 +166,8 @@ def policy() -> StatusPolicy:
         ) from error
     missing = [fault.value for fault in TransportFault if fault not in found.transport]
     missing += [f"other-{n}xx" for n in range(1, 6) if f"other-{n}xx" not in found.http]
-    if missing or "other" not in found.local:
+    missing += [f"stow.{code}" for code in ("other", "untold") if code not in found.stow]
+    if missing or "other" not in found.local or "other" not in found.stow_warning:
         raise ConfigurationError(
             "The program's table of answers (status_policy.toml) is incomplete.",
             "Install the program again.",
@@ -174,6 +207,38 @@ def status_error(status: int, *, node: str, detail: str = "", retry_after: float
     return answer_error(code, node=node, status=status, detail=detail, retry_after=retry_after)
 
 
+def stow_row(reason: int | None) -> tuple[str, StowRow]:
+    """Code and row of a Failure Reason (0008,1197) of STOW-RS; None where an image failed without one."""
+    rows = policy().stow
+    code = "untold"
+    if reason is not None:
+        code = next((name for name, row in rows.items() if _names(row.reason, reason)), "other")
+    return f"stow-{code}", rows[code]
+
+
+def stow_error(reason: int | None, *, node: str, detail: str = "", retry_after: float | None = None) -> AnswerError:
+    """An `AnswerError` for an image that STOW-RS did not store; its status is the reason."""
+    code, row = stow_row(reason)
+    said = "no Failure Reason" if reason is None else f"Failure Reason {reason} ({reason:04X})"
+    return AnswerError(
+        reason or 0,
+        words(row.sentence, node),
+        words(row.next_step, node),
+        detail=f"{said}. {detail}".strip(),
+        code=code,
+        retry_after=retry_after,
+    )
+
+
+def stow_warning(reason: int | None, *, node: str) -> str:
+    """One sentence for a Warning Reason (0008,1196) of STOW-RS; empty without one."""
+    if reason is None:
+        return ""
+    rows = policy().stow_warning
+    row = next((row for row in rows.values() if reason in row.reason), rows["other"])
+    return words(row.sentence, node)
+
+
 def http_failure(error: FerryError, *, side: str, node: str) -> Failure:
     """What an error means for a delivery.
 
@@ -194,6 +259,9 @@ def http_failure(error: FerryError, *, side: str, node: str) -> Failure:
         cls = row.unsent
     elif side == "source" and row.source is not None:
         cls = row.source
+    wait = error.retry_after if isinstance(error, AnswerError) else None
+    if wait is not None and row.asked is not None:
+        cls = row.asked
     return Failure(
         code=code,
         cls=cls,
@@ -201,7 +269,8 @@ def http_failure(error: FerryError, *, side: str, node: str) -> Failure:
         next_step=words(row.next_step, node),
         detail=f"{error.sentence} {error.detail}".strip() if isinstance(error, TransportError) else error.detail,
         side=side,
-        retry_after=error.retry_after if isinstance(error, AnswerError) else None,
+        retry_after=wait,
+        delays=row.delays,
     )
 
 
@@ -214,6 +283,9 @@ def _row(error: FerryError) -> tuple[str, PolicyRow | None]:
             return error.code, rows.answer[error.code]
         if error.code in rows.http:
             return error.code, rows.http[error.code]
+        stow = rows.stow.get(error.code.removeprefix("stow-")) if error.code.startswith("stow-") else None
+        if stow is not None:
+            return error.code, stow
         if 100 <= error.status < 600:
             return rows.http_row(error.status)
         return error.code, None
@@ -221,6 +293,10 @@ def _row(error: FerryError) -> tuple[str, PolicyRow | None]:
         code = error.code if error.code in rows.local else "other"
         return error.code, rows.local[code]
     return error.code, None
+
+
+def _names(ranges: tuple[int | tuple[int, int], ...], value: int) -> bool:
+    return any(value == one if isinstance(one, int) else one[0] <= value <= one[1] for one in ranges)
 
 
 def words(template: str, node: str) -> str:

@@ -18,6 +18,7 @@ from core.nodes.orthanc.answers import (
 )
 from core.nodes.orthanc.capabilities import Capabilities, read_capabilities
 from core.wire.http import Abort, Answer, HttpPool
+from core.wire.retry_after import retry_after
 from core.wire.status import answer_error, status_error
 
 JSON_LIMIT = 64 << 20  # bytes: a list of a million identifiers, or a page of details, is below that
@@ -230,12 +231,6 @@ class OrthancRest:
 def same_path(described: JsonObject, path: str) -> bool:
     """Whether Orthanc's error speaks of the path that we asked for, and not of one below another base."""
     return text(described, "Uri").rstrip("/") in ("", path.partition("?")[0].rstrip("/"))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a ``Retry-After`` header given in seconds; a date is not worth a clock's doubt."""
-    value = headers.get("retry-after", "").strip()
-    return float(value) if value.isdigit() and len(value) < 7 else None
 
 
 def shown(headers: Mapping[str, str], body: bytes) -> str:
