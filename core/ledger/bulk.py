@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, text, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, text, update
 
 
 class BulkUpdate:
@@ -69,7 +69,28 @@ class BulkInsert:
         connection.execute(self._each, [dict(zip(self._names, row, strict=True)) for row in rows])
 
 
-Bulk = BulkUpdate | BulkInsert
+class BulkReplace:
+    """Inserts rows in place of those that have the same key: the first of `columns`."""
+
+    def __init__(self, table: Table, columns: tuple[str, ...]) -> None:
+        self._names = columns
+        picks = ", ".join(f"json_extract(value,'$[{n}]')" for n in range(len(columns)))
+        self._one_step = text(
+            f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) "  # noqa: S608
+            f"SELECT {picks} FROM json_each(:rows)"
+        )
+        self._clear = delete(table).where(table.c[columns[0]] == bindparam("b_key"))
+        self._each = insert(table)
+
+    def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        if connection.dialect.name == "sqlite":
+            connection.execute(self._one_step, {"rows": json.dumps(rows)})
+            return
+        connection.execute(self._clear, [{"b_key": row[0]} for row in rows])
+        connection.execute(self._each, [dict(zip(self._names, row, strict=True)) for row in rows])
+
+
+Bulk = BulkUpdate | BulkInsert | BulkReplace
 
 
 def _literal(value: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.ledger.book import Book
+from core.ledger.changes import Changes
 from core.ledger.commitments import Commitments
 from core.ledger.deliveries import Deliveries
 from core.ledger.planning import Planning
@@ -14,7 +15,7 @@ from core.ledger.views import Views
 from core.ledger.writer import Writer
 
 
-class Ledger(Book, Planning, Deliveries, Commitments, SourceSide, Views):
+class Ledger(Book, Planning, Deliveries, Changes, Commitments, SourceSide, Views):
     """Everything that was planned, done and proved.
 
     Reading is safe from any thread and process. Writing from several processes is safe too, but deliveries

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement
 
 from core.ledger import schema as t
 from core.model.outcome import DeliveryState, EvidenceLevel
+from core.model.steps import Change
 from core.model.study import InstanceRef, StudyInfo
 
 S = DeliveryState
@@ -42,7 +43,7 @@ class Delivery:
     `known_digest` is the source's own MD5, from the source or from hashing what was read.
     `newly_stored` is True once the destination said that it had stored it anew. `tried` says whether it was sent,
     or begun to be sent, before it was claimed; `proof` and `proof_note` are the digest and the note of the evidence
-    that was seen so far.
+    that was seen so far. `change` is what processing steps made of it, where a job has some.
     """
 
     id: int
@@ -57,6 +58,7 @@ class Delivery:
     tried: bool = False
     proof: str = ""
     proof_note: str = ""
+    change: Change | None = None
 
     @property
     def size(self) -> int:
@@ -106,7 +108,8 @@ class Deletable:
     `same_everywhere` is False where it changed between two destinations: they hold different content.
     `proof` is the digest that was seen there (empty where none could be told), `proved_at` the time of the oldest
     evidence in seconds since 1970. `compared` is False where a destination held it before anything was sent, and
-    told no more of it than its UID: that may be other content.
+    told no more of it than its UID: that may be other content. `sent` is what each destination was given instead of
+    the instance itself, by processing steps.
     """
 
     key: int
@@ -115,6 +118,7 @@ class Deletable:
     proof: str
     proved_at: float
     compared: bool = True
+    sent: tuple[tuple[str, Change], ...] = ()
 
 
 STUDY_COLUMNS = [

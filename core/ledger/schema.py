@@ -202,6 +202,20 @@ Index(  # failures are few among very many deliveries, and asked for often
     postgresql_where=deliveries.c.failure_id.is_not(None),
 )
 
+changes = Table(  # what processing steps made of an instance; written before it is sent
+    "changes",
+    metadata,
+    Column("delivery_id", ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True),
+    Column("sop_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("source_digest", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("done", Text, nullable=False),
+)
+
 commands = Table(
     "commands",
     metadata,

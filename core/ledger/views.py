@@ -9,6 +9,7 @@ from sqlalchemy import Select, and_, case, false, func, or_, select
 
 from core.ledger import schema as t
 from core.ledger.base import FAILURE_COLUMNS, LedgerPart, failure_of, moment
+from core.ledger.changes import CHANGE_COLUMNS, change_of
 from core.ledger.rows import STUDY_COLUMNS, study_of
 from core.model.events import TransferRow
 from core.model.outcome import (
@@ -192,10 +193,11 @@ class Views(LedgerPart):
         query = (
             select(
                 t.deliveries, i.sop_uid, i.series_uid, i.sop_class, i.size, i.digest, i.source_state,
-                c.source, c.destination, *FAILURE_COLUMNS,
+                c.source, c.destination, *CHANGE_COLUMNS, *FAILURE_COLUMNS,
             )
             .join(t.instances, i.id == d.instance_id)
             .join(t.transfers, c.id == d.transfer_id)
+            .outerjoin(t.changes, t.changes.c.delivery_id == d.id)
             .outerjoin(t.failures, t.failures.c.id == d.failure_id)
         )  # fmt: skip
         if transfer_id is not None:
@@ -333,4 +335,5 @@ def _delivery(r: Any) -> DeliveryRow:
         source_state=SourceState(r.source_state),
         source_digest=r.digest or "",
         destination_ref=r.destination_ref or "",
+        change=None if r.change_digest is None else change_of(r, "change_"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -37,6 +38,32 @@ class StepChoice(BaseModel):
     def __str__(self) -> str:
         """As it is written on the command line; `parse_step` reads it again."""
         return " ".join((self.kind, *(f"{k.replace('_', '-')}={_as_text(v)}" for k, v in self.fields.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the steps made of one instance on its way to one destination. Sensitive: it tells who is who.
+
+    Attributes
+    ----------
+    sop_uid, series_uid, study_uid, patient_id : str
+        What identifies it at the destination.
+    source_digest, digest : str
+        MD5 of the DICOM file as it was read, and as it was sent.
+    size : int
+        Bytes of the file as it was sent.
+    done : tuple[str, ...]
+        Each step by its title, with its sentences; empty where no step changed anything.
+    """
+
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    patient_id: str
+    source_digest: str
+    digest: str
+    size: int
+    done: tuple[str, ...] = ()
 
 
 def parse_step(text: str) -> StepChoice:

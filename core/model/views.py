@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from core.model.outcome import DeliveryState, Evidence, Failure, SourceState, StudyState
+from core.model.steps import Change
 
 
 class StateFilter(StrEnum):
@@ -46,7 +47,10 @@ class TransferFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """One instance at one destination, with everything that is known about it: the proof."""
+    """One instance at one destination, with everything that is known about it: the proof.
+
+    `change` is what processing steps made of it; None where the job has none, or it has not got so far.
+    """
 
     id: int
     transfer_id: int
@@ -68,6 +72,7 @@ class DeliveryRow:
     source_state: SourceState
     source_digest: str
     destination_ref: str
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)

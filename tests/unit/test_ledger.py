@@ -141,13 +141,13 @@ def test_an_older_ledger_is_kept_beside_before_it_is_upgraded(tmp_path: Path, mo
     made.close()
     scripts = tmp_path / "migrations"
     shutil.copytree(store.MIGRATIONS, scripts)
-    (scripts / "versions" / "0002_more.py").write_text(
+    (scripts / "versions" / "0003_more.py").write_text(
         '"""More"""\nimport sqlalchemy as sa\nfrom alembic import op\n\n'
-        'revision = "0002"\ndown_revision = "0001"\nbranch_labels = None\ndepends_on = None\n\n\n'
+        'revision = "0003"\ndown_revision = "0002"\nbranch_labels = None\ndepends_on = None\n\n\n'
         'def upgrade() -> None:\n    op.add_column("jobs", sa.Column("more", sa.Text()))\n'
     )
     monkeypatch.setattr(store, "MIGRATIONS", scripts)
-    monkeypatch.setattr(store, "SCHEMA", "0002")
+    monkeypatch.setattr(store, "SCHEMA", "0003")
     upgraded = Ledger.open(path)
     try:
         assert [j.id for j in upgraded.jobs()] == [job]
@@ -155,7 +155,7 @@ def test_an_older_ledger_is_kept_beside_before_it_is_upgraded(tmp_path: Path, mo
         upgraded.close()
     (kept,) = tmp_path.glob("*before-upgrade*")
     with sqlite3.connect(kept) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
         assert connection.execute("SELECT id FROM jobs").fetchall() == [(job,)]
     connection.close()
 
