@@ -73,6 +73,10 @@ class JobBook:
                 node.close()
         return checked
 
+    def follows(self, kind: str, follow: bool) -> bool:
+        """Whether a job of this kind follows its sources: as asked, or because the kind always does."""
+        return follow or job_kinds.get(kind).always_follows
+
     def _check_nodes(self, kind: JobKind, fields: JobFields, opened: dict[str, Node], *, follow: bool) -> None:
         if follow and not kind.can_follow:
             raise ConfigurationError(f"A {kind.title.lower()} can't follow.", "Leave out --follow.", code="follow")
@@ -189,6 +193,7 @@ class JobBook:
         ------
         ConfigurationError
         """
+        follow = self.follows(kind, follow)
         checked = self.check(kind, fields, follow=follow)
         values: dict[str, JsonValue] = checked.model_dump(mode="json")
         found = self._ledger.job_by_fingerprint(fingerprint(kind, values, follow=follow))

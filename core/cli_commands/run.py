@@ -58,7 +58,7 @@ def job_options(kind: JobKind) -> list[Any]:
         option("name", str, typer.Option("", "--name", help="A name for the job; made from its nodes when left out.")),
         option("json", bool, typer.Option(False, "--json", help="Write JSON objects, one a line.")),
     ]
-    if kind.can_follow:
+    if kind.can_follow and not kind.always_follows:
         found.append(
             option(
                 "follow",

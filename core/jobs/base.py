@@ -9,11 +9,25 @@ from typing import ClassVar
 
 from core.model.disk import DiskLimit
 from core.model.errors import NotSupportedError
+from core.model.gateway import HeartBeat
 from core.model.job import After, ExtraKind, JobFields, Path, TransferFields
 from core.model.outcome import EvidenceLevel
 from core.model.schedule import Schedule
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import Compare, Confirm, Delete, DiskUse, Extras, Follow, Inventory, Label, Node, Read, Write
+from core.nodes.base import (
+    Compare,
+    Confirm,
+    Delete,
+    DiskUse,
+    Extras,
+    Follow,
+    Intake,
+    Inventory,
+    Label,
+    Node,
+    Read,
+    Write,
+)
 from core.wire.http import Abort
 
 CAPABILITY_WORDS: dict[type, str] = {
@@ -47,6 +61,14 @@ class TransferOptions:
         How full a destination's disk may be; above, nothing new is sent there.
     stop_at_error : bool
         The job stops at the first image that has failed for good.
+    own_only : bool
+        A move deletes only at sources that take images in themselves (`Intake`); servers keep what they have.
+    keep_confirmed : float
+        Seconds for which a move leaves a study at its source after its last image was confirmed.
+    routing : bool
+        False: what arrives is listed, and nothing is sent until it is switched on.
+    heartbeat : HeartBeat | None
+        The job shows programs that watch over it how it stands.
     """
 
     sources: tuple[str, ...]
@@ -72,6 +94,14 @@ class TransferOptions:
     arrival_wait: float = 60.0
     disk_limit: DiskLimit | None = None
     stop_at_error: bool = False
+    own_only: bool = False
+    keep_confirmed: float = 0.0
+    routing: bool = True
+    heartbeat: HeartBeat | None = None
+
+    def deletes_at(self, source: Node) -> bool:
+        """Whether what is confirmed is deleted at this source."""
+        return self.after is After.MOVE and (not self.own_only or isinstance(source, Intake))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +165,8 @@ class Discovery:
     abort : Abort
     listed : Callable[[str], bool]
         Whether a study, by its Study Instance UID, was wholly listed earlier in this pass.
+    planned : Callable[[str], int | None]
+        How many of its images are planned in this pass and, as far as is known, still at the source.
     """
 
     source: Node
@@ -144,6 +176,7 @@ class Discovery:
     wait: Callable[[float], bool]
     abort: Abort
     listed: Callable[[str], bool]
+    planned: Callable[[str], int | None] = lambda _study_uid: None
 
 
 class JobKind(ABC):
@@ -168,6 +201,11 @@ class JobKind(ABC):
 
     @property
     def can_follow(self) -> bool:
+        return False
+
+    @property
+    def always_follows(self) -> bool:
+        """A standing job: it follows without being asked to, and never gives up by itself."""
         return False
 
 

@@ -19,8 +19,13 @@ CHANGE_OF_TRIGGER = {
 }
 
 
-def discover(discovery: Discovery, *, rule: Rule, trigger: Trigger, poll: float, existing: bool) -> Iterator[Found]:
-    """Inventory first (where wanted and not done already in this pass), then what arrives, while following."""
+def discover(
+    discovery: Discovery, *, rule: Rule, trigger: Trigger, poll: float, existing: bool, catch_up: bool = False
+) -> Iterator[Found]:
+    """Inventory first (where wanted and not done already in this pass), then what arrives, while following.
+
+    `catch_up`: after each stop of ours the source is looked through once more behind its change log.
+    """
     source = discovery.source
     cursor = discovery.cursor
     if discovery.follow and cursor is None:
@@ -37,7 +42,8 @@ def discover(discovery: Discovery, *, rule: Rule, trigger: Trigger, poll: float,
             yield InventoryDone(True)
     if discovery.follow:
         assert cursor is not None
-        yield from _follow(discovery, cursor, rule, trigger, poll, existing)
+        missed = catch_up and discovery.inventoried
+        yield from _follow(discovery, cursor, rule, trigger, poll, existing, missed=missed)
 
 
 def inventory(
@@ -48,7 +54,7 @@ def inventory(
     assert isinstance(source, Inventory)
     listing = source.studies(StudyQuery(), abort=discovery.abort)
     for study in listing:
-        if skip_listed and discovery.listed(study.study_uid):
+        if skip_listed and discovery.listed(study.study_uid) and not _has_grown(discovery, study):
             continue
         if only_stable in (Trigger.STUDY, Trigger.SERIES) and not _is_stable(source, study):
             continue  # its change log entry comes once it is stable
@@ -56,17 +62,23 @@ def inventory(
     yield InventoryDone(listing.outcome.complete, listing.outcome.reason)
 
 
+def _has_grown(discovery: Discovery, study: StudyInfo) -> bool:
+    """Whether the source tells of more images than were planned: they came while nobody read its change log."""
+    planned = discovery.planned(study.study_uid)
+    return planned is not None and study.instance_count is not None and study.instance_count > planned
+
+
 def _is_stable(source: Inventory, study: StudyInfo) -> bool:
     return source.stable(Trigger.STUDY, study.ref) if isinstance(source, Follow) else True
 
 
 def _follow(
-    discovery: Discovery, cursor: int, rule: Rule, trigger: Trigger, poll: float, existing: bool
+    discovery: Discovery, cursor: int, rule: Rule, trigger: Trigger, poll: float, existing: bool, *, missed: bool
 ) -> Iterator[Found]:
     source = discovery.source
     assert isinstance(source, Follow)
     assert isinstance(source, Inventory)
-    looked = clock.monotonic()
+    looked = clock.monotonic() - (INVENTORY_EVERY if missed else 0.0)
     pause = 0.0
     while discovery.wait(pause):
         page = source.changes(cursor, abort=discovery.abort)
@@ -88,7 +100,7 @@ def _follow(
             cursor = page.last
             yield CursorReached(cursor)
         pause = poll if page.done else 0.0
-        if existing and clock.monotonic() - looked >= INVENTORY_EVERY:
+        if existing and page.done and clock.monotonic() - looked >= INVENTORY_EVERY:
             # Finds what the change log no longer lists, or never did (a restart forgets what was not yet stable).
             looked = clock.monotonic()
             yield from _once_more(inventory(discovery, rule, skip_listed=True, only_stable=trigger))

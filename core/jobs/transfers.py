@@ -91,7 +91,7 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
         need(nodes[name], Inventory, Read)
         if options.follow:
             need(nodes[name], Follow)
-        if options.after is After.MOVE:
+        if options.deletes_at(nodes[name]):
             need(nodes[name], Delete)
     for name in targets:
         need(nodes[name], Write)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 from core.model.diagnosis import DiagnosisStep, Profile, Standing
 from core.model.errors import FerryError
 from core.model.fields import Suggestion
+from core.model.gateway import IntakeLevel
 from core.model.job import ExtraKind, Trigger
 from core.model.node import NodeFields
 from core.model.outcome import Failure
@@ -466,6 +467,14 @@ class Listen(Protocol, metaclass=_Capability):
 
     @property
     def is_listening(self) -> bool: ...
+
+
+@runtime_checkable
+class Intake(Protocol, metaclass=_Capability):
+    """A node that takes in what others send to it, and keeps it until a job has brought it on."""
+
+    def intake(self) -> IntakeLevel:
+        """How it stands, asked now; raises a `FerryError` where its store can't be read."""
 
 
 @runtime_checkable

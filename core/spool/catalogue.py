@@ -212,6 +212,13 @@ class Catalogue:
             ).one()
         return studies, instances, size
 
+    def last_received(self) -> float | None:
+        """When the newest of what is held came (seconds since 1970); None where nothing is held."""
+        newest = select(t.instances.c.received).order_by(t.instances.c.id.desc()).limit(1)
+        with speaking(), self._database.connect() as connection:
+            found = connection.execute(newest).scalar()
+        return None if found is None else float(found)
+
     def is_filled(self) -> bool:
         """Whether every file has its record: False while a catalogue is being made anew."""
         with speaking(), self._database.connect() as connection:

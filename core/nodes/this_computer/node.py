@@ -6,10 +6,12 @@ import ssl
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 
 from core.model.diagnosis import DiagnosisStep, Standing
 from core.model.errors import ConfigurationError
+from core.model.gateway import IntakeLevel
 from core.model.study import StudyInfo
 from core.nodes.base import Arrivals, DicomAddress, Dimse, Node, OpenContext, Reports
 from core.nodes.local.faults import speaking
@@ -32,7 +34,7 @@ _END = "-----END CERTIFICATE-----"
 
 
 class ThisComputerNode(Store):
-    """Store, and Diagnose, Stands, Dimse, Listen, Landing and Identity. Thread-safe."""
+    """Store, and Diagnose, Stands, Dimse, Listen, Intake, Landing and Identity. Thread-safe."""
 
     def __init__(self, fields: ThisComputerFields, context: OpenContext) -> None:
         super().__init__(fields, context)
@@ -116,6 +118,17 @@ class ThisComputerNode(Store):
             raise ConfigurationError(
                 f"There is no usable certificate in {path}.", "Choose a file in PEM form.", detail=str(error)
             ) from error
+
+    # Intake ---------------------------------------------------------------------------------------------
+
+    def intake(self) -> IntakeLevel:
+        with speaking(self.name):
+            studies, instances, size = self.spool.catalogue.totals()
+            last = self.spool.catalogue.last_received()
+            free = self.spool.free()
+        received = None if last is None else datetime.fromtimestamp(last).astimezone()
+        watermark = self.fields.watermark
+        return IntakeLevel(studies, instances, size, free - watermark, watermark, received, self.is_listening)
 
     # Landing --------------------------------------------------------------------------------------------
 

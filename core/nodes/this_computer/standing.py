@@ -28,12 +28,21 @@ def standing(node: ThisComputerNode) -> Standing:
         ("Called as", f"{fields.aet} at {', '.join(addresses_of(fields)) or 'no address'}, port {fields.port}"),
         ("Who may call", may_call(node)),
         ("Holds", f"{_count(studies, 'study', 'studies')} with {_count(instances, 'image', 'images')}, {_size(size)}"),
-        ("Disk", f"{_size(free)} free, {fields.reserve:g} GB of it reserved"),
+        ("Disk", _disk(free, fields)),
     ]
     refused = [_refusal(r) for r in reversed(read_refusals(node.refusals_file)[-_SHOWN:])]
     if refused:
         lines.append(("Turned away", "\n".join((*refused, "Edit this node to let one in."))))
     return Standing(tuple(lines), for_others(fields))
+
+
+def _disk(free: int, fields: ThisComputerFields) -> str:
+    if free >= fields.watermark:
+        return f"{_size(free)} free, {fields.reserve:g} GB of it reserved"
+    return (
+        f"{_size(free)} free, and {fields.reserve:g} GB are reserved: images are refused (A700, out of resources). "
+        "Nothing that is held is given up for that. Make room on this disk, or bring what is held to its destination."
+    )
 
 
 def addresses_of(fields: ThisComputerFields) -> tuple[str, ...]:
