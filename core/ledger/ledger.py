@@ -10,12 +10,13 @@ from core.ledger.commitments import Commitments
 from core.ledger.deliveries import Deliveries
 from core.ledger.planning import Planning
 from core.ledger.source_side import SourceSide
+from core.ledger.standing import Standing
 from core.ledger.store import open_database
 from core.ledger.views import Views
 from core.ledger.writer import Writer
 
 
-class Ledger(Book, Planning, Deliveries, Changes, Commitments, SourceSide, Views):
+class Ledger(Book, Planning, Deliveries, Changes, Commitments, SourceSide, Standing, Views):
     """Everything that was planned, done and proved.
 
     Reading is safe from any thread and process. Writing from several processes is safe too, but deliveries
