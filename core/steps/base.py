@@ -29,6 +29,13 @@ class StepError(FerryError):
         super().__init__(sentence, next_step, detail=detail, code=code)
 
 
+class LargeValue(bytes):
+    """Stands in a data set for a value that is not held in memory: pixel data, and other large binary values.
+
+    Left alone, the value is carried unchanged; the element may be removed, or given another value.
+    """
+
+
 def _no_secret(_name: str) -> str | None:
     return None
 
@@ -88,9 +95,9 @@ class Step(ABC):
     def apply(self, dataset: Dataset) -> tuple[str, ...]:
         """Change the data set in place; give short sentences of what was done, without patient data.
 
-        The data set has its File Meta Information (``dataset.file_meta``). Large values and the pixel data may be
-        missing: they are carried behind what comes before them, unchanged, so a step neither reads nor sets them,
-        unless it is a `WholeFile`. No sentence means that nothing was changed.
+        The data set has its File Meta Information (``dataset.file_meta``). The pixel data and other large binary
+        values of its top level are there as a `LargeValue`, which is empty: what they hold can't be read here. No
+        sentence means that nothing was changed: the file is carried as it was.
 
         Media Storage SOP Instance UID and Transfer Syntax UID in the File Meta Information are made right by whoever
         calls. Digital signatures that no longer hold are removed by whoever calls.
