@@ -10,11 +10,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, cast
 
 import typer
 
+from core import __version__
 from core.cli_commands.screen import has_display
 from core.cli_commands.speaking import manner, speaking
 from core.logs import without_credentials
@@ -90,11 +91,8 @@ def _say_version(asked: bool) -> None:
 
 
 def version() -> str:
-    """The installed version; of a source tree that was never installed "unknown"."""
-    try:
-        return metadata.version("dicom-ferry")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """The version of the program that runs, installed or not."""
+    return __version__
 
 
 def _global_options(
