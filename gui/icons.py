@@ -59,19 +59,24 @@ def application_icon() -> QIcon:
     """The ferry on the accent's colour, for title bars and task lists."""
     result = QIcon()
     for size in (16, 24, 32, 48, 64, 128, 256):
-        image = QPixmap(size, size)
-        image.fill(Qt.GlobalColor.transparent)
-        painter = QPainter(image)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(theme().colour(Role.ACCENT))
-        painter.drawRoundedRect(QRectF(0, 0, size, size), size * 0.22, size * 0.22)
-        inner = round(size * 0.72)
-        mark = pixmap("ferry", theme().colour(Role.ON_ACCENT), inner)
-        painter.drawPixmap((size - inner) // 2, (size - inner) // 2, mark)
-        painter.end()
-        result.addPixmap(image)
+        result.addPixmap(application_picture(size))
     return result
+
+
+def application_picture(size: int) -> QPixmap:
+    """The application's icon in one size, pixels."""
+    image = QPixmap(size, size)
+    image.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(image)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(theme().colour(Role.ACCENT))
+    painter.drawRoundedRect(QRectF(0, 0, size, size), size * 0.22, size * 0.22)
+    inner = round(size * 0.72)
+    mark = pixmap("ferry", theme().colour(Role.ON_ACCENT), inner)
+    painter.drawPixmap((size - inner) // 2, (size - inner) // 2, mark)
+    painter.end()
+    return image
 
 
 class IconButton(QPushButton):
