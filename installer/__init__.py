@@ -1,0 +1,1 @@
+"""What makes the program installable: freezing, the Windows installers, and their proof."""
