@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import field_validator
 
 from core.model.fields import declared
 from core.nodes.web.fields import WebFields, checked_url, place_of
 
-__all__ = ["OrthancFields", "place_of"]
+__all__ = ["OrthancFields", "SendBy", "place_of"]
 
 _PAGES = ("/app/explorer.html", "/ui/app", "/ui/app/index.html", "/app")  # Orthanc Explorer's, in a browser
+
+
+class SendBy(StrEnum):
+    """How a server sends by itself, where it can in several ways."""
+
+    AUTO = "auto"
+    PEER = "peer"
+    ACCELERATOR = "accelerator"
+    DICOMWEB = "dicomweb"
 
 
 class OrthancFields(WebFields):
@@ -26,6 +37,21 @@ class OrthancFields(WebFields):
         help="Only for slow links: the server compresses what it sends, which costs it much time.",
         advanced=True,
         group="Limits",
+    )
+
+    send_by: SendBy = declared(
+        SendBy.AUTO,
+        title="When it sends by itself",
+        help="Used wherever this server knows the destination in this way; else in another one. The transfers "
+        "accelerator is a plugin that both servers need: it sends many images at once in pieces.",
+        labels={
+            SendBy.AUTO.value: "Choose for me",
+            SendBy.PEER.value: "To a peer",
+            SendBy.ACCELERATOR.value: "To a peer, by the transfers accelerator",
+            SendBy.DICOMWEB.value: "To a DICOMweb server, by STOW-RS",
+        },
+        advanced=True,
+        group="Sending by itself",
     )
 
     @field_validator("url")

@@ -16,14 +16,22 @@ _AT_WORK = frozenset({"Pending", "Running", "Paused", "Retry"})
 
 def status_of(rest: OrthancRest, job: str) -> PushStatus:
     """State of a job, asked now."""
+    found = look(rest, job)
+    if found is None:
+        return PushStatus(PushState.GONE, detail="The server no longer knows the job.")
+    return job_status(found) or rest.unexpected(f"/jobs/{job}", f"state {text(found, 'State')!r}")
+
+
+def look(rest: OrthancRest, job: str) -> JsonObject | None:
+    """A job as the server tells it now; None when it is gone from its history (``JobsHistorySize``)."""
     path = f"/jobs/{quote(job, safe='')}"
     answer = rest.fetch("GET", path)
     if answer.status == 404 and job not in rest.get_identifiers("/jobs"):
-        return PushStatus(PushState.GONE, detail="The server no longer knows the job.")
+        return None
     found = rest.parsed(path, answer)
     if not isinstance(found, dict):
         rest.unexpected(path, "not a job")
-    return job_status(found) or rest.unexpected(path, f"state {text(found, 'State')!r}")
+    return found
 
 
 def cancel(rest: OrthancRest, job: str) -> bool:
@@ -55,6 +63,16 @@ def content_of(job: JsonObject) -> JsonObject:
     return content if isinstance(content, dict) else {}
 
 
+def why_failed(job: JsonObject) -> tuple[str, int | None]:
+    """A failed job's own words, and its error's number. A plugin's job tells them in its content (DICOMweb)."""
+    content = content_of(job)
+    for place, beginning in ((content, "FunctionError"), (job, "Error")):
+        said = text(place, f"{beginning}Details") or text(place, f"{beginning}Description")
+        if said:
+            return said, number(place, f"{beginning}Code")
+    return "", number(job, "ErrorCode")
+
+
 def started(rest: OrthancRest, path: str, found: object) -> str:
     """The identifier in the answer to what starts a job."""
     job = text(found, "ID") if isinstance(found, dict) else ""
@@ -73,8 +91,8 @@ def job_status(job: JsonObject) -> PushStatus | None:
     if state == "Success":
         return PushStatus(PushState.DONE, 1.0)
     if state == "Failure":
-        described = text(job, "ErrorDetails") or text(job, "ErrorDescription")
-        return PushStatus(PushState.FAILED, progress, f"{described} ({number(job, 'ErrorCode')})")
+        said, code = why_failed(job)
+        return PushStatus(PushState.FAILED, progress, f"{said} ({code})")
     if state in _AT_WORK:
         return PushStatus(PushState.RUNNING, progress, state)
     return None

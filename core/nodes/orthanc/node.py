@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.nodes.orthanc.confirm import OrthancConfirm
 from core.nodes.orthanc.diagnosis import OrthancDiagnosis
+from core.nodes.orthanc.dicomweb_side import OrthancDicomweb
 from core.nodes.orthanc.disk import OrthancDisk
 from core.nodes.orthanc.extras import OrthancExtras
 from core.nodes.orthanc.follow import OrthancFollow
@@ -24,8 +25,9 @@ class OrthancNode(
     OrthancMarking,
     OrthancExtras,
     OrthancEntity,
+    OrthancDicomweb,
     OrthancDisk,
 ):
     """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`,
     `Extras`,
-    `Dimse`, `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""
+    `Dimse`, `Stow`, `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""

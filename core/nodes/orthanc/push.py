@@ -1,59 +1,69 @@
-"""Letting an Orthanc send by itself to a peer or modality that it knows: `Push`."""
+"""Letting an Orthanc send by itself to a peer, a modality or a DICOMweb server that it knows: `Push`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from urllib.parse import quote
 
-from core.model.errors import AnswerError, ConfigurationError, NotSupportedError
+from core.model.errors import AnswerError, FerryError
+from core.model.outcome import Failure, FailureClass
 from core.model.study import InstanceRef, Presence, StudyInfo
-from core.nodes.base import Dimse, Node, PushStatus
+from core.nodes.base import Node, PushState, PushStatus
 from core.nodes.orthanc import jobs
 from core.nodes.orthanc.answers import JsonObject, text
-from core.nodes.orthanc.base import OrthancBase
-from core.nodes.orthanc.configuration import Modality, Peer
-from core.nodes.orthanc.fields import place_of
+from core.nodes.orthanc.configuration import Modality
+from core.nodes.orthanc.fields import OrthancFields
 from core.nodes.orthanc.holdings import holdings
-from core.nodes.orthanc.modalities import known_modality
+from core.nodes.orthanc.plugins import dicomweb_root
+from core.nodes.orthanc.push_errors import IN_DOUBT, STOW, TRANSFER, push_error, unknown_target
+from core.nodes.orthanc.push_targets import OrthancTargets, PushTarget, PushWay, dicomweb_address
+from core.nodes.orthanc.rest import OrthancRest
+from core.wire.tls import TlsSettings
 
-MODALITY = "modality:"  # no name of a peer or modality has a colon in it (Orthanc allows letters, digits, - and _)
 STORE_TIMEOUT = 60  # seconds: the server's own default, 10, is too short for a busy PACS and a large image
-_NOT_FOR_US = frozenset({"forbidden", "method", "gone"})
+MOST_BYTES = 1 << 30  # of one STOW-RS request: services and the proxies before them bound what they take at once
+_REMEMBERED = 1000  # jobs of which it is known what they send to, for the words about their end
+_BETWEEN = "+"  # of the identifiers of several jobs that are one for us
 
 
-class OrthancPush(OrthancBase):
-    """`Push` of an Orthanc (``/peers/{name}/store``, ``/modalities/{name}/store`` and ``/jobs``)."""
+class OrthancPush(OrthancTargets):
+    """`Push`, `PushResume` and `PushWords` of an Orthanc: ``/peers/{name}/store``, ``/modalities/{name}/store``,
+    ``/dicom-web/servers/{name}/stow``, ``/transfers/send``, and ``/jobs`` to follow all of them."""
+
+    def __init__(
+        self, name: str, fields: OrthancFields, rest: OrthancRest, *, tls: TlsSettings, proxied: bool = False
+    ) -> None:
+        super().__init__(name, fields, rest, tls=tls, proxied=proxied)
+        self._tokens: dict[str, Callable[[], str] | None] = {}  # by target
+        self._started: dict[str, PushTarget] = {}  # by job, the latest ones
 
     def push_target(self, destination: Node) -> str:
-        """The peer whose address is the destination's, or "modality:" and the modality that it is.
+        """How this server knows the destination, as one word (`PushTarget`)."""
+        target = self.known_as(destination)
+        if target is None:
+            return ""
+        if target.way is PushWay.DICOMWEB:
+            address = dicomweb_address(destination)
+            lent = address is not None and address.needs_token and self.name in address.lends_to
+            self._tokens[str(target)] = address.token if address is not None and lent else None
+        return str(target)
 
-        "localhost" among them is this server's own host. An Orthanc is sent to as a peer only: it then gets the very
-        same files, which its digests prove. By C-STORE it would write files of its own, with other digests.
-        """
-        if isinstance(destination, OrthancBase):
-            wanted = place_of(destination.fields.url)
-            for peer in self._peers():
-                if peer.url and place_of(peer.url, self.fields.host) == wanted:
-                    return peer.name
-            return ""
-        if not isinstance(destination, Dimse):
-            return ""
-        modalities = self._modalities()
-        if not modalities:
-            return ""
-        try:
-            address = destination.dicom_address()
-        except NotSupportedError:
-            return ""
-        modality = known_modality(modalities, address, self.fields.host)
-        return MODALITY + modality.name if modality is not None else ""
+    def push_words(self, target: str) -> str:
+        lent = ", with this program's token" if self._tokens.get(target) is not None else ""
+        return PushTarget.parse(target).words + lent
+
+    def push_refusal(self, destination: Node) -> str:
+        return self.why_unknown(destination)
 
     @property
     def pushes_studies(self) -> bool:
         return False
 
+    # --- starting ---
+
     def push(self, instances: Sequence[InstanceRef], target: str, *, whole: bool = False) -> str:
-        """Start the job with those of them that are still there.
+        """Start the job with those of them that are still there; several as one where one would be too large.
 
         Raises
         ------
@@ -62,8 +72,14 @@ class OrthancPush(OrthancBase):
         AnswerError
             ``gone`` when none of them is there any more.
         """
+        known = PushTarget.parse(target)
+        if known.way is PushWay.ACCELERATOR:  # its job would fail for all of them by one that is gone
+            held = self._still_held(instances)
+            if not held and instances:
+                self.rest.refuse(f"/instances/{instances[0].ref}", 404, {}, b"")
+            return self._start(held, known)
         try:
-            return self._start(instances, target)
+            return self._start(instances, known)
         except AnswerError as error:
             if error.code != "gone":
                 raise
@@ -72,20 +88,50 @@ class OrthancPush(OrthancBase):
             if not left:
                 raise
             if len(left) == len(instances):
-                raise self._unknown(target, error.detail) from error
-        return self._start(left, target)
+                raise unknown_target(self.name, known, error.detail) from error
+        return self._start(left, known)
 
-    def _start(self, instances: Sequence[InstanceRef], target: str) -> str:
-        payload: JsonObject = {"Resources": [one.ref for one in instances], "Synchronous": False, "Priority": 0}
-        if target.startswith(MODALITY):
-            modality = self._modality(target.removeprefix(MODALITY))
-            path = f"/modalities/{quote(modality.name, safe='')}/store"
+    def _start(self, instances: Sequence[InstanceRef], target: PushTarget) -> str:
+        parts = in_parts(instances) if target.way is PushWay.DICOMWEB else [instances]
+        begun: list[str] = []
+        try:
+            for part in parts:
+                path, payload = self._order(part, target)
+                begun.append(jobs.started(self.rest, path, self.rest.json("POST", path, payload=payload)))
+        except BaseException:
+            for job in begun:
+                jobs.cancel(self.rest, job)
+            raise
+        job = _BETWEEN.join(begun)
+        self._started[job] = target
+        while len(self._started) > _REMEMBERED:
+            self._started.pop(next(iter(self._started)), None)
+        return job
+
+    def _order(self, instances: Sequence[InstanceRef], target: PushTarget) -> tuple[str, JsonObject]:
+        """Path and payload of the request that starts a job."""
+        resources = [one.ref for one in instances]
+        payload: JsonObject = {"Resources": resources, "Synchronous": False, "Priority": 0}
+        name = quote(target.name, safe="")
+        if target.way is PushWay.MODALITY:
+            modality = self._modality(target)
             payload["StorageCommitment"] = False  # it would be one report for all of them, which nobody here reads
             if not modality.timeout:
                 payload["Timeout"] = STORE_TIMEOUT
-        else:
-            path = f"/peers/{quote(target, safe='')}/store"
-        return jobs.started(self.rest, path, self.rest.json("POST", path, payload=payload))
+            return f"/modalities/{name}/store", payload
+        if target.way is PushWay.ACCELERATOR:
+            return "/transfers/send", {
+                "Resources": [{"Level": "Instance", "ID": one} for one in resources],
+                "Compression": "gzip" if self.fields.gzip else "none",
+                "Peer": target.name,
+                "Priority": 0,
+            }
+        if target.way is PushWay.DICOMWEB:
+            token = self._tokens.get(str(target))
+            if token is not None:  # of this one request: it is kept in no configuration, and told by no job
+                payload["HttpHeaders"] = {"Authorization": token()}
+            return f"{dicomweb_root(self.rest)}/servers/{name}/stow", payload
+        return f"/peers/{name}/store", payload
 
     def _still_held(self, instances: Sequence[InstanceRef]) -> list[InstanceRef]:
         study = StudyInfo(study_uid=instances[0].study_uid, patient_id=instances[0].patient_id) if instances else None
@@ -94,73 +140,117 @@ class OrthancPush(OrthancBase):
         held = holdings(self.rest, study, instances, own=True)
         return [one for one, now in zip(instances, held, strict=True) if now.presence is not Presence.ABSENT]
 
+    def _modality(self, target: PushTarget) -> Modality:
+        modality = self.configuration.modality(target.name)
+        if modality is None:
+            raise unknown_target(self.name, target)
+        return modality
+
+    # --- following ---
+
     def push_status(self, job: str) -> PushStatus:
-        return jobs.status_of(self.rest, job)
+        """That of all its jobs together: done when all are, failed when one is and none goes on."""
+        target = self._started.get(job)
+        return together([self._status(one, target) for one in job.split(_BETWEEN)])
+
+    def _status(self, job: str, target: PushTarget | None) -> PushStatus:
+        found = jobs.look(self.rest, job)
+        if found is None:
+            return PushStatus(PushState.GONE, detail="The server no longer knows the job.")
+        status = jobs.job_status(found) or self.rest.unexpected(f"/jobs/{job}", f"state {text(found, 'State')!r}")
+        if status.state is not PushState.FAILED:
+            return status
+        return replace(status, error=push_error(found, server=self.name, target=target))
 
     def push_cancel(self, job: str) -> bool:
-        return jobs.cancel(self.rest, job)
+        ended = [jobs.cancel(self.rest, one) for one in job.split(_BETWEEN)]  # each, whatever became of the others
+        return all(ended)
 
     def push_resume(self, instances: Sequence[InstanceRef], target: str) -> str:
         """Found among ``/jobs?expand`` by the resources that each job names and by where it sends them.
 
         A modality's job tells the AE title only: where the server knows several modalities with this one, none of
-        their jobs is surely for `target`.
+        their jobs is surely for `target`. The DICOMweb plugin's job tells neither before version 1.18, and that of
+        the accelerator not before it begins: then it counts as one for `target`, and its end is waited for.
         """
         wanted = {one.ref for one in instances}
+        known = PushTarget.parse(target)
         for job in jobs.at_work(self.rest):
-            if wanted & _resources(job) and self._sends_to(job, target):
+            if wanted and self._sends_to(job, known) and (not (named := resources_of(job)) or named & wanted):
                 return text(job, "ID")
         return ""
 
-    def _sends_to(self, job: JsonObject, target: str) -> bool:
+    def _sends_to(self, job: JsonObject, target: PushTarget) -> bool:
         content = jobs.content_of(job)
-        if text(job, "Type") == "DicomModalityStore" and target.startswith(MODALITY):
-            aet = self._modality(target.removeprefix(MODALITY)).aet
-            alike = [m for m in self._modalities() if m.aet == aet]
+        kind = text(job, "Type")
+        if kind == "DicomModalityStore" and target.way is PushWay.MODALITY and resources_of(job):
+            aet = self._modality(target).aet
+            alike = [m for m in self.configuration.modalities() if m.aet == aet]
             return text(content, "RemoteAet") == aet and len(alike) == 1
-        if text(job, "Type") == "OrthancPeerStore" and not target.startswith(MODALITY):
+        if kind == "OrthancPeerStore" and target.way is PushWay.PEER and resources_of(job):
             entry = content.get("Peer")
             if isinstance(entry, list) and entry:  # a peer without further settings: address, user name
                 url = str(entry[0])
             else:
                 url = text(entry, "Url") if isinstance(entry, dict) else ""
-            return any(peer.name == target and peer.url.rstrip("/") == url.rstrip("/") for peer in self._peers())
+            peers = self.configuration.peers()
+            return any(peer.name == target.name and peer.url.rstrip("/") == url.rstrip("/") for peer in peers)
+        if kind == STOW and target.way is PushWay.DICOMWEB:
+            return text(content, "Server") in ("", target.name)
+        if kind == TRANSFER and target.way is PushWay.ACCELERATOR:
+            return text(content, "Peer") in ("", target.name)
         return False
 
-    def _modality(self, name: str) -> Modality:
-        modality = self.configuration.modality(name)
-        if modality is None:
-            raise self._unknown(MODALITY + name)
-        return modality
+    # --- what it means ---
 
-    def _unknown(self, target: str, detail: str = "") -> ConfigurationError:
-        what = "modality" if target.startswith(MODALITY) else "peer"
-        return ConfigurationError(
-            f"“{self.name}” no longer knows the {what} “{target.removeprefix(MODALITY)}”.",
-            "Add it again in the settings of that server, or send through this computer.",
-            detail=detail,
-            code="push-target",
-        )
-
-    def _peers(self) -> list[Peer]:
-        """None where the server doesn't let us see them: it won't let us send to them either."""
-        try:
-            return self.configuration.peers()
-        except AnswerError as error:
-            if error.code in _NOT_FOR_US:
-                return []
-            raise
-
-    def _modalities(self) -> list[Modality]:
-        try:
-            return self.configuration.modalities()
-        except AnswerError as error:
-            if error.code in _NOT_FOR_US:
-                return []
-            raise
+    def failure(self, error: FerryError, side: str) -> Failure:
+        found = super().failure(error, side)
+        return replace(found, cls=FailureClass.ASK) if error.code in IN_DOUBT else found
 
 
-def _resources(job: JsonObject) -> set[str]:
-    """What a job was told to send (since Orthanc 1.5.7)."""
-    listed = jobs.content_of(job).get("ParentResources")
+def in_parts(instances: Sequence[InstanceRef], most: int = MOST_BYTES) -> list[list[InstanceRef]]:
+    """Instances for one request each: at most `most` bytes, series together as far as they fit.
+
+    An image that is larger than that is a part of its own. What is of unknown size counts as nothing.
+    """
+    by_series: dict[str, list[InstanceRef]] = {}
+    for one in instances:
+        by_series.setdefault(one.series_uid, []).append(one)
+    parts: list[list[InstanceRef]] = [[]]
+    room = most
+    for series in by_series.values():
+        if parts[-1] and sum(one.size or 0 for one in series) > room:
+            parts.append([])
+            room = most
+        for one in series:
+            if parts[-1] and (one.size or 0) > room:
+                parts.append([])
+                room = most
+            parts[-1].append(one)
+            room -= one.size or 0
+    return parts
+
+
+def together(found: Sequence[PushStatus]) -> PushStatus:
+    """The state of several jobs that are one for us."""
+    if len(found) == 1:
+        return found[0]
+    progress = sum(1.0 if one.state is PushState.DONE else one.progress for one in found) / len(found)
+    detail = "; ".join(dict.fromkeys(one.detail for one in found if one.detail))
+    for state in (PushState.RUNNING, PushState.FAILED, PushState.GONE):
+        if any(one.state is state for one in found):
+            error = next((one.error for one in found if one.error is not None), None)
+            return PushStatus(state, progress, detail, None if state is PushState.RUNNING else error)
+    return PushStatus(PushState.DONE, 1.0, detail)
+
+
+def resources_of(job: JsonObject) -> set[str]:
+    """What a job was told to send: of Orthanc's own jobs since 1.5.7, of plugins' as far as they tell it."""
+    content = jobs.content_of(job)
+    listed = content.get("ParentResources")
+    found = content.get("Resources")
+    if isinstance(found, dict):  # DICOMweb: by kind of resource
+        listed = [one for group in found.values() if isinstance(group, list) for one in group]
+    elif isinstance(found, list):  # transfers accelerator
+        listed = [one.get("ID") for one in found if isinstance(one, dict)]
     return {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set()

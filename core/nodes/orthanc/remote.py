@@ -20,10 +20,9 @@ from core.nodes.orthanc.remote_find import RemoteFind
 from core.nodes.orthanc.remote_move import RemoteMoves
 from core.nodes.orthanc.rest import OrthancRest, shown
 from core.wire.abort import Abort
-from core.wire.dimse.find import Found
-from core.wire.dimse.identifier import Answer
 from core.wire.dimse.retrieval import Retrieval, Wanted
 from core.wire.dimse.status import Meaning, Service, dimse_answer, store_status
+from core.wire.found import Answer, Found
 from core.wire.http import Answer as HttpAnswer
 from core.wire.status import answer_error
 

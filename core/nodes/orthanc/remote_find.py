@@ -19,9 +19,8 @@ from core.model.errors import AnswerError, FerryError
 from core.nodes.orthanc.answers import JsonObject, text
 from core.nodes.orthanc.rest import OrthancRest
 from core.wire.abort import Abort
-from core.wire.dimse.find import Found
-from core.wire.dimse.identifier import Answer
 from core.wire.dimse.status import Service
+from core.wire.found import Answer, Found
 from core.wire.status import answer_error
 
 if TYPE_CHECKING:
