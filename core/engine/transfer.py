@@ -21,7 +21,7 @@ from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
 from core.model.study import Holding, InstanceRef, StudyInfo
-from core.nodes.base import ByteStream, Confirm, Push, Read, ReadAhead, Write, digest_of
+from core.nodes.base import ByteStream, Confirm, Push, PushWords, Read, ReadAhead, Write, digest_of
 from core.wire.http import Abort
 
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
@@ -116,8 +116,8 @@ class Pipeline:
         target = self.push_target()
         if wish is Path.PUSH:
             if target:
-                return Path.PUSH, f"as chosen; {self.source.name} knows the destination as “{target}”"
-            return Path.RELAY, f"{self.source.name} does not know {self.destination.name} as a peer"
+                return Path.PUSH, f"as chosen; {self.source.name} sends to {self._push_words(target)}"
+            return Path.RELAY, self._push_refusal()
         if not target:
             return Path.RELAY, "proof for every image; nothing to configure on the servers"
         if isinstance(self.source.node, Push) and self.source.node.pushes_studies:
@@ -126,12 +126,21 @@ class Pipeline:
             return Path.RELAY, "small images are faster through this computer"
         if self._confirm is None or not self._confirm.gives_digests:
             return Path.RELAY, "proof for every image as it is sent"
-        return Path.PUSH, f"large images; {self.source.name} sends them itself to “{target}”"
+        return Path.PUSH, f"large images; {self.source.name} sends them itself to {self._push_words(target)}"
 
     def push_target(self) -> str:
         """The name under which the source server knows the destination; empty when it can't send there."""
         node = self.source.node
         return node.push_target(self.destination.node) if isinstance(node, Push) else ""
+
+    def _push_words(self, target: str) -> str:
+        node = self.source.node
+        return node.push_words(target) if isinstance(node, PushWords) else f"“{target}”"
+
+    def _push_refusal(self) -> str:
+        node = self.source.node
+        told = node.push_refusal(self.destination.node) if isinstance(node, PushWords) else ""
+        return told or f"{self.source.name} does not know {self.destination.name} as a peer"
 
     # before sending -------------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ def _fill(app: App) -> None:
         for at, case in enumerate(reversed(CASES)):
             _case(connection, ids, case, now - 1800 + 60 * at)
         begun = t.transfers.c.state != StudyState.WAITING.value
-        reason = f"as chosen; {SOURCE} knows the destination as “PACS_WEST”"
+        reason = f"as chosen; {SOURCE} sends to “PACS_WEST”"
         connection.execute(update(t.transfers).where(begun).values(path="push", path_reason=reason))
         connection.execute(update(t.deliveries).values(path="push"))
         connection.execute(
