@@ -12,9 +12,8 @@ from core.nodes.base import Body, DicomAddress, PushStatus
 from core.wire.abort import Abort
 
 if TYPE_CHECKING:  # they bring pydicom along, which takes longer to load than the rest of the program
-    from core.wire.dimse.find import Found
-    from core.wire.dimse.identifier import Answer
     from core.wire.dimse.retrieval import Retrieval, Wanted
+    from core.wire.found import Answer, Found
 
 
 class BeyondError(TransportError):

@@ -13,7 +13,8 @@ from core.model.outcome import Failure, FailureClass
 from core.wire.dimse import find as find_module
 from core.wire.dimse.association import Association, Incoming, Proposed
 from core.wire.dimse.commitment import COMMITMENT_CONTEXTS, CommitmentReport, CommitmentRequest
-from core.wire.dimse.find import FIND_CONTEXTS, Found, find
+from core.wire.dimse.find import FIND_CONTEXTS, find
+from core.wire.found import Found
 from core.wire.dimse.get import get, get_contexts
 from core.wire.dimse.move import move, move_contexts
 from core.wire.dimse.peer import Peer

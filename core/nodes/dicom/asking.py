@@ -9,17 +9,17 @@ from dataclasses import replace
 from core.model.errors import AnswerError
 from core.model.study import SeriesInfo
 from core.nodes.base import OpenContext
-from core.nodes.dicom.answers import image_keys, number, series_keys, term
 from core.nodes.dicom.base import DicomBase
-from core.nodes.dicom.fields import DicomFields, QueryCharacterSet
-from core.nodes.dicom.limit import AnswerLimit
+from core.nodes.dicom.fields import DicomFields, QueryCharacterSet, term
+from core.nodes.search.answers import image_keys, number, series_keys
+from core.nodes.search.limit import AnswerLimit
 from core.wire.abort import Abort
 from core.wire.dimse.association import Association
 from core.wire.dimse.errors import AssociationAborted
-from core.wire.dimse.find import FIND_CONTEXTS, MOST_ANSWERS, Found, find
-from core.wire.dimse.identifier import Answer
+from core.wire.dimse.find import FIND_CONTEXTS, find
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.status import dimse_answer
+from core.wire.found import MOST_ANSWERS, Answer, Found
 
 FIND_LIMIT = "find-limit"
 """Fact of the last diagnosis: after so many answers the node cuts a list off."""

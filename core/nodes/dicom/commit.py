@@ -11,8 +11,8 @@ from uuid import uuid4
 from core.model.errors import TransportError, TransportFault
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Reports
-from core.nodes.dicom.answers import image_keys
 from core.nodes.dicom.asking import DicomFind, images_in
+from core.nodes.search.answers import image_keys
 from core.wire.abort import Abort
 from core.wire.dimse.commitment import COMMITMENT_CONTEXTS, CommitmentReport, CommitmentRequest, report_of
 from core.wire.dimse.status import Service, dimse_answer, status_row

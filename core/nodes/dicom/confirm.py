@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from core.model.errors import AnswerError
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.base import OpenContext
-from core.nodes.dicom.answers import number, presence_keys
 from core.nodes.dicom.asking import Ask, DicomFind, images_in
 from core.nodes.dicom.fields import DicomFields
+from core.nodes.search.answers import number, presence_keys
 from core.wire.abort import Abort
-from core.wire.dimse.find import Found
-from core.wire.dimse.identifier import Answer
 from core.wire.dimse.peer import Peer
+from core.wire.found import Answer, Found
 
 _FEW = 25  # images up to which a list of UIDs is asked for, not the whole series
 _PORTION = 100  # images of a long series that are asked for with one list

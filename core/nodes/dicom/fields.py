@@ -338,3 +338,8 @@ def checked_aet(value: str) -> str:
     if "\\" in plain:
         raise ValueError("an AE title has no backslash")
     return plain
+
+
+def term(character_set: QueryCharacterSet) -> str:
+    """The defined term for (0008,0005). Unicode by itself: servers answer in it then, and leave no letter out."""
+    return QueryCharacterSet.UNICODE.value if character_set is QueryCharacterSet.AUTO else character_set.value

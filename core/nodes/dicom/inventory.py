@@ -8,12 +8,13 @@ from functools import partial
 
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import StudyListing
-from core.nodes.dicom.answers import instance_ref, series_info, tells
 from core.nodes.dicom.asking import Ask, DicomFind
-from core.nodes.dicom.query import StudySearch
+from core.nodes.dicom.fields import QueryCharacterSet
+from core.nodes.search.answers import instance_ref, series_info, tells
+from core.nodes.search.studies import StudySearch
 from core.wire.abort import Abort
-from core.wire.dimse.identifier import Answer
 from core.wire.dimse.status import dimse_answer
+from core.wire.found import Answer
 from core.wire.status import answer_error
 
 PAGE = 200
@@ -30,7 +31,7 @@ class DicomInventory(DicomFind):
             query,
             self.answer_limit,
             uid_lists=self.takes_uid_lists,
-            character_set=self.fields.character_set,
+            any_letters=self.fields.character_set is not QueryCharacterSet.AUTO,
         )
 
     def study(self, ref: str, *, abort: Abort | None = None) -> StudyInfo | None:

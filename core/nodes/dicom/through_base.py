@@ -9,16 +9,14 @@ from core.model.errors import FerryError, NotSupportedError
 from core.model.outcome import Failure
 from core.nodes.base import Node, OpenContext
 from core.nodes.dicom import asking
-from core.nodes.dicom.answers import term
 from core.nodes.dicom.asking import Ask, DicomFind
-from core.nodes.dicom.fields import DicomFields
+from core.nodes.dicom.fields import DicomFields, term
 from core.nodes.intermediary import BeyondError, RemoteEntity
 from core.wire.abort import Abort
 from core.wire.dimse.association import Association, Proposed
-from core.wire.dimse.find import MOST_ANSWERS, Found
-from core.wire.dimse.identifier import Answer
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.status import dimse_failure
+from core.wire.found import MOST_ANSWERS, Answer, Found
 
 MOVE_TIMEOUT = 600.0  # seconds of silence: many nodes say nothing until the whole of a C-MOVE has been done
 

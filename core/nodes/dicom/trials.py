@@ -10,15 +10,15 @@ from core.model.diagnosis import AcceptedContexts, DiagnosisStep, StepResult
 from core.model.errors import AnswerError, FerryError, TransportError, TransportFault
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import Dimse
-from core.nodes.dicom.answers import image_keys, instance_ref, number, series_info, series_keys, study_keys
 from core.nodes.dicom.asking import DicomFind, images_in
 from core.nodes.dicom.fields import Retrieve
-from core.nodes.dicom.parts import as_date
 from core.nodes.dicom.retrieve import DicomRetrieve
 from core.nodes.dicom.shelf import Held
-from core.wire.dimse.identifier import Answer
+from core.nodes.search.answers import image_keys, instance_ref, number, series_info, series_keys, study_keys
+from core.nodes.search.parts import as_date
 from core.wire.dimse.retrieval import Model
 from core.wire.dimse.sop_classes import name_of
+from core.wire.found import Answer
 
 MOST_STUDIES = 2000  # answers after which a list is long enough to judge by
 SMALL = 16 << 20  # bytes of an image that may be fetched to try it
@@ -98,7 +98,7 @@ class DicomTrials(DicomFind, DicomRetrieve):
                 "Ask the PACS administrator to let this AE title query, if it is to be more than a place to send to.",
             )
         began = time.perf_counter()
-        keys = study_keys(StudyQuery(), self.fields.character_set)
+        keys = study_keys(StudyQuery(), any_letters=False)
         try:
             asked = self.ask(keys, most=MOST_STUDIES)
         except TransportError as error:
@@ -144,7 +144,7 @@ class DicomTrials(DicomFind, DicomRetrieve):
         halves = 0
         with self.asking() as ask:
             for dates in (f"-{middle:%Y%m%d}", f"{middle.fromordinal(middle.toordinal() + 1):%Y%m%d}-"):
-                halves += ask(study_keys(StudyQuery(), self.fields.character_set) | {"StudyDate": dates}).count
+                halves += ask(study_keys(StudyQuery(), any_letters=False) | {"StudyDate": dates}).count
         if halves <= count:
             self.answer_limit.whole_with(count)
             return DiagnosisStep(name, StepResult.OK, f"{count} answers are all of them")

@@ -4,51 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from core.model.errors import FerryError, TransportError, TransportFault
+from core.model.errors import TransportError, TransportFault
 from core.wire.dimse.association import Association, Context, Message, Proposed
 from core.wire.dimse.errors import ProtocolViolation
-from core.wire.dimse.identifier import EXPLICIT, IMPLICIT, Answer, MalformedIdentifierError, decode, encode
+from core.wire.dimse.identifier import EXPLICIT, IMPLICIT, MalformedIdentifierError, decode, encode
 from core.wire.dimse.status import Meaning, Service, dimse_answer, dimse_error, status_row
+from core.wire.found import MOST_ANSWERS, Answer, Found
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 FIND_CONTEXTS = (Proposed(STUDY_ROOT_FIND, (EXPLICIT, IMPLICIT)),)
 C_FIND_RQ, C_FIND_RSP, C_CANCEL_RQ = 0x0020, 0x8020, 0x0FFF
 
-MOST_ANSWERS = 20_000
-"""A longer list is broken off and asked for in parts, so that no server's whole archive is held in memory."""
 _LARGEST_ANSWER = 1 << 20
 _CANCEL_HEEDED = 10.0  # seconds in which a peer has to end after a C-CANCEL
 _MEDIUM = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The answers to one question.
-
-    Attributes
-    ----------
-    answers : list[Answer]
-    failure : FerryError | None
-        Why the list may lack some: what the peer said, or how the association broke; None where it ended well.
-    broken_off : bool
-        There were more than wanted, so we ended it.
-    count : int
-        Number of answers that came, those included that were not to be kept.
-    """
-
-    answers: list[Answer]
-    failure: FerryError | None = None
-    broken_off: bool = False
-    count: int = 0
-
-    @property
-    def ended_well(self) -> bool:
-        """Whether the peer said that this was all. Some say so and leave out what is above a limit of theirs."""
-        return self.failure is None and not self.broken_off
 
 
 def find(

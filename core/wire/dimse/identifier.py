@@ -18,9 +18,6 @@ from core.model.quietly import caught, quietly
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
-Answer = Mapping[str, str]
-"""One match: keyword → text of each element that was in the answer; several values are separated by backslashes."""
-
 _CHARACTER_SET = 0x00080005
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD

@@ -8,13 +8,11 @@ from datetime import date, timedelta
 import pytest
 
 from core.model.study import StudyInfo, StudyQuery
-from core.nodes.dicom.answers import matches, study_info, study_keys, untold
-from core.nodes.dicom.fields import QueryCharacterSet
-from core.nodes.dicom.limit import AnswerLimit
-from core.nodes.dicom.parts import MODALITIES, Part, as_date, beyond
+from core.nodes.search.answers import matches, study_info, study_keys, untold
+from core.nodes.search.limit import AnswerLimit
+from core.nodes.search.parts import MODALITIES, Part, as_date, beyond
 
 TODAY = date(2026, 11, 21)
-AUTO = QueryCharacterSet.AUTO
 
 
 def halves(part: Part, *, by_modality: bool = True) -> tuple[Part, ...]:
@@ -148,16 +146,16 @@ def test_dates() -> None:
 
 
 def test_letters_beyond_ascii_are_asked_for_by_wildcards_and_looked_at_here() -> None:
-    assert study_keys(StudyQuery(patient_name="Müller^Jörg"), AUTO)["PatientName"] == "M*ller^J*rg"
-    assert study_keys(StudyQuery(patient_name="山田^太郎"), AUTO)["PatientName"] == "*^*"
-    chosen = study_keys(StudyQuery(patient_name="Müller"), QueryCharacterSet.LATIN_1)
+    assert study_keys(StudyQuery(patient_name="Müller^Jörg"), any_letters=False)["PatientName"] == "M*ller^J*rg"
+    assert study_keys(StudyQuery(patient_name="山田^太郎"), any_letters=False)["PatientName"] == "*^*"
+    chosen = study_keys(StudyQuery(patient_name="Müller"), any_letters=True)
     assert chosen["PatientName"] == "Müller"
-    assert study_keys(StudyQuery(description="a\\b"), AUTO)["StudyDescription"] == "a?b"
+    assert study_keys(StudyQuery(description="a\\b"), any_letters=False)["StudyDescription"] == "a?b"
 
 
 def test_one_modality_is_asked_for_and_several_are_looked_at_here() -> None:
-    assert study_keys(StudyQuery(modalities=("CT",)), AUTO)["ModalitiesInStudy"] == "CT"
-    assert study_keys(StudyQuery(modalities=("CT", "MR")), AUTO)["ModalitiesInStudy"] == ""
+    assert study_keys(StudyQuery(modalities=("CT",)), any_letters=False)["ModalitiesInStudy"] == "CT"
+    assert study_keys(StudyQuery(modalities=("CT", "MR")), any_letters=False)["ModalitiesInStudy"] == ""
 
 
 def test_an_answer_s_texts() -> None:

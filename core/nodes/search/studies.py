@@ -9,12 +9,10 @@ from typing import Protocol
 
 from core.model.errors import AnswerError, FerryError, TransportError, TransportFault
 from core.model.study import Listing, StudyInfo, StudyQuery
-from core.nodes.dicom.answers import matches, series_keys, study_info, study_keys, untold, wanted_modality
-from core.nodes.dicom.fields import QueryCharacterSet
-from core.nodes.dicom.limit import AnswerLimit
-from core.nodes.dicom.parts import Part, as_date, beyond
-from core.wire.dimse.find import MOST_ANSWERS, Found
-from core.wire.dimse.identifier import Answer
+from core.nodes.search.answers import matches, series_keys, study_info, study_keys, untold, wanted_modality
+from core.nodes.search.limit import AnswerLimit
+from core.nodes.search.parts import Part, as_date, beyond
+from core.wire.found import MOST_ANSWERS, Answer, Found
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +43,8 @@ class StudySearch:
     limit : AnswerLimit
     uid_lists : bool
         The node can be asked for several UIDs at once.
+    any_letters : bool
+        The node surely understands letters beyond ASCII; else they are looked at here, in the answers.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class StudySearch:
         limit: AnswerLimit,
         *,
         uid_lists: bool = True,
-        character_set: QueryCharacterSet = QueryCharacterSet.AUTO,
+        any_letters: bool = False,
     ) -> None:
         self._node = node
         self._ask = ask
         self._query = query
         self._limit = limit
         self._uid_lists = uid_lists
-        self._keys = study_keys(query, character_set)
+        self._keys = study_keys(query, any_letters=any_letters)
         self._today = date.today()
         self._seen: set[str] = set()
         self._count = 0
@@ -117,6 +117,8 @@ class StudySearch:
         """Whether an answer that the node calls its whole list can be believed."""
         if part.uids:
             return (yield from self._all_uids_told(part, found))
+        if found.whole:
+            return True
         if self._limit.suspects(found.count):
             return False
         if found.count >= _WORTH_A_LOOK and part.any_time:

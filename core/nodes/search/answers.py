@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from core.model.study import InstanceRef, SeriesInfo, StudyInfo, StudyQuery
-from core.nodes.dicom.fields import QueryCharacterSet
-from core.wire.dimse.identifier import Answer
+from core.wire.found import Answer
 
 STUDY_KEYS = (
     "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "PatientName", "PatientID", "PatientBirthDate",
@@ -35,11 +34,14 @@ _NEVER_EMPTY = frozenset(("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", 
 # --- questions ---
 
 
-def study_keys(query: StudyQuery, character_set: QueryCharacterSet) -> dict[str, str]:
-    """The keys of a question at the level of studies, without date and time, never narrower than `query`."""
+def study_keys(query: StudyQuery, *, any_letters: bool) -> dict[str, str]:
+    """The keys of a question at the level of studies, without date and time, never narrower than `query`.
+
+    `any_letters`: the node surely understands letters beyond ASCII.
+    """
     keys = {"QueryRetrieveLevel": "STUDY"} | dict.fromkeys(STUDY_KEYS, "")
     for keyword, name in _TEXTS:
-        keys[keyword] = _pattern_for(getattr(query, name), character_set)
+        keys[keyword] = _pattern_for(getattr(query, name), any_letters=any_letters)
     if len(query.modalities) == 1:  # no lists in a key of this type (PS3.4 C.2.2.2)
         keys["ModalitiesInStudy"] = query.modalities[0]
     return keys
@@ -65,21 +67,16 @@ def presence_keys(study_uid: str, series_uid: str, sop_uids: Sequence[str] = ())
     return {keyword: value for keyword, value in asked.items() if value or keyword == "SOPInstanceUID"}
 
 
-def _pattern_for(value: str, character_set: QueryCharacterSet) -> str:
+def _pattern_for(value: str, *, any_letters: bool) -> str:
     """A value as it is asked for: with wildcards for what the node may write otherwise than we do.
 
     How a node compares letters beyond ASCII depends on the character set that it keeps names in; unless a person
     says which one that is, such letters are looked at here, in the answers.
     """
     value = value.replace("\\", "?")
-    if character_set is QueryCharacterSet.AUTO and not value.isascii():
+    if not any_letters and not value.isascii():
         return re.sub(r"\*+", "*", "".join(c if c.isascii() else "*" for c in value))
     return value
-
-
-def term(character_set: QueryCharacterSet) -> str:
-    """The defined term for (0008,0005). Unicode by itself: servers answer in it then, and leave no letter out."""
-    return QueryCharacterSet.UNICODE.value if character_set is QueryCharacterSet.AUTO else character_set.value
 
 
 # --- answers ---
