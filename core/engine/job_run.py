@@ -6,23 +6,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.engine.disk_watch import DiskWatch
 from core.engine.gate import Gate
+from core.engine.gateway import GatewaySide
 from core.engine.lane import Lane
 from core.engine.planner import Planner
 from core.engine.settle import Settling
 from core.engine.throttle import Throttle
 from core.engine.transfer import Pipeline
-from core.jobs.base import TransferKind
+from core.jobs.base import TransferKind, TransferOptions
 from core.ledger.ledger import Ledger
 from core.ledger.rows import Planned, TransferTask
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel
-from core.model.job import JobRecord, TransferFields
+from core.model.job import After, JobRecord, TransferFields
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
 from core.wire.http import Abort
 
@@ -80,27 +81,38 @@ class JobRun:
         self._disks = {n: DiskWatch(self.gates[n], limit, self._room_changed) for n in targets} if limit else {}
         if self.options.evidence is EvidenceLevel.COMMITTED:
             ledger.writer.committing.add(job.id)
+        there = {n: self.gates[n] for n in targets}
+        self.gateway = GatewaySide(
+            ledger, lambda: self.job, self.options, {n: self.gates[n] for n in self.options.sources}, there,
+            self._look_at_kept, lambda: self._window_open,
+        )  # fmt: skip
         self._settlings = {
             source: Settling(
-                ledger, job.id, self.options, self.gates[source], {n: self.gates[n] for n in targets}, self.abort
+                ledger, job.id, self._options_at(source), self.gates[source], there, self.abort,
+                lambda source=source: self.gateway.keeps(source),  # type: ignore[misc]
             )
             for source in self.options.sources
-        }
+        }  # fmt: skip
         for source in self.options.sources:
             for target in targets:
                 self._lanes[source, target] = self._lane(source, target)
         self._planners = [
             Planner(
                 ledger, job.id, job.pass_number, kind, fields, self.options, self.gates[source], self.abort,
-                self._planned, self.may_run, self._listed,
+                self._planned, self.may_look, self._listed,
             )
             for source in self.options.sources
         ]  # fmt: skip
         self._planner_of = {p.source.name: p for p in self._planners}
 
+    def _options_at(self, source: str) -> TransferOptions:
+        """The options for what comes from a source: a move deletes only where it may."""
+        o = self.options
+        return o if o.deletes_at(self.gates[source].node) else replace(o, after=After.KEEP)
+
     def _lane(self, source: str, target: str) -> Lane:
         pipeline = Pipeline(
-            self.ledger, self.options, self.gates[source], self.gates[target], self._throttle, self.abort,
+            self.ledger, self._options_at(source), self.gates[source], self.gates[target], self._throttle, self.abort,
             lambda: self._stopping,
         )  # fmt: skip
         pipeline.on_given_up = self._stop_at_error
@@ -122,6 +134,7 @@ class JobRun:
             watch.start()
         for planner in self._planners:
             planner.start()
+        self.gateway.start()
 
     def hold(self) -> None:
         """Nothing new starts from here on; `stop` or `cancel` follows."""
@@ -134,6 +147,7 @@ class JobRun:
             self.abort.abort()
         for watch in self._disks.values():
             watch.stop()
+        self.gateway.stop()
         for planner in self._planners:
             planner.stop()
         for lane in self._lanes.values():
@@ -165,7 +179,18 @@ class JobRun:
     # what lanes ask -------------------------------------------------------------------------------------
 
     def may_run(self) -> bool:
+        return self.gateway.routing and self.may_look()
+
+    def may_look(self) -> bool:
+        """Whether what there is to carry may be looked for."""
         return not self._stopping and self._window_open and self._error is None and not self._first_failure
+
+    def route(self, on: bool) -> None:
+        """Switch auto-routing: off, what is in flight ends and nothing more is sent."""
+        self.gateway.routing = on
+        if not on:
+            for lane in self._lanes.values():
+                lane.drop_queued()
 
     def has_room(self, destination: str) -> bool:
         """Whether a destination's disk may take more."""
@@ -263,6 +288,7 @@ class JobRun:
     def tick(self) -> Progress:
         """Look after the job; called by the engine some times a second."""
         self._check_window()
+        self.gateway.tick()
         self._retry_settling()
         for planner in self._planners:
             planner.offer_planned()
@@ -299,7 +325,7 @@ class JobRun:
             return f"Waiting for its hours, from {change:%a %H:%M}" if change else "Waiting for its hours"
         down = [g for g in self.gates.values() if g.failure is not None]
         words = [f"{g.failure.sentence} {g.failure.next_step}".strip() for g in down if g.failure]
-        return " ".join((*words, *(w.waiting for w in self._disks.values() if w.waiting)))
+        return " ".join((*self.gateway.notes, *words, *(w.waiting for w in self._disks.values() if w.waiting)))
 
     def _retry_settling(self) -> None:
         now = clock.monotonic()
@@ -313,6 +339,12 @@ class JobRun:
             else:
                 with self._lock:
                     self._later[study_id] = (now + 1.0, source)
+
+    def _look_at_kept(self) -> None:
+        """What waits for being deleted is looked at now: how long it may stay has changed."""
+        now = clock.monotonic()
+        with self._lock:
+            self._later = {study_id: (now, source) for study_id, (_at, source) in self._later.items()}
 
     def _divert_if_down(self, target: str, lane: Lane) -> bool:
         o = self.options

@@ -50,6 +50,8 @@ class Settling:
     ----------
     destinations : dict[str, Gate]
         All destinations, fallback included.
+    keeps : Callable[[], float]
+        Seconds for which a study stays at the source after its last proof, asked each time.
 
     Attributes
     ----------
@@ -67,6 +69,7 @@ class Settling:
         source: Gate,
         destinations: dict[str, Gate],
         abort: Abort,
+        keeps: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.ledger = ledger
         self.job_id = job_id
@@ -74,6 +77,7 @@ class Settling:
         self.source = source
         self.destinations = destinations
         self.abort = abort
+        self._keeps = keeps
         self.refused = 0
         self.problem = ""
         self._began = clock.time()
@@ -91,8 +95,11 @@ class Settling:
         study, counts = found
         try:
             self._carry_extras(study_id, study)  # before anything is deleted: they go with the images
-            if self.options.after is After.MOVE and not self._delete(study_id, study, may_run):
-                return 1.0
+            if self.options.after is After.MOVE:
+                if (left := self._kept_for(study_id)) > 0:
+                    return left
+                if not self._delete(study_id, study, may_run):
+                    return 1.0
             self._label(study, counts)
         except _AtGate as elsewhere:
             return self._failed(study_id, elsewhere.error, elsewhere.gate)
@@ -105,6 +112,15 @@ class Settling:
     def _settled(self, study_id: int) -> None:
         o = self.options
         self.ledger.settle_study(study_id, wanted=o.evidence, deleting=o.after is After.MOVE)
+
+    def _kept_for(self, study_id: int) -> float:
+        """Seconds until a study may be deleted at the source."""
+        keeps = self._keeps()
+        if keeps <= 0:
+            return 0.0
+        proved = self.ledger.last_proof(study_id)
+        passed = 0.0 if proved is None else clock.time() - proved
+        return keeps - max(0.0, passed)  # a clock that was set back makes it stay longer, never for ever
 
     # deleting -------------------------------------------------------------------------------------------
 

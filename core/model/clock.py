@@ -42,7 +42,12 @@ def monotonic() -> float:
 
 def now() -> datetime:
     """The time of this computer, with its zone."""
-    return datetime.fromtimestamp(time()).astimezone()
+    return moment(time())
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since 1970 as a time of this computer's zone."""
+    return datetime.fromtimestamp(seconds).astimezone()
 
 
 @contextmanager

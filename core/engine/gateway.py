@@ -1,0 +1,165 @@
+"""What a standing forward has besides other jobs: its switch, its heart-beat, and an eye on the room at its sources."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from core.engine.gate import Gate
+from core.engine.heartbeat import HeartBeats
+from core.engine.standing import refusing, standing_of, state_of
+from core.jobs.base import TransferOptions
+from core.ledger.ledger import Ledger
+from core.model import clock
+from core.model.errors import FerryError
+from core.model.events import LogLevel, NodeHealth
+from core.model.gateway import DestinationLevel, GatewayStanding
+from core.model.job import JobRecord
+from core.nodes.base import Intake
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 5.0  # seconds between two looks at how much room there is
+SHORT_BYTES = 1_000_000_000  # with less room than this, what is confirmed makes place for what comes
+STILL_SECONDS = 60.0  # after which an engine that has not looked after the job counts as hung
+SWITCHED_OFF = "Auto-routing is switched off: images are received and nothing is sent."
+
+
+class GatewaySide:
+    """One for each job that runs; of jobs that aren't gateways it is switched on and looks at nothing.
+
+    Parameters
+    ----------
+    job : Callable[[], JobRecord]
+        The job as it is now.
+    options : TransferOptions
+    sources, destinations : Mapping[str, Gate]
+        By name; destinations with the fallback.
+    room_changed : Callable[[], None]
+        Told when a source has become short of room, or is no more.
+
+    Attributes
+    ----------
+    routing : bool
+        The switch. Off, nothing is sent; what arrives is still found and planned.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        job: Callable[[], JobRecord],
+        options: TransferOptions,
+        sources: Mapping[str, Gate],
+        destinations: Mapping[str, Gate],
+        room_changed: Callable[[], None],
+        window_open: Callable[[], bool],
+    ) -> None:
+        self.routing = options.routing
+        self._ledger = ledger
+        self._job = job
+        self._options = options
+        self._sources = sources
+        self._destinations = destinations
+        self._room_changed = room_changed
+        self._window_open = window_open
+        self._short: set[str] = set()
+        self._refusing: dict[str, str] = {}
+        self._looked_after = time.monotonic()
+        self._stop = threading.Event()
+        self._intakes = {n: g.node for n, g in sources.items() if options.heartbeat and isinstance(g.node, Intake)}
+        self._watch = threading.Thread(target=self._look, name="room", daemon=True)
+        self._beats = HeartBeats(options.heartbeat, self.standing) if options.heartbeat else None
+
+    def start(self) -> None:
+        if self._intakes:
+            self._watch.start()
+        if self._beats is not None:
+            self._beats.start()
+
+    def stop(self) -> None:
+        """Nothing is told or looked at any more."""
+        self._stop.set()
+        if self._beats is not None:
+            self._beats.stop()
+
+    def tick(self) -> None:
+        """The engine lives and looks after the job."""
+        self._looked_after = time.monotonic()
+
+    @property
+    def heartbeat_port(self) -> int | None:
+        """Where the heart-beat answers now; None while it doesn't."""
+        return self._beats.port if self._beats is not None else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the job says of it: sentences."""
+        found = [] if self.routing else [SWITCHED_OFF]
+        found += self._refusing.values()
+        if self._beats is not None and self._beats.problem:
+            found.append(self._beats.problem)
+        return found
+
+    def keeps(self, source: str) -> float:
+        """Seconds for which what is confirmed stays at a source now: none when it is short of room."""
+        return 0.0 if source in self._short else self._options.keep_confirmed
+
+    def standing(self) -> GatewayStanding:
+        """Asked now; raises `LedgerError` where the ledger can't be read."""
+        job = self._job()
+        told = [job.problem]
+        if time.monotonic() - self._looked_after > STILL_SECONDS:
+            told.append("DICOM Ferry's engine stands still.")
+        if self._beats is not None and self._beats.problem:
+            told.append(self._beats.problem)
+        for gate in self._sources.values():
+            if gate.failure is not None:
+                told.append(f"{gate.name}: {gate.failure.sentence}")
+        state = state_of(job, routing=self.routing, window_open=self._window_open())
+        nodes = {name: gate.node for name, gate in self._sources.items()}
+        return standing_of(
+            self._ledger, job, self._options, state, nodes, [_level(g) for g in self._destinations.values()], told=told
+        )
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            for name, node in self._intakes.items():
+                try:
+                    self._judge(name, node)
+                except FerryError as error:
+                    log.info("asking %s for its room: %s", name, error.sentence)
+                except Exception:
+                    log.exception("asking %s for its room", name)
+            self._stop.wait(LOOK_EVERY)
+
+    def _judge(self, name: str, node: Intake) -> None:
+        level = node.intake()
+        short = level.room < SHORT_BYTES
+        if short != (name in self._short):
+            (self._short.add if short else self._short.discard)(name)
+            self._room_changed()
+        if not level.refuses:
+            if self._refusing.pop(name, None) is not None:
+                self._tell(LogLevel.INFO, f"{name} takes images again.", name)
+            return
+        job = self._job()
+        route = self._ledger.route_level(job.id, job.pass_number, wanted=self._options.evidence)
+        fresh = name not in self._refusing
+        self._refusing[name] = words = refusing(name, level, route)
+        if fresh:
+            self._tell(LogLevel.ERROR, words, name)
+
+    def _tell(self, level: LogLevel, words: str, node: str) -> None:
+        self._ledger.add_log(level, words, job_id=self._job().id, node=node)
+
+
+def _level(gate: Gate) -> DestinationLevel:
+    since, failure = gate.down_since, gate.failure
+    if since is None or failure is None:
+        known = gate.health is not NodeHealth.UNKNOWN
+        return DestinationLevel(gate.name, True if known else None)
+    down = clock.monotonic() - since
+    words = f"{failure.sentence} {failure.next_step}".strip()
+    return DestinationLevel(gate.name, False, clock.moment(clock.time() - down), words)
