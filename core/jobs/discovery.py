@@ -174,7 +174,7 @@ class _Kept:
 
     def _take(self, page: Sequence[InstanceRef]) -> list[InstanceRef]:
         wanted = self._rule.tags - self._study_tags.keys()
-        tags: list[Mapping[str, str]] = [{**self._study_tags, **_own_tags(ref)} for ref in page]
+        tags: list[Mapping[str, str]] = [{**self._study_tags, **image_tags(ref)} for ref in page]
         untold = frozenset(keyword for keyword in wanted if not all(keyword in t for t in tags))
         if untold:
             tags = [{**known, **t} for known, t in zip(tags, self._source.tags(page, untold), strict=True)]
@@ -196,13 +196,18 @@ def study_tags(study: StudyInfo) -> dict[str, str]:
     }
     if study.modalities:
         tags["ModalitiesInStudy"] = "\\".join(study.modalities)
+    if study.instance_count is not None:
+        tags["NumberOfStudyRelatedInstances"] = str(study.instance_count)
     return {**dict(study.tags), **{keyword: text for keyword, text in tags.items() if keyword not in study.untold}}
 
 
-def _own_tags(ref: InstanceRef) -> dict[str, str]:
+def image_tags(ref: InstanceRef) -> dict[str, str]:
+    """As `study_tags`, of an image and its series."""
     own = {"SOPInstanceUID": ref.sop_uid, "SeriesInstanceUID": ref.series_uid}
     if ref.sop_class:
         own["SOPClassUID"] = ref.sop_class
+    if ref.transfer_syntax:
+        own["TransferSyntaxUID"] = ref.transfer_syntax
     if ref.series is not None:
         told = {
             "Modality": ref.series.modality,
@@ -210,4 +215,6 @@ def _own_tags(ref: InstanceRef) -> dict[str, str]:
             "SeriesNumber": ref.series.number,
         }
         own |= {keyword: text for keyword, text in told.items() if keyword not in ref.series.untold}
+        if ref.series.instance_count is not None:
+            own["NumberOfSeriesRelatedInstances"] = str(ref.series.instance_count)
     return own

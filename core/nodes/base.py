@@ -166,7 +166,13 @@ class Inventory(Protocol, metaclass=_Capability):
         """
 
     def tags(self, instances: Sequence[InstanceRef], keywords: frozenset[str]) -> list[Mapping[str, str]]:
-        """Values of some tags for each instance, for filters that look below the study level."""
+        """Values of some tags for each instance, for filters that look below the study level.
+
+        `keywords` are as rules name tags (`core.model.rules.tags`): keywords, and where the node can tell those too,
+        numbers "(gggg,eeee)" and paths through sequences with dots, then with the values of all items. Several values
+        are separated by backslashes. What an instance doesn't have is left out or empty; what the node can't tell
+        raises: a filter by it would be guesswork.
+        """
 
 
 @runtime_checkable

@@ -169,14 +169,11 @@ def _perhaps(name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def tag_path(key: str) -> tuple[int, ...]:
-    """The tag's number, with those of the sequences that it lies in before it.
-
-    Raises
-    ------
-    ValueError
-        `key` is not one that `tag_key` gives.
-    """
-    return tuple(_number_of(part) for part in key.split("."))
+    """The tag's number, with those of the sequences that it lies in before it; nothing for what names no tag."""
+    try:
+        return tuple(_number_of(part) for part in key.split("."))
+    except ValueError:
+        return ()
 
 
 def is_plain(key: str) -> bool:

@@ -6,7 +6,8 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Iterator, Mapping, MutableSequence
+from collections.abc import Sequence as Sequence_
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -25,6 +27,7 @@ from pydicom.uid import (
 
 from core.model.errors import FerryError
 from core.model.quietly import quietly
+from core.model.rules.tags import is_plain, tag_path
 from core.model.study import StudyInfo
 from core.spool.attributes import decoded, encodings_of
 
@@ -207,13 +210,49 @@ def _wanted() -> dict[int, tuple[str, str]]:
     return found
 
 
-def read_tags(file: BinaryIO, keywords: frozenset[str]) -> dict[str, str]:
-    """Values of some elements as text by keyword; what isn't there is left out. Raises as `read_header`."""
-    tags = _tags(tuple(keywords))
+def read_tags(file: BinaryIO, keys: frozenset[str]) -> dict[str, str]:
+    """Values of some elements as text by what rules call them; what isn't there is left out. Raises as `read_header`.
+
+    Parameters
+    ----------
+    keys : frozenset[str]
+        Keywords, numbers "(gggg,eeee)" and paths with dots (`core.model.rules.tags`): of a tag within sequences the
+        values in all their items.
+    """
+    paths = {key: path for key in keys if (path := tag_path(key))}
+    tags = sorted({path[0] for path in paths.values()})
     if not tags:
         return {}
     ds, _ = _parse(file, tags, max(tags))
-    return {k: v for k, v in _texts(ds).items() if k in keywords}
+    texts = _texts(ds)
+    found = {key: "" if texts[key] == "[]" else texts[key] for key in keys if key in texts}
+    if "TransferSyntaxUID" in keys:
+        found["TransferSyntaxUID"] = _meta(ds, 0x00020010)
+    with quietly():
+        for key, path in paths.items():
+            if not is_plain(key) and path[0] in ds:
+                found[key] = "\\".join(text for text in _along(ds, path) if text)
+    return found
+
+
+def _along(ds: Dataset, path: Sequence_[int]) -> Iterator[str]:
+    """The values at the end of a path, in all items of the sequences on the way."""
+    element = ds.get(Tag(path[0]))
+    if element is None:
+        return
+    if len(path) == 1:
+        yield _seen(element.value)
+    elif isinstance(element.value, Sequence):
+        for item in element.value:
+            yield from _along(item, path[1:])
+
+
+def _seen(value: Any) -> str:
+    """As `_plain`, of bytes of unknown representation (UN) what is plain text."""
+    if isinstance(value, bytes):
+        text = value.strip(b"\0 ")
+        return text.decode("ascii") if text.isascii() and text.decode("ascii").isprintable() else ""
+    return _plain(value)
 
 
 def read_attributes(file: BinaryIO) -> dict[str, str]:

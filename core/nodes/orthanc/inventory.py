@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
+from core.model.rules.tags import tag_path
 from core.model.study import InstanceRef, SeriesInfo, StudyInfo, StudyQuery
 from core.nodes.orthanc.answers import JsonObject, UnexpectedShapeError, identifier
 from core.nodes.orthanc.base import OrthancBase
@@ -60,15 +61,30 @@ class OrthancInventory(OrthancBase):
                 yield from below_series(rest, study, entry[0], entry[1], len(entry[1]), abort)
 
     def tags(self, instances: Sequence[InstanceRef], keywords: frozenset[str]) -> list[Mapping[str, str]]:
-        """All wanted tags from each DICOM file (``/instances/{id}/simplified-tags``), by keyword."""
-        paths = [f"/instances/{one.ref}/simplified-tags" for one in instances]
+        """All wanted tags from each DICOM file (``/instances/{id}/tags?short``), by what rules call them."""
+        wanted = {key: path for key in keywords if (path := tag_path(key))}
+        paths = [f"/instances/{one.ref}/tags?short" for one in instances]
         found: list[Mapping[str, str]] = []
         for path, answer in zip(paths, self.rest.pipeline(paths), strict=True):
             item = self.rest.parsed(path, answer)
             if not isinstance(item, dict):
                 self.rest.unexpected(path, "not the tags of an instance")
-            found.append({k: v.strip(" \0") for k, v in item.items() if k in keywords and isinstance(v, str)})
+            values = {key: list(_along(item, tags)) for key, tags in wanted.items()}
+            found.append({key: "\\".join(texts) for key, texts in values.items() if texts})
         return found
+
+
+def _along(item: object, path: tuple[int, ...]) -> Iterator[str]:
+    """The values at the end of a path of tags, in all items of the sequences on the way."""
+    value = item.get(f"{path[0] >> 16:04x},{path[0] & 0xFFFF:04x}") if isinstance(item, dict) else None
+    if len(path) == 1:
+        if isinstance(value, str):
+            yield value.strip(" \0")
+        elif isinstance(value, list):
+            yield str(len(value)) if value else ""  # of a sequence a rule asks only whether there is something in it
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _along(inner, path[1:])
 
 
 def _all_short(series: Iterable[tuple[SeriesInfo, list[str]]]) -> bool:
