@@ -19,6 +19,7 @@ from core.engine.gate import Gate
 from core.engine.job_run import JobRun, Progress
 from core.engine.listening import LOOK_SECONDS, Listeners
 from core.engine.pace import Pace
+from core.engine.standfast import Comebacks, Jumps
 from core.jobs.base import TransferKind
 from core.jobs.registry import job_kinds
 from core.ledger.book import Command, Verb
@@ -95,6 +96,8 @@ class Engine:
         self._listeners = Listeners(ledger, listening, self._gate, self._drop_gate, on_event)
         self._renewing: threading.Thread | None = None
         self._saved: dict[str, float] = {}  # when each node was saved that is used now
+        self._jumps = Jumps()
+        self._again = Comebacks()
         self.ready = threading.Event()
         self._runs: dict[int, JobRun] = {}
         self._moving: dict[int, threading.Thread] = {}  # jobs that are being stopped
@@ -160,6 +163,10 @@ class Engine:
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self._look_after_listeners()
+        if jump := self._jumps.look():
+            self._clock_jumped(jump)
+        for job_id in self._again.due():
+            self._come_back(job_id)
         for gate in list(self._gates.values()):
             gate.probe_if_due()
         for job_id, run in list(self._runs.items()):
@@ -248,6 +255,9 @@ class Engine:
             self.ledger.remove_job(job_id)
         elif verb is Verb.RETRY:
             self._retry_job(self._job(job_id))
+        elif verb is Verb.ROUTE:
+            if job_id in self._runs:
+                self._runs[job_id].route(self._job(job_id).fields.get("routing") is not False)
         elif command.transfer_id is not None:
             self._obey_transfer(verb, job_id, command.transfer_id)
 
@@ -329,6 +339,7 @@ class Engine:
             )
             run.start()
             self._runs[job_id] = run
+            self._again.forget(job_id)
         except FerryError as error:
             self._cannot_start(job_id, str(error), error.detail)
         except Exception as error:
@@ -338,10 +349,14 @@ class Engine:
             )
 
     def _cannot_start(self, job_id: int, sentence: str, detail: str) -> None:
-        self.ledger.add_log(LogLevel.ERROR, sentence, job_id=job_id, detail=detail)
         job = self.ledger.job(job_id)
+        if job is None or job.problem != sentence:
+            self.ledger.add_log(LogLevel.ERROR, sentence, job_id=job_id, detail=detail)
         open_count = job.counts.planned + job.counts.sending + job.counts.sent if job else 0
-        if open_count or (job and job.follow and job.studies):  # it goes on at the next start
+        stands = job is not None and job.follow and (job.studies > 0 or _always_follows(job))
+        if stands:
+            self._again.plan(job_id)
+        if open_count or stands:  # it goes on at the next start
             self.ledger.update_job(job_id, problem=sentence, state=JobState.STOPPED.value)
         else:
             self.ledger.update_job(
@@ -349,7 +364,14 @@ class Engine:
             )
         self._jobs_to_say.add(job_id)
 
+    def _come_back(self, job_id: int) -> None:
+        """Start a following job again that could not be started, or broke, unless a person stopped it meanwhile."""
+        job = self.ledger.job(job_id)
+        if job is not None and job.state is JobState.STOPPED:
+            self._start(job_id)
+
     def _stop_run(self, job_id: int, state: JobState, *, cancel: bool) -> None:
+        self._again.forget(job_id)
         run = self._runs.get(job_id)
         if run is None:
             job = self._job(job_id)
@@ -401,6 +423,8 @@ class Engine:
             run.stop()
             self._runs.pop(job_id, None)
             values |= {"state": JobState.STOPPED.value, "note": ""}
+            if job.follow:
+                self._again.plan(job_id)
         elif progress.halted:
             self._stop_run(job_id, JobState.PAUSED, cancel=False)
         if values:
@@ -513,6 +537,19 @@ class Engine:
         else:
             self._listeners.look()
 
+    # time -----------------------------------------------------------------------------------------------
+
+    def _clock_jumped(self, seconds: float) -> None:
+        """The computer's clock was set, or the computer slept: no retry waits longer for that, and nodes are asked."""
+        if seconds < 0:
+            words = f"The clock of this computer was set back by {-seconds:.0f} s; what waits was moved along."
+            self.ledger.add_log(LogLevel.INFO, words)
+            self.ledger.shift_waits(seconds, clock.time())
+        for gate in list(self._gates.values()):
+            gate.probe_soon()
+        for run in list(self._runs.values()):
+            run.look_again()
+
     # telling --------------------------------------------------------------------------------------------
 
     def _committed(self, transfer_ids: set[int]) -> None:
@@ -591,6 +628,11 @@ def _mentions(record: NodeRecord, names: Collection[str]) -> bool:
     """Whether a node's fields name one of these."""
     values = (v for value in record.fields.values() for v in (value if isinstance(value, list) else [value]))
     return any(isinstance(value, str) and value in names for value in values)
+
+
+def _always_follows(job: JobRecord) -> bool:
+    kind = job_kinds.all().get(job.kind)
+    return kind is not None and kind.always_follows
 
 
 def _evidence(job: JobRecord) -> EvidenceLevel:

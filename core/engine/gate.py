@@ -108,6 +108,12 @@ class Gate:
             self._probing = True
         threading.Thread(target=self._probe, name=f"probe-{self.name}", daemon=True).start()
 
+    def probe_soon(self) -> None:
+        """Forget how long it was to be left alone: the computer has slept, or its clock was set."""
+        with self._lock:
+            if not self.is_open:
+                self._next_probe = min(self._next_probe, clock.monotonic())
+
     def _probe(self) -> None:
         try:
             self.node.probe()

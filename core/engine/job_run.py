@@ -14,6 +14,7 @@ from core.engine.gate import Gate
 from core.engine.gateway import GatewaySide
 from core.engine.lane import Lane
 from core.engine.planner import Planner
+from core.engine.retry import HOURLY
 from core.engine.settle import Settling
 from core.engine.throttle import Throttle
 from core.engine.transfer import Pipeline
@@ -123,6 +124,9 @@ class JobRun:
     def start(self) -> None:
         """Take up what the ledger holds as open, and look for more."""
         job = self.job
+        now = clock.time()
+        longest = max(HOURLY, *self.options.retry_delays) * 1.2
+        self.ledger.shorten_waits(job.id, job.pass_number, now + longest, now)  # the clock may have been set since
         self.ledger.rest(self.ledger.begun_transfers(job.id, job.pass_number)).wait()
         for (source, target), lane in self._lanes.items():
             for transfer_id in self.ledger.open_transfers(
@@ -339,6 +343,12 @@ class JobRun:
             else:
                 with self._lock:
                     self._later[study_id] = (now + 1.0, source)
+
+    def look_again(self) -> None:
+        """Times that lanes wait for were moved in the ledger: look at everything open anew."""
+        for transfer_id in self._open_transfers():
+            self.offer(transfer_id, restart=True)
+        self._look_at_kept()
 
     def _look_at_kept(self) -> None:
         """What waits for being deleted is looked at now: how long it may stay has changed."""

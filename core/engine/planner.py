@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from core.engine.gate import Gate
-from core.engine.retry import NEVER_AGAIN, WHOLE_NODE, delay_after, patience
+from core.engine.retry import HOURLY, NEVER_AGAIN, WHOLE_NODE, delay_after, patience
 from core.jobs.base import (
     CursorReached,
     Discovery,
@@ -80,6 +80,8 @@ class Planner:
         self._open_studies: dict[int, int] = {}
         self._left_out = 0
         self._new = 0
+        self._stumbled = False  # it says why it rests; told no more once it goes on
+        self._looks = 0
         self._lock = threading.Lock()
         self.thread = threading.Thread(target=self._run, name=f"plan-{source.name}", daemon=True)
 
@@ -108,6 +110,13 @@ class Planner:
             self._stop.wait(min(max(left, 0.1), 0.5))
         return False
 
+    def _look_again(self, seconds: float) -> bool:
+        """As `_wait`, between two looks of a job that follows: after the first, what was wrong is no more."""
+        if self._stumbled and self._looks:
+            self.problem, self._stumbled = "", False
+        self._looks += 1
+        return self._wait(seconds)
+
     def _run(self) -> None:
         attempt = 0
         began = clock.monotonic()
@@ -129,13 +138,13 @@ class Planner:
             except Exception as error:
                 log.exception("planning from %s", self.source.name)
                 self._offer_rest()
-                self.problem = (
-                    "Something went wrong inside DICOM Ferry while it looked for studies; start the job again."
-                )
-                self.ledger.add_log(
-                    LogLevel.ERROR, self.problem, job_id=self.job_id, node=self.source.name, detail=repr(error)
-                )
-                return
+                words = "Something went wrong inside DICOM Ferry while it looked for studies"
+                if not self.options.follow:
+                    self._give_up(f"{words}; start the job again.", repr(error))
+                    return
+                attempt += 1
+                if not self._rest(f"{words}; it is tried again.", repr(error), attempt):
+                    return
 
     def _offer_rest(self) -> None:
         """The listing broke off: what is planned is carried all the same, and listed again where it wasn't whole."""
@@ -151,7 +160,9 @@ class Planner:
         o = self.options
         failure = self.source.node.failure(error, "source") if not isinstance(error, LedgerError) else None
         if failure is None or failure.cls in NEVER_AGAIN:
-            return self._give_up(str(error), error.detail)
+            return (
+                self._rest(str(error), error.detail, attempt) if o.follow else self._give_up(str(error), error.detail)
+            )
         if failure.cls in WHOLE_NODE:
             self.source.close(failure, o.retry_delays)
             return self._until_open(failure)
@@ -170,6 +181,13 @@ class Planner:
                 return False
         return True
 
+    def _rest(self, sentence: str, detail: str, attempt: int) -> bool:
+        """A job that follows never gives up its source, whatever that says: it says so, and asks again, hourly."""
+        if sentence != self.problem:
+            self._give_up(sentence, detail)
+        self._stumbled = True
+        return self._wait(min(HOURLY, delay_after(attempt, self.options.retry_delays)))
+
     def _give_up(self, sentence: str, detail: str) -> bool:
         self.problem = sentence
         self.ledger.add_log(
@@ -182,6 +200,7 @@ class Planner:
         return False
 
     def _discover(self) -> None:
+        self._looks = 0
         cursor, inventoried_pass = self.ledger.cursor(self.job_id, self.source.name)
         inventoried = inventoried_pass >= self.pass_number
         if not inventoried:
@@ -196,9 +215,10 @@ class Planner:
             cursor=cursor,
             inventoried=inventoried,
             follow=self.options.follow,
-            wait=self._wait,
+            wait=self._look_again,
             abort=self._abort,
             listed=lambda uid: self.ledger.is_listed(self.job_id, self.pass_number, self.source.name, uid),
+            planned=lambda uid: self.ledger.planned_images(self.job_id, self.pass_number, self.source.name, uid),
         )
         for found in self.kind.discover(self.fields, discovery):
             if self._stop.is_set() or not self._wait(0):

@@ -56,6 +56,7 @@ class Verb(StrEnum):
     PRIORITISE_TRANSFER = "prioritise-transfer"
     OVERWRITE_TRANSFER = "overwrite-transfer"
     NODE_CHANGED = "node-changed"
+    ROUTE = "route"
 
 
 @dataclass(frozen=True, slots=True)
