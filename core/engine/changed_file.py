@@ -35,7 +35,8 @@ class Segments:
 
     def __init__(self, pieces: Sequence[bytes | tuple[BinaryIO, int, int]]) -> None:
         self._pieces = [p for p in pieces if not isinstance(p, bytes) or p]
-        self.length = sum(len(p) if isinstance(p, bytes) else p[2] - p[1] for p in self._pieces)
+        self.size = sum(len(p) if isinstance(p, bytes) else p[2] - p[1] for p in self._pieces)
+        self.length: int | None = self.size
         self._piece = 0
         self._at = 0
 
@@ -65,7 +66,7 @@ class Segments:
     def blocks(self) -> Iterator[memoryview]:
         """All of it from the start, block by block; each is valid until the next."""
         self.rewind()
-        buffer = memoryview(bytearray(min(BLOCK, self.length) or 1))
+        buffer = memoryview(bytearray(min(BLOCK, self.size) or 1))
         while count := self.readinto(buffer):
             yield buffer[:count]
         self.rewind()
@@ -106,6 +107,16 @@ class DicomContent:
     def close(self) -> None:
         for one in {id(self.file): self.file, id(self.body): self.body}.values():
             one.close()
+
+    def text(self, keyword: str) -> str:
+        """The value of a tag of the top level as text; empty where there is none. Several values have "\\" between."""
+        from pydicom.multival import MultiValue
+
+        value = self.dataset.get(keyword)
+        if value is None:
+            return ""
+        several = isinstance(value, MultiValue | list | tuple)
+        return ("\\".join(str(v) for v in value) if several else str(value)).strip(" \0")
 
     @property
     def unchanged(self) -> Segments:

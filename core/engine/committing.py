@@ -70,8 +70,7 @@ class Committing:
             after = page[-1].id
             round_number = self._rounds.get(task.id, 0) + 1
             try:
-                reasons = self._node.commit(task.study, [d.instance for d in page], abort=self._pipe.abort)
-                self._pipe.require_not_fenced()
+                reasons = self._ask(task, page)
             except FerryError as error:
                 left = True
                 if not self._failed(page, error, round_number, times):
@@ -83,13 +82,22 @@ class Committing:
         else:
             self._rounds.pop(task.id, None)
 
-    def _record(self, page: Sequence[Delivery], reasons: dict[str, str], round_number: int, times: Times) -> bool:
+    def _ask(self, task: TransferTask, page: Sequence[Delivery]) -> dict[int, str]:
+        """The failure reason of each delivery, by its key; empty where it was committed."""
+        found: dict[int, str] = {}
+        for study, deliveries, refs in self._pipe.at_destination(task, page):
+            reasons = self._node.commit(study, refs, abort=self._pipe.abort)
+            self._pipe.require_not_fenced()
+            found |= {d.id: reasons.get(ref.sop_uid, NOT_NAMED) for d, ref in zip(deliveries, refs, strict=True)}
+        return found
+
+    def _record(self, page: Sequence[Delivery], reasons: dict[int, str], round_number: int, times: Times) -> bool:
         """Keep what was answered; whether something is to be asked for again."""
         at = clock.now()
         taken: list[tuple[Delivery, DeliveryState, Evidence]] = []
         refused: list[tuple[Delivery, Failure]] = []
         for d in page:
-            reason = reasons.get(d.instance.sop_uid, NOT_NAMED)
+            reason = reasons[d.id]
             if reason:
                 refused.append((d, self._refusal(reason)))
                 continue

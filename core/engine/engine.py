@@ -15,6 +15,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from core.engine.applying import sweep
 from core.engine.gate import Gate
 from core.engine.job_run import JobRun, Progress
 from core.engine.listening import LOOK_SECONDS, Listeners
@@ -41,6 +42,7 @@ from core.model.job import After, JobRecord, JobState
 from core.model.node import NodeRecord
 from core.model.outcome import DeliveryState, EvidenceLevel, StudyState
 from core.nodes.base import Landing, Node
+from core.steps.base import StepSurroundings
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ class Engine:
         Take up only these unfinished jobs at the start (a command line that runs one job); None takes up all.
     listening : Callable[[], Sequence[str]]
         Names of the registered nodes that are called by others; asked again and again.
+    surroundings : StepSurroundings | None
+        What processing steps are given; their folder is emptied of what a killed program left there.
 
     Attributes
     ----------
@@ -86,12 +90,16 @@ class Engine:
         only: frozenset[int] | None = None,
         clock: Callable[[], datetime] = local_now,
         listening: Callable[[], Sequence[str]] = lambda: (),
+        surroundings: StepSurroundings | None = None,
     ) -> None:
         self.ledger = ledger
         self._open_node = open_node
         self._on_event = on_event
         self._only = only
         self._clock = clock
+        self._surroundings = surroundings or StepSurroundings()
+        if self._surroundings.folder is not None:
+            sweep(self._surroundings.folder)
         self._gates: dict[str, Gate] = {}
         self._listeners = Listeners(ledger, listening, self._gate, self._drop_gate, on_event)
         self._renewing: threading.Thread | None = None
@@ -328,7 +336,7 @@ class Engine:
             options = kind.options(fields, follow=job.follow)
             names = [n for n in (*options.sources, *options.destinations, options.fallback) if n]
             kind.check(fields, {name: self._gate(name).node for name in names}, follow=job.follow)
-            run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock)
+            run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock, self._surroundings)
             self.ledger.update_job(
                 job_id,
                 state=JobState.RUNNING.value,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from core.engine.changing import ChangingPipeline, open_job_steps
 from core.engine.disk_watch import DiskWatch
 from core.engine.gate import Gate
 from core.engine.gateway import GatewaySide
@@ -26,6 +27,7 @@ from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import After, JobRecord, TransferFields
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
+from core.steps.base import StepSurroundings
 from core.wire.http import Abort
 
 log = logging.getLogger(__name__)
@@ -58,11 +60,13 @@ class JobRun:
         fields: TransferFields,
         gate_of: Callable[[str], Gate],
         clock: Callable[[], datetime],
+        surroundings: StepSurroundings,
     ) -> None:
         self.ledger = ledger
         self.job = job
         self.options = kind.options(fields, follow=job.follow)
         self.abort = Abort()
+        self._steps = open_job_steps(self.options, replace(surroundings, stopped=lambda: self.abort.aborted))
         self._clock = clock
         self._stopping = False
         self._window_open = self.options.schedule.is_open(clock())
@@ -112,10 +116,11 @@ class JobRun:
         return o if o.deletes_at(self.gates[source].node) else replace(o, after=After.KEEP)
 
     def _lane(self, source: str, target: str) -> Lane:
-        pipeline = Pipeline(
+        given = (
             self.ledger, self._options_at(source), self.gates[source], self.gates[target], self._throttle, self.abort,
             lambda: self._stopping,
         )  # fmt: skip
+        pipeline = Pipeline(*given) if self._steps is None else ChangingPipeline(*given, self._steps)
         pipeline.on_given_up = self._stop_at_error
         return Lane(f"{source}-{target}", self, pipeline, self.options.workers)
 
@@ -169,6 +174,8 @@ class JobRun:
                 planner.thread.join(max(0.1, until - time.monotonic()))
         for lane in self._lanes.values():
             lane.pipe.fenced = True
+        if self._steps is not None:
+            self._steps.close()
         self.ledger.writer.flush()
         self.ledger.rest(self.ledger.begun_transfers(self.job.id, self.job.pass_number)).wait()
 

@@ -206,6 +206,12 @@ class Pipeline:
         self.require_not_fenced()
         return holdings
 
+    def at_destination(
+        self, task: TransferTask, deliveries: Sequence[Delivery]
+    ) -> list[tuple[StudyInfo, list[Delivery], list[InstanceRef]]]:
+        """Deliveries of a transfer by their study at the destination, as the destination knows them."""
+        return [(task.study, list(deliveries), [d.instance for d in deliveries])]
+
     def require_not_fenced(self) -> None:
         if self.fenced:
             raise TransportError(TransportFault.ABORTED, "The answer came after the job had been stopped.")

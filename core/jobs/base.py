@@ -13,6 +13,7 @@ from core.model.gateway import HeartBeat
 from core.model.job import After, ExtraKind, JobFields, Path, TransferFields
 from core.model.outcome import EvidenceLevel
 from core.model.schedule import Schedule
+from core.model.steps import StepChoice
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import (
     Compare,
@@ -61,6 +62,10 @@ class TransferOptions:
         How full a destination's disk may be; above, nothing new is sent there.
     stop_at_error : bool
         The job stops at the first image that has failed for good.
+    steps : tuple[StepChoice, ...]
+        What is done to each image on its way.
+    originals_elsewhere : bool
+        A person has said that another system keeps the images as they were before the steps.
     own_only : bool
         A move deletes only at sources that take images in themselves (`Intake`); servers keep what they have.
     keep_confirmed : float
@@ -94,6 +99,8 @@ class TransferOptions:
     arrival_wait: float = 60.0
     disk_limit: DiskLimit | None = None
     stop_at_error: bool = False
+    steps: tuple[StepChoice, ...] = ()
+    originals_elsewhere: bool = False
     own_only: bool = False
     keep_confirmed: float = 0.0
     routing: bool = True

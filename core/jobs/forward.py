@@ -10,11 +10,11 @@ from core.jobs.discovery import discover
 from core.jobs.registry import register
 from core.jobs.transfers import check_transfer, transfer_options
 from core.model.fields import FieldType, declared
-from core.model.job import After, ExtraFields, FilterFields, JobFields, TransferFields, Trigger
+from core.model.job import After, ExtraFields, FilterFields, JobFields, ProcessingFields, TransferFields, Trigger
 from core.nodes.base import Node
 
 
-class ForwardFields(TransferFields, FilterFields, ExtraFields):
+class ForwardFields(TransferFields, FilterFields, ProcessingFields, ExtraFields):
     """Fields of a forward."""
 
     after: After = declared(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from core.jobs.base import TransferOptions, need
 from core.model.disk import DiskLimit
 from core.model.errors import ConfigurationError, NotSupportedError
-from core.model.job import After, ExtraFields, TransferFields, Trigger
+from core.model.job import After, ExtraFields, Path, ProcessingFields, TransferFields, Trigger
 from core.model.outcome import EvidenceLevel
 from core.nodes.base import Commit, Confirm, Delete, Extras, Follow, Inventory, Node, Read, Write
 
@@ -56,6 +56,8 @@ def transfer_options(
         arrival_wait=arrival_wait,
         disk_limit=disk_limit,
         stop_at_error=stop_at_error,
+        steps=fields.step if isinstance(fields, ProcessingFields) else (),
+        originals_elsewhere=isinstance(fields, ProcessingFields) and fields.originals_elsewhere,
     )
 
 
@@ -87,6 +89,8 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
             "Choose “verified” as the proof wanted, or keep the images at the source.",
             code="move-evidence",
         )
+    if options.steps:
+        _check_steps(options)
     for name in options.sources:
         need(nodes[name], Inventory, Read)
         if options.follow:
@@ -100,6 +104,22 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
         for name in (*options.sources, *targets):
             need(nodes[name], Extras)
     _require_apart(options, nodes, targets)
+
+
+def _check_steps(options: TransferOptions) -> None:
+    if options.path is Path.PUSH:
+        raise ConfigurationError(
+            "A server that sends by itself sends the images as they are: its images can't go through processing steps.",
+            "Choose “Through this computer” as the path, or leave out the steps.",
+            code="steps-push",
+        )
+    if options.extras:
+        raise ConfigurationError(
+            "Labels, metadata and attachments can't go along with images that processing steps change: they belong to "
+            "the images as they were, and may say whose they are.",
+            "Leave them out, or leave out the steps.",
+            code="steps-extras",
+        )
 
 
 def _need_evidence(node: Node, wanted: EvidenceLevel) -> None:

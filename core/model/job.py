@@ -13,6 +13,7 @@ from core.model.fields import Declared, FieldType, declared
 from core.model.outcome import Counts, EvidenceLevel
 from core.model.rules import Rule, parse_rule
 from core.model.schedule import Schedule, parse_schedule
+from core.model.steps import StepChoice, step_choices
 
 DEFAULT_DELAYS = (5.0, 20.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0)
 
@@ -175,6 +176,32 @@ class ExtraFields(Declared):
             ExtraKind.ATTACHMENTS: self.copy_attachments,
         }
         return frozenset(kind for kind, wanted in chosen.items() if wanted)
+
+
+class ProcessingFields(Declared):
+    """Mixin: what is done to each image on its way."""
+
+    step: tuple[StepChoice, ...] = declared(
+        (),
+        title="Processing steps",
+        help="What is done to each image on its way, one after the other. An image of which a step fails is not sent.",
+        type=FieldType.STEPS,
+        group="On the way",
+    )
+    originals_elsewhere: bool = declared(
+        False,
+        title="The originals are kept elsewhere",
+        help="A move whose steps de-identify deletes the images that say whose they are. It is refused unless you "
+        "confirm here that another system keeps them.",
+        needs="step",
+        advanced=True,
+        group="On the way",
+    )
+
+    @field_validator("step", mode="before")
+    @classmethod
+    def _steps_parse(cls, value: object) -> object:
+        return step_choices(value)
 
 
 class FilterFields(Declared):
