@@ -10,9 +10,11 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from core.model.errors import AnswerError, ConfigurationError
+from core.model.errors import ConfigurationError
 from core.nodes.orthanc.answers import JsonObject, number, text
+from core.nodes.orthanc.plugins import dicomweb_root
 from core.nodes.orthanc.rest import OrthancRest
+from core.wire.status import answer_error
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MODALITY_KEYS = frozenset({"AET", "Host", "Port", "Manufacturer", "LocalAet", "Timeout", "UseDicomTls"})
@@ -128,26 +130,27 @@ class ServerConfiguration:
     @property
     def has_dicomweb(self) -> bool:
         """Whether the server has the DICOMweb plugin."""
-        try:
-            self._rest.json("GET", "/dicom-web/servers")
-        except AnswerError as error:
-            if error.code == "gone":
-                return False
-            raise
-        return True
+        return bool(dicomweb_root(self._rest))
 
     def dicomweb_servers(self) -> list[Peer]:
         """Raises `AnswerError` with the code ``gone`` where the server has no DICOMweb plugin."""
-        return self._peers("/dicom-web/servers?expand")
+        return self._peers(f"/{self.dicomweb_folder()}?expand")
+
+    def dicomweb_folder(self) -> str:
+        """Where the plugin keeps the servers that it knows; raises `AnswerError` ``gone`` where there is no plugin."""
+        root = dicomweb_root(self._rest)
+        if not root:
+            raise answer_error("gone", node=self._rest.node, status=404, detail="no DICOMweb plugin")
+        return f"{root.strip('/')}/servers"
 
     def dicomweb_server(self, name: str) -> Peer | None:
         return next((p for p in self.dicomweb_servers() if p.name == name), None)
 
     def put_dicomweb_server(self, server: Peer) -> None:
-        self._put_peer("dicom-web/servers", server)
+        self._put_peer(self.dicomweb_folder(), server)
 
     def delete_dicomweb_server(self, name: str) -> bool:
-        return self._delete("dicom-web/servers", name)
+        return self._delete(self.dicomweb_folder(), name)
 
     # --- requests ---
 

@@ -19,6 +19,7 @@ from core.nodes.orthanc.plugins import dicomweb_root
 from core.nodes.orthanc.push_errors import IN_DOUBT, STOW, TRANSFER, push_error, unknown_target
 from core.nodes.orthanc.push_targets import OrthancTargets, PushTarget, PushWay, dicomweb_address
 from core.nodes.orthanc.rest import OrthancRest
+from core.wire.status import answer_error
 from core.wire.tls import TlsSettings
 
 STORE_TIMEOUT = 60  # seconds: the server's own default, 10, is too short for a busy PACS and a large image
@@ -76,8 +77,11 @@ class OrthancPush(OrthancTargets):
         if known.way is PushWay.ACCELERATOR:  # its job would fail for all of them by one that is gone
             held = self._still_held(instances)
             if not held and instances:
-                self.rest.refuse(f"/instances/{instances[0].ref}", 404, {}, b"")
-            return self._start(held, known)
+                raise answer_error("gone", node=self.name, status=404, detail="none of the images is there any more")
+            try:
+                return self._start(held, known)
+            except AnswerError as error:
+                raise unknown_target(self.name, known, error.detail) if error.code == "gone" else error from error
         try:
             return self._start(instances, known)
         except AnswerError as error:
