@@ -16,11 +16,12 @@ from typing import Annotated, cast
 import typer
 
 from core import __version__
-from core.cli_commands.screen import has_display
+from core.asked_to_end import listen_for_the_end
 from core.cli_commands.speaking import manner, speaking
 from core.logs import without_credentials
 from core.model.errors import ConfigurationError
 from core.model.fields import secret_fields
+from core.screen import has_display
 
 _HELP = "\n\n".join(
     (
@@ -34,6 +35,10 @@ _HELP = "\n\n".join(
         "130 interrupted.",
     )
 )
+
+
+#: The one word after which the window opens in the tray: how it is started when a person logs in.
+IN_TRAY = "--in-tray"
 
 
 def build_app() -> typer.Typer:
@@ -68,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (or the window) and return the exit status."""
     _make_speakable()
     threading.excepthook = _thread_failed
+    listen_for_the_end()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments:
-        return _window()
+    if arguments in ([], [IN_TRAY]):
+        return _window(in_tray=bool(arguments))
     try:
         build_app()(_normalised(arguments), prog_name="dicom-ferry")
     except SystemExit as end:
@@ -134,12 +140,12 @@ def _normalised(arguments: list[str]) -> list[str]:
     return found
 
 
-def _window() -> int:
+def _window(*, in_tray: bool) -> int:
     """Open the window, or say in a sentence why there is none."""
     try:
         with speaking():
             try:
-                window = cast(Callable[[], int], import_module("gui.app").main)
+                window = cast(Callable[..., int], import_module("gui.app").main)
             except ImportError as error:
                 raise ConfigurationError(
                     "The window can't be opened: Qt for Python (PySide6) is missing or incomplete on this computer.",
@@ -153,7 +159,7 @@ def _window() -> int:
                     "Log in on the desktop, or use the commands: dicom-ferry --help.",
                     code="no-window",
                 )
-            return int(window() or 0)
+            return int(window(in_tray=in_tray) or 0)
     except typer.Exit as end:
         return int(end.exit_code)
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from core.home import Home
 from core.jobs.registry import job_kinds
@@ -26,7 +27,9 @@ from core.model.fields import form_fields
 from core.model.node import NodeRecord
 from core.nodes.base import OpenContext
 from core.nodes.registry import node_kinds
+from core.screen import has_display
 from core.secrets import Secrets
+from core.steps.registry import step_kinds
 from core.wire.http import HttpPool
 
 _HERE = "127.0.0.1"
@@ -40,13 +43,14 @@ class Skipped(Exception):  # noqa: N818 - it is no error
 def self_test() -> Iterator[DiagnosisStep]:
     """Run each check, giving its result as it ends; never raises for what it checks."""
     checks: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("Kinds of nodes and jobs", _kinds),
+        ("Kinds of nodes, jobs and steps", _kinds),
         ("Resources", _resources),
         ("Ledger", _ledger),
         ("Keyring", _keyring),
         ("Web requests", _web_request),
         ("DICOM", _dicom),
         ("Window", _window),
+        ("Tray", _tray),
     )
     for name, check in checks:
         try:
@@ -61,12 +65,13 @@ def self_test() -> Iterator[DiagnosisStep]:
 
 
 def _kinds() -> str:
-    nodes, jobs = node_kinds.all(), job_kinds.all()
-    for model in (*(k.Fields for k in nodes.values()), *(k.Fields for k in jobs.values())):
+    nodes, jobs, steps = node_kinds.all(), job_kinds.all(), step_kinds.all()
+    fields = [k.Fields for k in nodes.values()], [k.Fields for k in jobs.values()], [k.Fields for k in steps.values()]
+    for model in (model for models in fields for model in models):
         form_fields(model)
     if not nodes or not jobs:
         raise FerryError("No kinds of nodes or jobs were found.", "Install DICOM Ferry anew.")
-    return f"{', '.join(nodes)}; {', '.join(jobs)}"
+    return "; ".join(", ".join(kinds) for kinds in (nodes, jobs, steps) if kinds)
 
 
 def _resources() -> str:
@@ -229,21 +234,28 @@ def _free_port() -> int:
 
 
 def _window() -> str:
-    """A picture of a window, painted where no screen is needed."""
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    """The window on an empty home, painted; where there is no screen, into memory."""
+    screen = has_display()
+    if not screen:
+        os.environ["QT_QPA_PLATFORM"] = "offscreen"
+    said: str = _of_the_window("window_picture")()
+    return said
+
+
+def _tray() -> str:
+    if not has_display():
+        raise Skipped("There is no screen here, and no tray.")
+    if not _of_the_window("tray_icon")():
+        raise Skipped("This desktop has no tray: closing the window ends the program.")
+    return "an icon was shown"
+
+
+def _of_the_window(name: str) -> Callable[[], Any]:
+    """A check of the window's, by name: core goes without Qt."""
     try:
-        widgets = importlib.import_module("PySide6.QtWidgets")  # by name: core goes without Qt
+        found: Callable[[], Any] = getattr(importlib.import_module("gui.self_test"), name)
     except ImportError as error:
         raise Skipped(
             f"Qt for Python is missing or incomplete: commands work, the window doesn't ({error})."
         ) from error
-    application = widgets.QApplication.instance() or widgets.QApplication(["dicom-ferry"])
-    label = widgets.QLabel("DICOM Ferry")
-    label.resize(200, 60)
-    picture = label.grab().toImage()
-    colours = {picture.pixel(x, y) for x in range(picture.width()) for y in range(picture.height())}
-    label.deleteLater()
-    application.processEvents()
-    if len(colours) < 2:
-        raise FerryError("A window was painted without any text: fonts are missing.", "Install a font package.")
-    return f"painted {picture.width()}×{picture.height()}"
+    return found

@@ -27,8 +27,13 @@ from gui.trouble import TroubleWindow, UnexpectedErrors
 _log = logging.getLogger(__name__)
 
 
-def main(home: Path | None = None, argv: Sequence[str] | None = None) -> int:
+def main(home: Path | None = None, argv: Sequence[str] | None = None, *, in_tray: bool = False) -> int:
     """Run the window on a home folder, by default the user's own or ``DICOM_FERRY_HOME``.
+
+    Parameters
+    ----------
+    in_tray : bool
+        Show nothing but the icon in the tray; without a tray, the window minimised.
 
     Returns
     -------
@@ -44,7 +49,7 @@ def main(home: Path | None = None, argv: Sequence[str] | None = None) -> int:
         if app is None:
             return 2
         try:
-            return _run(application, app, errors, began)
+            return _run(application, app, errors, began, in_tray=in_tray)
         finally:
             app.close()
     finally:
@@ -81,7 +86,7 @@ def _open(home: Path | None) -> App | None:
                 return None
 
 
-def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: float) -> int:
+def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: float, *, in_tray: bool = False) -> int:
     app.log_to_file("window")
     theme().choose(Appearance(app.settings.appearance.value))
     single = SingleInstance(app.home.id)
@@ -94,7 +99,10 @@ def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: f
     tray = Tray(session, window) if QSystemTrayIcon.isSystemTrayAvailable() else None
     window.ended.connect(application.quit)
     signals = EndingSignals(window.end)
-    window.show()
+    if not in_tray:
+        window.show()
+    elif tray is None:
+        window.showMinimized()
     _log.info("window shown after %.2f s", time.perf_counter() - began)
     collector = Collector()
     QTimer.singleShot(0, collector.start)

@@ -19,7 +19,6 @@ from core.app import App
 from core.cli_commands.following import follow, rows_of, tell
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.opening import opened
-from core.cli_commands.screen import has_display
 from core.cli_commands.speaking import INTERRUPTED, Speaker, exit_with, speaking
 from core.home import HOME_VARIABLE
 from core.model.events import TransferRow
@@ -27,6 +26,7 @@ from core.model.job import JobRecord
 from core.model.outcome import STUDY_STATE_WORDS, StudyState
 from core.reports import ReportFormat
 from core.reports_page import METHOD_WORDS
+from core.screen import has_display
 
 if TYPE_CHECKING:
     from core.demo import Demo

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from core import __version__
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.node import show_steps
 from core.cli_commands.opening import opened
 from core.cli_commands.speaking import Speaker, exit_with, speaking
-from core.model.errors import FerryError
+from core.model.diagnosis import DiagnosisStep
+from core.model.errors import ConfigurationError, FerryError, LocalError
 from core.model.events import EngineChanged, Event, LogLevel, LogLine, NodeChanged, NodeHealth
 from core.self_test import self_test
 from core.support import write_support_bundle
@@ -29,14 +35,49 @@ def add_to(app: typer.Typer) -> None:
     app.command()(engine)
 
 
-def check_installation(json: Json = False) -> None:
+def check_installation(
+    json: Annotated[
+        bool, typer.Option("--json", help="Write JSON objects, one a line; or all of them to a file, if one is named.")
+    ] = False,
+    file: Annotated[Path | None, typer.Argument(help="With --json: the file to write.", show_default=False)] = None,
+) -> None:
     """Check this installation: kinds, resources, ledger, keyring, web, DICOM, window. Exit status 1 on failure."""
-    with speaking(json=json) as speaker:
-        failed = show_steps(speaker, self_test())
+    with speaking(json=json and file is None) as speaker:
+        if file is not None and not json:
+            raise ConfigurationError("A file is written with --json only.", f"Write: self-test --json {file}")
+        steps: list[DiagnosisStep] = []
+        failed = show_steps(speaker, _kept(self_test(), steps))
+        if file is not None:
+            _write_results(file, steps, works=not failed)
         speaker.data("tested", works=not failed)
         speaker.say("Something is wrong with this installation." if failed else "All is well.",
                     "bold red" if failed else "bold green")  # fmt: skip
     exit_with(1 if failed else 0)
+
+
+def _kept(steps: Iterator[DiagnosisStep], kept: list[DiagnosisStep]) -> Iterator[DiagnosisStep]:
+    for step in steps:
+        kept.append(step)
+        yield step
+
+
+def _write_results(file: Path, steps: list[DiagnosisStep], *, works: bool) -> None:
+    """One JSON object: version, system, verdict and the result of each check."""
+    found = {
+        "version": __version__,
+        "system": platform.platform(),
+        "works": works,
+        "checks": [asdict(step) for step in steps],
+    }
+    try:
+        file.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise LocalError(
+            f"The results can't be written to {file} ({error.strerror or error}).",
+            "Choose another place.",
+            detail=repr(error),
+            code="file",
+        ) from error
 
 
 def support_bundle(

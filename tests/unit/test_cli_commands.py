@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from core import cli
+import core
+from core import cli, screen
 from core.app import App
-from core.cli_commands import screen
 from core.cli_commands.figures import duration, megabytes
 from core.cli_commands.find import _dates
 from core.cli_commands.speaking import manner
@@ -228,7 +228,30 @@ def test_self_test(run: Run) -> None:
     assert said.status == 0, said.out
     results = {e["name"]: e["result"] for e in said.events if e["event"] == "step"}
     assert results.pop("Keyring") in ("ok", "warning")
+    assert results.pop("Tray") in ("ok", "warning")
     assert set(results.values()) == {"ok"}
+
+
+def test_self_test_into_a_file(run: Run, tmp_path: Path) -> None:
+    said = run("self-test", "--json", tmp_path / "result.json")
+    assert said.status == 0, said.out
+    assert "All is well." in said.out
+    found = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert found["works"] is True
+    assert found["version"] == core.__version__
+    assert {c["name"] for c in found["checks"]} >= {"Resources", "Ledger", "Keyring", "DICOM", "Window", "Tray"}
+
+
+def test_self_test_names_a_file_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    said = run("self-test", "--json", tmp_path / "nowhere" / "result.json")
+    assert said.status == 1
+    assert "nowhere" in said.err
+
+
+def test_self_test_takes_a_file_with_json_only(run: Run, tmp_path: Path) -> None:
+    said = run("self-test", tmp_path / "result.json")
+    assert said.status == 2
+    assert "--json" in said.err
 
 
 def test_support_bundle_names_no_patient(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
