@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from core.model import clock
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.wire.abort import Abort
 from core.wire.oauth_endpoint import ClientLogin, TokenEndpoint
@@ -42,14 +42,14 @@ class TokenSource:
     ----------
     endpoint : TokenEndpoint
         Closed by `close`.
-    clock : Callable[[], float]
+    elapsed : Callable[[], float]
         Seconds that never go back; by default those of this computer's start or of its clock, whichever has gone
         on further, so that a sleeping computer's token grows old too.
     """
 
-    def __init__(self, endpoint: TokenEndpoint, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, endpoint: TokenEndpoint, *, elapsed: Callable[[], float] | None = None) -> None:
         self._endpoint = endpoint
-        self._clock = clock or _Elapsed()
+        self._clock = elapsed or _Elapsed()
         self._changed = threading.Condition(threading.Lock())
         self._fetching = False
         self._token: _Token | None = None
@@ -186,13 +186,13 @@ class _Elapsed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._steady = time.monotonic()
-        self._day = time.time()
+        self._steady = clock.monotonic()
+        self._day = clock.time()
         self._passed = 0.0
 
     def __call__(self) -> float:
         with self._lock:
-            steady, day = time.monotonic(), time.time()
+            steady, day = clock.monotonic(), clock.time()
             self._passed += max(steady - self._steady, day - self._day, 0.0)
             self._steady, self._day = steady, day
             return self._passed

@@ -7,8 +7,9 @@ from enum import StrEnum
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from core.model.fields import FieldType, declared
-from core.nodes.web.fields import WebFields, checked_url
+from core.nodes.web.fields import WebFields, checked_fingerprint, checked_url
 from core.wire.host import is_loopback
+from core.wire.oauth import ClientLogin
 
 EXAMPLE = "write it as https://host/dicom-web"
 _RESOURCES = ("/studies", "/instances", "/series")
@@ -80,12 +81,46 @@ class DicomwebFields(WebFields):
         advanced=True,
         group="Login",
     )
+    audience: str = declared(
+        "",
+        title="Audience",
+        help="Some token services want the audience of the token, or its resource, instead of a scope.",
+        needs="oauth_url",
+        advanced=True,
+        group="Login",
+    )
+    resource: str = declared(
+        "",
+        title="Resource",
+        help="Only where the token service asks for it (such as AD FS).",
+        needs="oauth_url",
+        advanced=True,
+        group="Login",
+    )
+    client_login: ClientLogin = declared(
+        ClientLogin.POST,
+        title="Client ID and secret go",
+        help="In the request as most token services want it, or as the user name and password of the request.",
+        labels={ClientLogin.POST.value: "in the request", ClientLogin.BASIC.value: "as a login (Basic)"},
+        needs="oauth_url",
+        advanced=True,
+        group="Login",
+    )
     oauth_ca_file: str = declared(
         "",
         title="Token service's authority",
         help="File (PEM) with the certificates that the token service's own is signed by. Empty: those that this "
         "computer knows.",
         type=FieldType.FILE,
+        needs="oauth_url",
+        advanced=True,
+        group="Login",
+    )
+    oauth_pinned_certificate: str = declared(
+        "",
+        title="Token service's certificate",
+        help="SHA-256 fingerprint of exactly the certificate to trust, for a token service of the hospital's own "
+        "whose certificate is self-signed. The test shows it.",
         needs="oauth_url",
         advanced=True,
         group="Login",
@@ -150,7 +185,12 @@ class DicomwebFields(WebFields):
             raise ValueError("the client secret must not travel unencrypted: a token address begins with https://")
         return checked
 
-    @field_validator("client_id", "scope")
+    @field_validator("oauth_pinned_certificate")
+    @classmethod
+    def _is_the_token_services_fingerprint(cls, value: str) -> str:
+        return checked_fingerprint(value)
+
+    @field_validator("client_id", "scope", "audience", "resource")
     @classmethod
     def _has_a_token_service(cls, value: str, info: ValidationInfo) -> str:
         if value and "oauth_url" in info.data and not info.data["oauth_url"]:

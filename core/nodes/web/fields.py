@@ -126,10 +126,7 @@ class WebFields(NodeFields):
     @field_validator("pinned_certificate")
     @classmethod
     def _is_a_fingerprint(cls, value: str) -> str:
-        plain = value.replace(":", "").replace(" ", "").lower()
-        if plain and (len(plain) != 64 or not set(plain) <= set("0123456789abcdef")):
-            raise ValueError("a SHA-256 fingerprint has 64 hexadecimal digits")
-        return plain
+        return checked_fingerprint(value)
 
     @model_validator(mode="after")
     def _key_needs_certificate(self) -> Self:
@@ -153,6 +150,14 @@ class WebFields(NodeFields):
     def path(self) -> str:
         """The path below which the server's own begins; empty where it is at the root."""
         return urlsplit(self.url).path.rstrip("/")
+
+
+def checked_fingerprint(value: str) -> str:
+    """A SHA-256 fingerprint in small letters without colons; empty stays empty. Raises `ValueError` for others."""
+    plain = value.replace(":", "").replace(" ", "").lower()
+    if plain and (len(plain) != 64 or not set(plain) <= set("0123456789abcdef")):
+        raise ValueError("a SHA-256 fingerprint has 64 hexadecimal digits")
+    return plain
 
 
 def checked_url(
