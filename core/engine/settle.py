@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from core.engine.changing import sent_ref
 from core.engine.gate import Gate
 from core.engine.retry import WHOLE_NODE, delay_after
 from core.jobs.base import TransferOptions
@@ -14,7 +15,7 @@ from core.model.errors import FerryError
 from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
-from core.model.study import Presence, StudyInfo
+from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.base import Confirm, Delete, DeleteState, Extras, Identity, Label
 from core.wire.http import Abort
 
@@ -100,7 +101,7 @@ class Settling:
                     return left
                 if not self._delete(study_id, study, may_run):
                     return 1.0
-            self._label(study, counts)
+            self._label(study_id, study, counts)
         except _AtGate as elsewhere:
             return self._failed(study_id, elsewhere.error, elsewhere.gate)
         except FerryError as error:
@@ -135,6 +136,8 @@ class Settling:
             found = self.ledger.deletable(study_id, after, BATCH, wanted=self.options.evidence)
             if not found:
                 return True
+            if self.options.steps:
+                found = self.ledger.changed_deletable(study_id, found)
             lost = self._lost(study_id, study, found)
             self._keep([d for d in found if not d.same_everywhere], CHANGED_ON_THE_WAY)
             same = [d for d in found if d.same_everywhere]
@@ -162,16 +165,35 @@ class Settling:
             if not isinstance(gate.node, Confirm):
                 continue
             try:
-                holdings = gate.node.confirm(study, [d.instance for d in old], abort=self.abort)
+                held = self._held(gate.node, name, study, old)
             except FerryError as error:
                 raise _AtGate(gate, error) from error
-            for d, holding in zip(old, holdings, strict=True):
-                other = d.proof and holding.digest and holding.digest.lower() != d.proof.lower()
+            for d, holding, proof in held:
+                other = proof and holding.digest and holding.digest.lower() != proof.lower()
                 # A node that can't list what it holds has committed itself to it: that needs no second look.
                 untold = holding.presence is Presence.UNKNOWN and self.options.evidence is not EvidenceLevel.COMMITTED
                 if holding.presence is Presence.ABSENT or untold or other:
                     lost.add(d.key)
         return lost
+
+    def _held(
+        self, node: Confirm, name: str, study: StudyInfo, asked: list[Deletable]
+    ) -> list[tuple[Deletable, Holding, str]]:
+        """What a destination holds of some instances now, with the digest that it was seen to hold."""
+        if not self.options.steps:
+            holdings = node.confirm(study, [d.instance for d in asked], abort=self.abort)
+            return [(d, holding, d.proof) for d, holding in zip(asked, holdings, strict=True)]
+        groups: dict[StudyInfo, list[tuple[Deletable, InstanceRef, str]]] = {}
+        for d in asked:
+            for destination, change, proof in d.sent:
+                if destination == name:
+                    there = StudyInfo(study_uid=change.study_uid, patient_id=change.patient_id)
+                    groups.setdefault(there, []).append((d, sent_ref(d.instance, change), proof))
+        found: list[tuple[Deletable, Holding, str]] = []
+        for there, members in groups.items():
+            holdings = node.confirm(there, [ref for _d, ref, _proof in members], abort=self.abort)
+            found += [(d, h, proof) for (d, _ref, proof), h in zip(members, holdings, strict=True)]
+        return found
 
     def _keep(self, found: list[Deletable], words: str) -> None:
         """Images of which there is any doubt stay."""
@@ -223,7 +245,7 @@ class Settling:
             if name in self._known_apart or not isinstance(node, Identity) or type(node) is not type(gate.node):
                 continue
             try:
-                same = node.same_storage(gate.node, study)
+                same = node.same_storage(gate.node, self._study_at(study_id, name, study))
             except FerryError as error:
                 raise _AtGate(gate if self._answers() else self.source, error) from error
             if same:
@@ -233,6 +255,10 @@ class Settling:
                     code="same-storage",
                 )
             self._known_apart.add(name)
+
+    def _study_at(self, study_id: int, name: str, study: StudyInfo) -> StudyInfo:
+        """A study as a destination knows it."""
+        return (self.ledger.study_at(study_id, name) or study) if self.options.steps else study
 
     def _answers(self) -> bool:
         """Whether the source works: then an error that either side may have made is the other's."""
@@ -268,7 +294,7 @@ class Settling:
 
     # labels ---------------------------------------------------------------------------------------------
 
-    def _label(self, study: StudyInfo, counts: Counts) -> None:
+    def _label(self, study_id: int, study: StudyInfo, counts: Counts) -> None:
         bad = counts.failed + counts.conflict
         label = self.options.label_failure if bad else self.options.label_success
         if not label or counts.cancelled:
@@ -280,7 +306,8 @@ class Settling:
                 continue
             try:
                 if gate.node.has_labels:
-                    gate.node.label(study, label)
+                    there = study if gate is self.source else self._study_at(study_id, gate.name, study)
+                    gate.node.label(there, label)
             except FerryError as error:
                 raise _AtGate(gate, error) from error
 

@@ -14,6 +14,7 @@ from core.ledger.bulk import BulkReplace
 from core.ledger.rows import Deletable, Delivery
 from core.ledger.writer import Ticket
 from core.model.steps import Change
+from core.model.study import StudyInfo
 
 _FIELDS = ("sop_uid", "series_uid", "study_uid", "patient_id", "source_digest", "digest", "size")
 _CHANGED = BulkReplace(t.changes, ("delivery_id", *_FIELDS, "done"))
@@ -43,6 +44,20 @@ class Changes(LedgerPart):
                 for row in connection.execute(select(t.changes).where(which)):
                     found[row.delivery_id] = change_of(row)
         return found
+
+    def study_at(self, study_id: int, destination: str) -> StudyInfo | None:
+        """A study as a destination knows it, by the first of its instances that was sent there; None before that."""
+        d, c = t.deliveries.c, t.transfers.c
+        with self.reading() as connection:
+            row = connection.execute(
+                select(t.changes.c.study_uid, t.changes.c.patient_id)
+                .join(t.deliveries, d.id == t.changes.c.delivery_id)
+                .join(t.transfers, c.id == d.transfer_id)
+                .where(c.study_id == study_id, c.destination == destination)
+                .order_by(d.id)
+                .limit(1)
+            ).first()
+        return None if row is None else StudyInfo(study_uid=row.study_uid, patient_id=row.patient_id)
 
     def changed_deletable(self, study_id: int, found: Sequence[Deletable]) -> list[Deletable]:
         """The same instances with what was sent of each: the source's own file is what was read, and may go as such.
@@ -78,7 +93,7 @@ def _judged(one: Deletable, sent: Sequence[tuple[str, Change, str | None]], want
         instance=replace(one.instance, digest=next(iter(read)) if same else one.instance.digest),
         same_everywhere=same,
         proof="",
-        sent=tuple((destination, change) for destination, change, _seen in sent),
+        sent=tuple((destination, change, seen or "") for destination, change, seen in sent),
     )
 
 

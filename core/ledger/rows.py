@@ -109,7 +109,7 @@ class Deletable:
     `proof` is the digest that was seen there (empty where none could be told), `proved_at` the time of the oldest
     evidence in seconds since 1970. `compared` is False where a destination held it before anything was sent, and
     told no more of it than its UID: that may be other content. `sent` is what each destination was given instead of
-    the instance itself, by processing steps.
+    the instance itself, by processing steps: its name, the change, and the digest that it was seen to hold.
     """
 
     key: int
@@ -118,7 +118,7 @@ class Deletable:
     proof: str
     proved_at: float
     compared: bool = True
-    sent: tuple[tuple[str, Change], ...] = ()
+    sent: tuple[tuple[str, Change, str], ...] = ()
 
 
 STUDY_COLUMNS = [
