@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from core.nodes.orthanc.answers import text
 from core.nodes.orthanc.rest import OrthancRest
 
-DICOMWEB, ACCELERATOR = "dicom-web", "transfers"
+DICOMWEB = "dicom-web"
 DEFAULT_ROOT = "/dicom-web"
+_NOT_FOR_US = (403, 404, 405)
 _CLIENT = "/app/client"  # where the plugin's own page lies below its root
 
 
 def dicomweb_root(rest: OrthancRest) -> str:
     """The path below which the DICOMweb services are ("/dicom-web"); empty where there is no such plugin.
 
-    The plugin's option ``Root`` is told by the address of its page (``RootUri``, relative to ``/app``).
+    The plugin's option ``Root`` is told by the address of its page (``RootUri``, relative to ``/app``). A server
+    that lets us see no plugins may have it all the same, at the usual place.
     """
-    path = f"/plugins/{quote(DICOMWEB)}"
-    answer = rest.fetch("GET", path)
-    if rest.says_absent(path, answer):
+    answer = rest.fetch("GET", "/plugins")
+    if answer.status in _NOT_FOR_US:
+        return DEFAULT_ROOT
+    if DICOMWEB not in rest.parsed("/plugins", answer):
         return ""
-    found = rest.parsed(path, answer)
-    page = text(found, "RootUri") if isinstance(found, dict) else ""
-    root, client, _ = page.partition(_CLIENT)
+    path = f"/plugins/{DICOMWEB}"
+    found = rest.parsed(path, rest.fetch("GET", path))
+    root, client, _ = (text(found, "RootUri") if isinstance(found, dict) else "").partition(_CLIENT)
     if not client:
         return DEFAULT_ROOT
     return "/" + "/".join(part for part in root.split("/") if part not in ("", ".", ".."))
