@@ -173,12 +173,19 @@ class _Kept:
                 return kept
 
     def _take(self, page: Sequence[InstanceRef]) -> list[InstanceRef]:
-        wanted = self._rule.tags - self._study_tags.keys()
-        tags: list[Mapping[str, str]] = [{**self._study_tags, **image_tags(ref)} for ref in page]
-        untold = frozenset(keyword for keyword in wanted if not all(keyword in t for t in tags))
-        if untold:
-            tags = [{**known, **t} for known, t in zip(tags, self._source.tags(page, untold), strict=True)]
+        tags = tags_for(self._rule, self._source, self._study_tags, page)
         return [ref for ref, t in zip(page, tags, strict=True) if self._rule.matches(t)]
+
+
+def tags_for(
+    rule: Rule, source: Inventory, of_study: Mapping[str, str], page: Sequence[InstanceRef]
+) -> list[Mapping[str, str]]:
+    """What a rule looks at, for each image of a page; the source is asked for what its lists did not tell."""
+    tags: list[Mapping[str, str]] = [{**of_study, **image_tags(ref)} for ref in page]
+    untold = frozenset(key for key in rule.tags - of_study.keys() if not all(key in t for t in tags))
+    if untold:
+        tags = [{**known, **t} for known, t in zip(tags, source.tags(page, untold), strict=True)]
+    return tags
 
 
 def study_tags(study: StudyInfo) -> dict[str, str]:

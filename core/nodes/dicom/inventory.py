@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from core.model.rules.tags import is_plain
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import StudyListing
 from core.nodes.dicom.asking import Ask, DicomFind
@@ -74,6 +75,9 @@ class DicomInventory(DicomFind):
         AnswerError
             ``find-untold`` where it tells one of them at no level: a filter by it would be guesswork.
         """
+        if odd := sorted(key for key in keywords if not is_plain(key)):
+            # What it may say of private tags, and of those within sequences, means something else on each server.
+            raise dimse_answer("find-untold", node=self.name, detail=", ".join(odd))
         by_series: dict[tuple[str, str], dict[str, Answer]] = {}
         for one in instances:
             by_series.setdefault((one.study_uid, one.series_uid), {})

@@ -62,7 +62,7 @@ class OrthancInventory(OrthancBase):
 
     def tags(self, instances: Sequence[InstanceRef], keywords: frozenset[str]) -> list[Mapping[str, str]]:
         """All wanted tags from each DICOM file (``/instances/{id}/tags?short``), by what rules call them."""
-        wanted = {key: path for key in keywords if (path := tag_path(key))}
+        wanted = {key: tags for key in keywords if (tags := tag_path(key))}
         paths = [f"/instances/{one.ref}/tags?short" for one in instances]
         found: list[Mapping[str, str]] = []
         for path, answer in zip(paths, self.rest.pipeline(paths), strict=True):
