@@ -21,6 +21,7 @@ from core.ledger.ledger import Ledger
 from core.logs import start_logging
 from core.model.errors import FerryError, LocalError
 from core.model.events import Event
+from core.model.gateway import GatewayStanding
 from core.node_book import NodeBook
 from core.nodes.base import Landing, NodeKind
 from core.nodes.registry import node_kinds
@@ -80,6 +81,10 @@ class EngineHandle:
     def landing(self) -> Landing | None:
         """This computer as the destination of a C-MOVE; None where no node listens in this process."""
         return self._engine.landing() if self._engine is not None else None
+
+    def standing(self, job_id: int) -> GatewayStanding | None:
+        """Where a gateway stands that this process runs; None for any other."""
+        return self._engine.standing(job_id) if self._engine is not None else None
 
     def wait_listening(self) -> None:
         """Wait until the nodes of this computer listen or have failed to, some seconds at most."""
@@ -166,6 +171,7 @@ class App:
         self.nodes.surroundings.landing = self._landing
         self._handle: EngineHandle | None = None
         self.jobs = JobBook(ledger, self.nodes, self._nudge)
+        self.jobs.live_standing = self._standing
 
     @classmethod
     def open(cls, home: Path | None = None) -> App:
@@ -323,6 +329,9 @@ class App:
             self._handle.stop()
             self._handle = None
         self.ledger.close()
+
+    def _standing(self, job_id: int) -> GatewayStanding | None:
+        return self._handle.standing(job_id) if self._handle is not None else None
 
     def _landing(self) -> Landing | None:
         return self._handle.landing() if self._handle is not None else None

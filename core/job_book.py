@@ -8,12 +8,14 @@ from dataclasses import replace
 
 from pydantic import JsonValue, ValidationError
 
+from core.engine.standing import standing_of, state_of
 from core.jobs.base import Discovery, FoundStudy, InventoryDone, JobKind, LeftOut, Remark, TransferKind
 from core.jobs.registry import job_kinds
 from core.ledger.book import Verb, fingerprint
 from core.ledger.ledger import Ledger
 from core.model.errors import ConfigurationError
 from core.model.fields import explain
+from core.model.gateway import DestinationLevel, GatewayStanding, GatewayState
 from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, TransferFields
 from core.model.study import InstanceRef, Presence, StudyInfo
 from core.model.views import NodeAbilities, Preview
@@ -34,12 +36,18 @@ class JobBook:
     ----------
     nudge : Callable[[], None]
         Called after a command was written, so that an engine of this process looks at once.
+
+    Attributes
+    ----------
+    live_standing : Callable[[int], GatewayStanding | None]
+        Set by whoever runs an engine in this process: where a gateway stands that it runs.
     """
 
     def __init__(self, ledger: Ledger, nodes: NodeBook, nudge: Callable[[], None] = lambda: None) -> None:
         self._ledger = ledger
         self._nodes = nodes
         self._nudge = nudge
+        self.live_standing: Callable[[int], GatewayStanding | None] = lambda _job_id: None
 
     # checking -------------------------------------------------------------------------------------------
 
@@ -248,6 +256,59 @@ class JobBook:
     def retry(self, job_id: int) -> None:
         """Send again what failed or was cancelled, and only that."""
         self._command(Verb.RETRY, job_id=job_id)
+
+    # gateways -------------------------------------------------------------------------------------------
+
+    def gateways(self) -> list[JobRecord]:
+        """The standing jobs, newest first."""
+        kinds = job_kinds.all()
+        return [job for job in self._ledger.jobs() if job.kind in kinds and kinds[job.kind].always_follows]
+
+    def route(self, job_id: int, *, on: bool) -> None:
+        """Switch a gateway's auto-routing, for good: off, images are received and nothing is sent until it is on.
+
+        Raises
+        ------
+        ConfigurationError
+            The job is no gateway.
+        """
+        job = self.get(job_id)
+        if not job_kinds.get(job.kind).always_follows:
+            raise ConfigurationError(
+                f"“{job.name}” is no gateway, so it has no auto-routing.", "Pause or resume it instead.", code="routing"
+            )
+        self._ledger.set_field(job.id, "routing", on)
+        self._command(Verb.ROUTE, job_id=job.id)
+
+    def gateway_standing(self, job_id: int) -> GatewayStanding:
+        """Where a gateway stands now, what is wrong included. Blocking: its sources are asked.
+
+        Raises
+        ------
+        FerryError
+        """
+        live = self.live_standing(job_id)
+        if live is not None:
+            return live
+        job = self.get(job_id)
+        kind = job_kinds.get(job.kind)
+        fields = self.fields(job.kind, job.fields)
+        assert isinstance(kind, TransferKind)
+        assert isinstance(fields, TransferFields)
+        options = kind.options(fields, follow=job.follow)
+        opened: dict[str, Node] = {}
+        try:
+            for name in options.sources:
+                opened[name] = self._nodes.open(name)
+            state = state_of(job, routing=options.routing)
+            told = [job.problem, job.note if state is GatewayState.ROUTING else ""]
+            there = [DestinationLevel(name, None) for name in options.destinations]
+            return standing_of(self._ledger, job, options, state, opened, there, told=told, here=False)
+        finally:
+            for node in opened.values():
+                node.close()
+
+    # other commands -------------------------------------------------------------------------------------
 
     def remove(self, job_id: int) -> None:
         """Remove a job with its evidence; refused while it is unfinished."""

@@ -38,6 +38,7 @@ from core.model.events import (
     TransferRow,
 )
 from core.model.fields import explain
+from core.model.gateway import GatewayStanding
 from core.model.job import After, JobRecord, JobState
 from core.model.node import NodeRecord
 from core.model.outcome import DeliveryState, EvidenceLevel, StudyState
@@ -406,6 +407,11 @@ class Engine:
         thread = threading.Thread(target=work, name=f"stop-job-{job_id}", daemon=True)
         self._moving[job_id] = thread
         thread.start()
+
+    def standing(self, job_id: int) -> GatewayStanding | None:
+        """Where a gateway stands; None where it doesn't run."""
+        run = self._runs.get(job_id)
+        return run.gateway.standing() if run is not None and run.gateway.is_gateway else None
 
     def is_moving(self, job_id: int) -> bool:
         """Whether a job is being started or stopped right now."""

@@ -72,6 +72,10 @@ class GatewaySide:
         self._watch = threading.Thread(target=self._look, name="room", daemon=True)
         self._beats = HeartBeats(options.heartbeat, self.standing) if options.heartbeat else None
 
+    @property
+    def is_gateway(self) -> bool:
+        return self._beats is not None
+
     def start(self) -> None:
         if self._intakes:
             self._watch.start()
