@@ -44,7 +44,7 @@ IN_TRAY = "--in-tray"
 def build_app() -> typer.Typer:
     """All commands, those of the registered kinds included."""
     # Imported here: the window's start needs none of it.
-    from core.cli_commands import demo, find, gateway, job, node, report, run, upkeep
+    from core.cli_commands import demo, find, gateway, job, node, report, rule, run, upkeep
 
     app = typer.Typer(
         name="dicom-ferry",
@@ -61,6 +61,7 @@ def build_app() -> typer.Typer:
     app.callback(invoke_without_command=False)(_global_options)
     app.add_typer(node.app, name="node")
     app.command()(find.find)
+    app.add_typer(rule.app, name="rule")
     app.add_typer(run.app, name="run")
     app.add_typer(job.app, name="job")
     app.add_typer(gateway.app, name="gateway")

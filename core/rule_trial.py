@@ -239,10 +239,8 @@ class _Attempt:
         known = self._rule.verdict(tags, today=self._today)
         if known is None and study.modalities and "ModalitiesInStudy" in tags:
             each = [self._rule.verdict({**tags, "Modality": m}, today=self._today) for m in study.modalities]
-            if None not in each or not (set(each) - {False}):
+            if None not in each:
                 return Example(study, name, _of_parts(each))
-            if set(each) == {True}:
-                known = True
         if known is not None:
             return Example(study, name, Verdict.ALL if known else Verdict.NONE)
         return self._looked_into(node, name, study, tags)
