@@ -31,6 +31,9 @@ class DiagnosisStep:
         Raw answer, or a list in full.
     tell : str
         Text for whoever runs the other side, ready to be pasted into a message.
+    fills : tuple[tuple[str, str], ...]
+        Names and values of the node's fields that a person may take over from this step: the fingerprint of the
+        certificate that was shown, for the field that names the one to trust.
     """
 
     name: str
@@ -39,6 +42,7 @@ class DiagnosisStep:
     next_step: str = ""
     detail: str = ""
     tell: str = ""
+    fills: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class TokenEndpoint:
     Raises
     ------
     ConfigurationError
-        The address, the client id or the secret can't be used.
+        The address can't be used.
     """
 
     def __init__(
@@ -123,11 +123,6 @@ class TokenEndpoint:
         connect_timeout: float = 10.0,
         idle_timeout: float = 30.0,
     ) -> None:
-        if not client_id or not secret:
-            what = "client id" if not client_id else "client secret"
-            raise ConfigurationError(
-                f"The {what} of “{node}” is missing.", f"Enter the {what} in the node, then test it.", code="fields"
-            )
         parts = urlsplit(url.strip())
         if parts.fragment:
             raise ConfigurationError(
@@ -171,6 +166,8 @@ class TokenEndpoint:
         TransportError
             ``ABORTED`` only.
         """
+        if not self._secret:
+            raise self._error("oauth-no-secret")
         body, headers = self._question()
         try:
             with _bounded(self._seconds, abort) as bound:
@@ -267,10 +264,10 @@ class TokenEndpoint:
 
     def _error(self, code: str, status: int = 0, detail: str = "", retry_after: float | None = None) -> AnswerError:
         """An error whose detail names the endpoint, and never a secret."""
-        for secret in (self._secret, quote_plus(self._secret)):
+        for secret in filter(None, (self._secret, quote_plus(self._secret))):
             detail = detail.replace(secret, "…")
         if self.where not in detail:
-            detail = f"{self.where}: {detail}"
+            detail = f"{self.where}: {detail}".removesuffix(": ")
         return answer_error(code, node=self.node, status=status, detail=detail, retry_after=retry_after)
 
 

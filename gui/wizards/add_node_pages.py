@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
     from core.app import NodeKind
     from gui.wizards.add_node import AddNode
 
-PIN_FIELD = "pinned_certificate"
 _IMAGES_PX = 300
-_PIN = re.compile(r"SHA-256 ((?:[0-9A-Fa-f]{2}:?){32})")
 
 
 class KindPage(WizardPage):
@@ -179,6 +176,7 @@ class TestPage(WizardPage):
         super().__init__()
         self._wizard = wizard
         self._run = 0
+        self._offered: dict[str, str] = {}
         self.running = False
         self.body.setSpacing(3 * STEP)
         self.verdict = Banner(closable=False)
@@ -311,15 +309,14 @@ class TestPage(WizardPage):
     # certificates ---------------------------------------------------------------------------------------
 
     def _offer_pin(self, step: DiagnosisStep) -> None:
-        found = _PIN.search(step.detail)
         form = self._wizard.fields_page.form
-        if step.result is StepResult.FAILED and found and form is not None and PIN_FIELD in form.editors:
-            self.pin.setProperty("fingerprint", found.group(1))
+        if step.result is StepResult.FAILED and step.fills and form is not None:
+            self._offered = dict(step.fills)
             self.pin.setToolTip("Compare the fingerprint with the server's administrator first.")
-            self.pin.show()
+            self.pin.setVisible(set(self._offered) <= set(form.editors))
 
     def _trust(self) -> None:
         form = self._wizard.fields_page.form
         assert form is not None
-        form.set_values({PIN_FIELD: str(self.pin.property("fingerprint"))})
+        form.set_values(self._offered)
         self.test()

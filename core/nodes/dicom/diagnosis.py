@@ -113,6 +113,7 @@ class DicomDiagnosis(DicomTrials):
                 f"{error.next_step} To trust exactly this certificate, compare its fingerprint with the PACS "
                 f"administrator and enter it as “Trusted certificate”: {shown.sha256}",
                 f"SHA-256 {shown.sha256}\n{error.detail}",
+                fills=(("pinned_certificate", shown.sha256),),
             )
         if self.fields.pinned_certificate:
             how = "it is exactly the certificate that was trusted for this node"

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.model.diagnosis import DiagnosisStep, StepResult
-from core.model.errors import AnswerError, FerryError, TransportError, TransportFault
+from core.model.errors import AnswerError, FerryError
 from core.nodes.orthanc.answers import number
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.capabilities import Capabilities, read_capabilities
 from core.nodes.orthanc.holdings import keeps_digests
+from core.nodes.web.trust import certificate_step
 from core.wire.dial import dial
-from core.wire.tls import CertificateFacts, fetch_certificate
 
 _NO_INSTANCE = "00000000-00000000-00000000-00000000-00000000"
 STEPS = (
@@ -130,42 +130,14 @@ class OrthancDiagnosis(OrthancBase):
         return DiagnosisStep("Port answers", StepResult.OK, f"{self.fields.port}/tcp in {took:.0f} ms")
 
     def _certificate_trusted(self, seen: _Seen) -> DiagnosisStep:
-        name = "Certificate trusted"
-        try:
-            self.rest.fetch("GET", "/system")
-        except TransportError as error:
-            if error.fault is not TransportFault.TLS:
-                raise
-            shown = self._certificate()
-            if shown is None:
-                return failed_step(name, error)
-            return DiagnosisStep(
-                name,
-                StepResult.FAILED,
-                f"{error.sentence} It shows: {shown.subject}, issued by {shown.issuer}, "
-                f"valid to {shown.not_after:%Y-%m-%d}.",
-                f"{error.next_step} To trust exactly this certificate, compare its fingerprint with the server's "
-                f"administrator and enter it as “Trusted certificate”: {shown.sha256}",
-                f"SHA-256 {shown.sha256}\n{error.detail}",
-            )
-        if self.fields.pinned_certificate:
-            how = "it is exactly the certificate that was trusted for this node"
-        elif self.fields.ca_file:
-            how = f"signed by an authority in {self.fields.ca_file}"
-        else:
-            how = "signed by an authority that this computer knows"
-        return DiagnosisStep(name, StepResult.OK, how)
-
-    def _certificate(self) -> CertificateFacts | None:
-        """What the server shows, for a person to look at; None where even that can't be had."""
-        if self.proxied:
-            return None
-        try:
-            return fetch_certificate(
-                self.fields.host, self.fields.port, settings=self.tls, timeout=self.fields.connect_timeout
-            )
-        except FerryError:
-            return None
+        return certificate_step(
+            lambda: self.rest.fetch("GET", "/system"),
+            host=self.fields.host,
+            port=self.fields.port,
+            tls=self.tls,
+            timeout=self.fields.connect_timeout,
+            proxied=self.proxied,
+        )
 
     def _http_answers(self, seen: _Seen) -> DiagnosisStep:
         answer = self.rest.fetch("GET", "/system")
