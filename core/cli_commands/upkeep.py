@@ -1,4 +1,4 @@
-"""`dicom-ferry self-test | support-bundle | engine`."""
+"""`dicom-ferry self-test | support-bundle | remove-data | engine`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from core.cli_commands.speaking import Speaker, exit_with, speaking
 from core.model.diagnosis import DiagnosisStep
 from core.model.errors import ConfigurationError, FerryError, LocalError
 from core.model.events import EngineChanged, Event, LogLevel, LogLine, NodeChanged, NodeHealth
+from core.removal import remove_everything, what_is_kept
 from core.self_test import self_test
 from core.support import write_support_bundle
 
@@ -32,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     app.command("self-test")(check_installation)
     app.command("support-bundle")(support_bundle)
+    app.command("remove-data")(remove_data)
     app.command()(engine)
 
 
@@ -88,6 +90,26 @@ def support_bundle(
         path = output or Path(f"dicom-ferry-support-{datetime.now().astimezone():%Y%m%d-%H%M%S}.zip")
         names = write_support_bundle(app, path)
         speaker.say(f"Wrote {path} with {', '.join(names)}. Look through it before you pass it on.")
+
+
+def remove_data(
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Remove what is kept on this computer for this account: nodes, jobs, passwords, the record of what was sent.
+
+    What was received by a node of this computer and not passed on is removed as well, unless it has a folder elsewhere.
+    """
+    with speaking() as speaker:
+        kept = what_is_kept() if not yes else None
+        if kept is not None:
+            open_ = kept.unconfirmed_studies
+            speaker.say(f"{kept.folder} holds {kept.nodes} nodes and the record of what was sent.")
+            if open_:
+                speaker.say(f"Studies not yet confirmed at their destination: {open_}.", "bold yellow")
+            if not typer.confirm("Remove it all? This can't be undone."):
+                exit_with(1)
+        removed = remove_everything() if yes or kept is not None else None
+        speaker.say(f"Removed {removed}." if removed else "Nothing is kept here.")
 
 
 def engine(json: Json = False) -> None:
