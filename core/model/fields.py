@@ -137,11 +137,13 @@ def declared(
     separator: str = "",
     suggested_by: tuple[str, ...] = (),
     beside: bool = False,
+    hidden: bool = False,
     **limits: Any,
 ) -> Any:
     """A pydantic field with what people see of it, as `FormField` says.
 
-    `limits` are pydantic's (ge, le, min_length, pattern).
+    `limits` are pydantic's (ge, le, min_length, pattern). A `hidden` one is no choice of a person: a kind that is a
+    preset of another one derives it from its own fields. It is neither shown nor saved.
     """
     extra = {
         "advanced": advanced,
@@ -158,7 +160,10 @@ def declared(
         "separator": separator,
         "suggested_by": suggested_by,
         "beside": beside,
+        "hidden": hidden,
     }
+    if hidden:
+        limits["exclude"] = True
     if "default_factory" in limits:
         return Field(title=title, description=help, json_schema_extra={"ferry": extra}, **limits)  # type: ignore[dict-item]
     return Field(default, title=title, description=help, json_schema_extra={"ferry": extra}, **limits)  # type: ignore[dict-item]
@@ -170,6 +175,8 @@ def form_fields(model: type[BaseModel]) -> tuple[FormField, ...]:
     for name, info in model.model_fields.items():
         extra = info.json_schema_extra
         ferry: dict[str, Any] = extra.get("ferry", {}) if isinstance(extra, dict) else {}  # type: ignore[assignment]
+        if ferry.get("hidden"):
+            continue
         annotation = _without_none(info.annotation)
         ftype = ferry.get("type") or _guess(annotation)
         choices: tuple[tuple[str, str], ...] = ()
