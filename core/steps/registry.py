@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
@@ -29,10 +30,14 @@ def checked_fields(choice: StepChoice) -> StepFields:
     """
     kind = step_kinds.get(choice.kind)
     lists = {f.name for f in form_fields(kind.Fields) if f.type in (FieldType.LIST, FieldType.NODES)}
-    values: dict[str, JsonValue] = {
-        name: [p.strip() for p in value.split(";") if p.strip()] if name in lists and isinstance(value, str) else value
-        for name, value in choice.fields.items()
-    }
+    files = {f.name for f in form_fields(kind.Fields) if f.type in (FieldType.FILE, FieldType.FOLDER)}
+    values: dict[str, JsonValue] = {}
+    for name, value in choice.fields.items():
+        if name in lists and isinstance(value, str):
+            value = [p.strip() for p in value.split(";") if p.strip()]
+        elif name in files and isinstance(value, str) and value.strip():
+            value = str(Path(value.strip()).expanduser().absolute())  # the engine may run in another folder
+        values[name] = value
     try:
         return kind.Fields.model_validate(values)
     except ValidationError as error:
