@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from core.engine.gate import Gate
 from core.engine.heartbeat import HeartBeats
@@ -16,7 +17,7 @@ from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel, NodeHealth
 from core.model.gateway import DestinationLevel, GatewayStanding
-from core.model.job import JobRecord
+from core.model.job import JobRecord, JobState
 from core.nodes.base import Intake
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class GatewaySide:
 
     def standing(self) -> GatewayStanding:
         """Asked now; raises `LedgerError` where the ledger can't be read."""
-        job = self._job()
+        job = replace(self._job(), state=JobState.RUNNING)  # it was read before it was started
         told = [job.problem]
         if time.monotonic() - self._looked_after > STILL_SECONDS:
             told.append("DICOM Ferry's engine stands still.")

@@ -96,8 +96,10 @@ def refusing(name: str, level: IntakeLevel, route: RouteLevel) -> str:
     """That images are refused for want of room, and who must act."""
     less = f"its disk has less than {level.reserved / 1e9:,.1f} GB left"
     if route.waiting_studies:
-        studies = "1 study is" if route.waiting_studies == 1 else f"{route.waiting_studies:,} studies are"
-        act = f"{studies} not confirmed yet and stay: get the destination working again, or make room on the disk."
+        one = route.waiting_studies == 1
+        stay = "1 study is" if one else f"{route.waiting_studies:,} studies are"
+        stay += f" not confirmed yet and {'stays' if one else 'stay'}"
+        act = f"{stay}: get the destination working again, or make room on the disk."
     else:
         act = "Make room on that disk, or give the node another folder."
     return f"{name} refuses images (A700, out of resources): {less}. {act}"
