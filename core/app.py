@@ -25,6 +25,7 @@ from core.model.gateway import GatewayStanding
 from core.node_book import NodeBook
 from core.nodes.base import Landing, NodeKind
 from core.nodes.registry import node_kinds
+from core.remote_book import RemoteBook
 from core.reports import ReportFormat, write_failed_list, write_report
 from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
@@ -168,6 +169,7 @@ class App:
         self.secrets = secrets
         self.ledger = ledger
         self.nodes = NodeBook(ledger, secrets, home.node_folder)
+        self.remotes = RemoteBook(self.nodes)
         self.nodes.surroundings.landing = self._landing
         self._handle: EngineHandle | None = None
         self.jobs = JobBook(ledger, self.nodes, self._nudge)

@@ -321,6 +321,15 @@ class NodeBook:
         """
         return self._secrets.get(name, field) is not None
 
+    def secret(self, name: str, field: str) -> str | None:
+        """A secret that is kept (or given by the environment), to be handed on because the person asked for it.
+
+        Raises
+        ------
+        SecretError
+        """
+        return self._secrets.get(self.get(name).name, field)
+
     def check(self, kind: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> NodeFields:
         """Fields as their kind's model, without the secrets' values.
 

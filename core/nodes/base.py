@@ -17,6 +17,7 @@ from core.model.gateway import IntakeLevel
 from core.model.job import ExtraKind, Trigger
 from core.model.node import NodeFields
 from core.model.outcome import Failure
+from core.model.remotes import RemoteDraft, RemoteEntry, RemoteFields, RemoteKind, RemoteList
 from core.model.study import (
     ChangePage,
     Holding,
@@ -210,6 +211,27 @@ class Write(Protocol, metaclass=_Capability):
         """Remove what is stored under this SOP Instance UID, because the person asked to replace it."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much goes to a node with one request: at most `count` images, and no more than `size` bytes unless one."""
+
+    count: int
+    size: int
+
+
+@runtime_checkable
+class WriteMany(Protocol, metaclass=_Capability):
+    """A node with `Write` where a request costs more than a small image: several are stored with one."""
+
+    @property
+    def batch_limits(self) -> BatchLimits: ...
+
+    def store_many(
+        self, study: StudyInfo, images: Sequence[tuple[InstanceRef, bytes | memoryview]], *, abort: Abort | None = None
+    ) -> list[Acknowledgement | FerryError]:
+        """What became of each image, in their order. Nothing is raised but for what is no error of the node."""
+
+
 @runtime_checkable
 class Confirm(Protocol, metaclass=_Capability):
     def confirm(
@@ -356,6 +378,36 @@ class PushWords(Protocol, metaclass=_Capability):
 
     def push_refusal(self, destination: Node) -> str:
         """Why there is no `push_target` for a destination, as a part of a sentence; empty where only none is known."""
+
+
+@runtime_checkable
+class Remotes(Protocol, metaclass=_Capability):
+    """A server that keeps lists of others, to which it sends by itself, and lets them be changed from here."""
+
+    def remotes(self) -> RemoteList:
+        """All entries, asked now; what the server does not let us see is left out, and said."""
+
+    def put_remote(self, kind: RemoteKind, fields: RemoteFields, *, replace: bool) -> None:
+        """Add an entry, or replace it; `fields` hold the secrets as well.
+
+        Raises `ConfigurationError` where there is one of that name already (or none to be replaced), where
+        something would get lost, or where the server lets nobody change its lists: its next step says what to do.
+        """
+
+    def remove_remote(self, kind: RemoteKind, name: str) -> bool:
+        """False when it was not there."""
+
+    def test_remote(self, kind: RemoteKind, name: str) -> str:
+        """Let the server call it; what it found, in a sentence. Raises a `FerryError` in words when it can't."""
+
+    def remote_text(self, kind: RemoteKind, fields: RemoteFields) -> str:
+        """What to tell the server's administrator, ready to paste, so that the entry stays; never a secret."""
+
+    def remote_drafts(self, node: Node) -> Sequence[RemoteDraft]:
+        """How this server would know another registered node, the best way first; empty where it can't."""
+
+    def is_remote(self, entry: RemoteEntry, node: Node) -> bool:
+        """Whether an entry is this node."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from core.nodes.orthanc.inventory import OrthancInventory
 from core.nodes.orthanc.marking import OrthancMarking
 from core.nodes.orthanc.modalities import OrthancEntity
 from core.nodes.orthanc.push import OrthancPush
+from core.nodes.orthanc.remotes import OrthancRemotes
 from core.nodes.orthanc.transfer import OrthancTransfer
 
 
@@ -22,12 +23,13 @@ class OrthancNode(
     OrthancConfirm,
     OrthancFollow,
     OrthancPush,
+    OrthancRemotes,
     OrthancMarking,
     OrthancExtras,
     OrthancEntity,
     OrthancDicomweb,
     OrthancDisk,
 ):
-    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `Label`, `Identity`,
-    `Extras`,
-    `Dimse`, `Stow`, `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""
+    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `PushResume`,
+    `PushWords`, `Remotes`, `Label`, `Identity`, `Extras`, `Dimse`, `Stow`, `Intermediary` and `DiskUse` of an Orthanc
+    server, by its REST API."""

@@ -1,0 +1,237 @@
+"""What registered servers know of others that they send to: listed, changed, tested, and our own nodes added."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import JsonValue, ValidationError
+
+from core.model.errors import ConfigurationError, FerryError, NotSupportedError
+from core.model.fields import explain, secret_fields
+from core.model.remotes import REMOTE_FIELDS, RemoteDraft, RemoteEntry, RemoteFields, RemoteKind, RemoteList
+from core.node_book import NodeBook
+from core.nodes.base import Node, Remotes
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_TOKEN = "token"  # the secret of a node that is let in by a token that doesn't change
+ASK_SECONDS = 6.0  # that all our nodes together are given to say what they are
+
+
+class RemoteBook:
+    """The lists of other servers that registered nodes keep (`Remotes`); nothing of them is kept here.
+
+    Parameters
+    ----------
+    nodes : NodeBook
+    """
+
+    def __init__(self, nodes: NodeBook) -> None:
+        self._nodes = nodes
+
+    def has_lists(self, name: str) -> bool:
+        """Whether this node keeps such lists; asks nobody."""
+        try:
+            with self._opened(name):
+                return True
+        except FerryError:
+            return False
+
+    def listing(self, name: str) -> RemoteList:
+        """All entries of a server, those marked that are nodes of ours.
+
+        Raises
+        ------
+        NotSupportedError
+            The node keeps no such lists.
+        FerryError
+            It can't be asked.
+        """
+        with self._opened(name) as (node, server):
+            found = server.remotes()
+            ours = self._ours(node, server, found.entries)
+        return replace(found, entries=tuple(replace(e, node=ours.get((e.kind, e.name), "")) for e in found.entries))
+
+    def entry(self, name: str, kind: RemoteKind, remote: str) -> RemoteEntry:
+        """One entry.
+
+        Raises
+        ------
+        ConfigurationError
+            There is none.
+        """
+        with self._opened(name) as (node, server):
+            found = server.remotes().entries
+        for entry in found:
+            if entry.kind is kind and entry.name == remote:
+                return entry
+        known = ", ".join(e.name for e in found if e.kind is kind)
+        raise ConfigurationError(
+            f"“{node.name}” knows no {kind.words} “{remote}”.",
+            f"It knows: {known}." if known else "Add it first.",
+            code="remote-unknown",
+        )
+
+    def add(
+        self, name: str, kind: RemoteKind, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]
+    ) -> RemoteFields:
+        """Add an entry.
+
+        Raises
+        ------
+        ConfigurationError
+            Fields are wrong, the name is taken, or the server lets nobody change its lists.
+        """
+        checked = self.check(kind, fields, secrets)
+        with self._opened(name) as (_, server):
+            server.put_remote(kind, checked, replace=False)
+        log.info("%s: the %s %s was added", name, kind.words, checked.name)
+        return checked
+
+    def edit(
+        self, name: str, kind: RemoteKind, remote: str, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]
+    ) -> RemoteFields:
+        """Change an entry: fields that are not given stay, secrets that it has must be given again.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        before = self.entry(name, kind, remote)
+        checked = self.check(kind, {**before.fields, **fields, "name": remote}, secrets)
+        with self._opened(name) as (_, server):
+            server.put_remote(kind, checked, replace=True)
+        log.info("%s: the %s %s was changed", name, kind.words, remote)
+        return checked
+
+    def remove(self, name: str, kind: RemoteKind, remote: str) -> bool:
+        """False when it was not there any more."""
+        with self._opened(name) as (_, server):
+            gone = server.remove_remote(kind, remote)
+        log.info("%s: the %s %s was removed", name, kind.words, remote)
+        return gone
+
+    def test(self, name: str, kind: RemoteKind, remote: str) -> str:
+        """What the server finds when it calls it; raises a `FerryError` in words when it can't."""
+        with self._opened(name) as (_, server):
+            return server.test_remote(kind, remote)
+
+    def text(self, name: str, kind: RemoteKind, fields: Mapping[str, JsonValue]) -> str:
+        """What to tell the server's administrator about such an entry, without its secrets."""
+        model = REMOTE_FIELDS[kind]
+        plain = {key: value for key, value in fields.items() if key not in secret_fields(model)}
+        with self._opened(name) as (_, server):
+            return server.remote_text(kind, self.check(kind, plain, {}))
+
+    def drafts(self, name: str) -> list[RemoteDraft]:
+        """How a server would know each of our other nodes that it doesn't know yet; several ways for some."""
+        with self._opened(name) as (node, server):
+            known = server.remotes()
+            ours = self._ours(node, server, known.entries)
+            found: list[RemoteDraft] = []
+            for drafted in self._asked(node, lambda other: server.remote_drafts(other)):
+                found += [d for d in drafted if d.kind in known.kinds]
+        taken = {(kind, ours[kind, entry]) for kind, entry in ours}
+        return [self._with_token(d) for d in found if (d.kind, d.node) not in taken]
+
+    def add_draft(self, name: str, draft: RemoteDraft) -> RemoteFields:
+        """Make a server know one of our nodes, with the login that we have for it.
+
+        Raises
+        ------
+        ConfigurationError, SecretError
+        """
+        secrets = {}
+        for field, ours in draft.secrets:
+            value = self._nodes.secret(draft.node, ours) or ""
+            secrets[field] = f"Bearer {value.removeprefix('Bearer ')}" if ours == _TOKEN and value else value
+        return self.add(name, draft.kind, draft.fields, secrets)
+
+    def check(self, kind: RemoteKind, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> RemoteFields:
+        """Fields and secrets as their model.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the fields by their titles.
+        """
+        model = REMOTE_FIELDS[kind]
+        try:
+            return model.model_validate({**fields, **{k: v for k, v in secrets.items() if v}})
+        except ValidationError as error:
+            raise explain(error, model) from None  # its own text would hold what was typed
+
+    # ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[Node, Remotes]]:
+        node = self._nodes.open(name)
+        try:
+            if not isinstance(node, Remotes):
+                raise NotSupportedError(
+                    f"{node.name} keeps no lists of other servers.",
+                    "Only an Orthanc server has modalities, peers and DICOMweb servers.",
+                    code="no-remotes",
+                )
+            yield node, node
+        finally:
+            node.close()
+
+    def _ours(self, node: Node, server: Remotes, entries: Sequence[RemoteEntry]) -> dict[tuple[RemoteKind, str], str]:
+        """Names of our nodes by entry."""
+
+        def look(other: Node) -> list[tuple[RemoteKind, str, str]]:
+            return [(e.kind, e.name, other.name) for e in entries if server.is_remote(e, other)]
+
+        return {(kind, entry): ours for found in self._asked(node, look) for kind, entry, ours in found}
+
+    def _asked(self, node: Node, question: Callable[[Node], T]) -> list[T]:
+        """The answer about each of our other nodes, of those that can be asked in time."""
+        others = [r.name for r in self._nodes.all() if r.name != node.name]
+        if not others:
+            return []
+
+        def ask(name: str) -> T:
+            other = self._nodes.open(name)
+            try:
+                return question(other)
+            finally:
+                other.close()
+
+        pool = ThreadPoolExecutor(min(8, len(others)), thread_name_prefix="remotes")
+        asked: list[Future[T]] = [pool.submit(ask, name) for name in others]
+        wait(asked, timeout=ASK_SECONDS)
+        pool.shutdown(wait=False, cancel_futures=True)
+        found: list[T] = []
+        for name, one in zip(others, asked, strict=True):
+            if not one.done() or one.cancelled():
+                log.info("%s does not say in time what it is", name)
+                continue
+            try:
+                found.append(one.result())
+            except FerryError as error:
+                log.info("%s can't say what it is: %s", name, error.sentence)
+        return found
+
+    def _with_token(self, draft: RemoteDraft) -> RemoteDraft:
+        """A node that lets in by a token of ours that does not change: it goes into the entry."""
+        kind = self._nodes.kind(self._nodes.get(draft.node))
+        if draft.kind is not RemoteKind.DICOMWEB or draft.secrets or _TOKEN not in secret_fields(kind.Fields):
+            return draft
+        if not self._nodes.has_secret(draft.node, _TOKEN):
+            return draft
+        return replace(
+            draft,
+            fields={**draft.fields, "header_name": "Authorization"},
+            secrets=(("header_value", _TOKEN),),
+            doubts=(
+                *draft.doubts,
+                f"The token of {draft.node} is handed to it: whoever may read its configuration can use it.",
+            ),
+        )
