@@ -102,6 +102,11 @@ class MultipartReader:
         self._part = Part(self, headers, length)
         return self._part
 
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the last part was read to its end."""
+        return self._part is None or self._part.ended
+
     def drain(self) -> None:
         """Skip the parts that are left and read what follows the final boundary, so that the connection can be kept."""
         while self.next() is not None:
@@ -307,8 +312,14 @@ class Part:
             self._ended = True
         return count
 
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
     def skip(self) -> None:
         """Read what is left of it, and forget it."""
-        scratch = memoryview(bytearray(BUFFER)) if not self._ended else memoryview(bytearray(1))
+        if self._ended:
+            return
+        scratch = memoryview(bytearray(BUFFER))
         while self.readinto(scratch):
             pass

@@ -50,7 +50,7 @@ class DicomStore(DicomBase):
         self, sop_class: str, instance: InstanceRef, head: FileHead, refused: NoContext, abort: Abort | None
     ) -> Acknowledgement:
         """In an encoding that the node takes, where that is possible without loss. Nothing was sent until now."""
-        from core.nodes.dicom.reencode import TARGETS, NotReencodableError, reencoded
+        from core.nodes.local.reencode import TARGETS, NotReencodableError, reencoded
 
         others = [syntax for syntax in TARGETS if syntax != head.transfer_syntax]
         accepted = self.associations.accepted(sop_class, others, abort=abort)

@@ -132,7 +132,7 @@ class DicomwebFields(WebFields):
         "is recorded with the image.",
         labels={
             Transcoding.NEVER.value: "Send every image as it is",
-            Transcoding.EXPLICIT.value: "Implicit VR, big endian and deflated images as Explicit VR Little Endian",
+            Transcoding.EXPLICIT.value: "Implicit VR and deflated images as Explicit VR Little Endian",
             Transcoding.NATIVE.value: "These, and images compressed without loss, as Explicit VR Little Endian",
         },
         advanced=True,

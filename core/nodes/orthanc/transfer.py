@@ -14,13 +14,12 @@ from core.nodes.base import Acknowledgement, Body, ByteStream, DeleteOutcome, De
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.holdings import expected_id, holdings, keeps_digests
 from core.nodes.orthanc.rest import OrthancRest, shown
+from core.nodes.web.stream import SHOWN, CheckedStream
 from core.wire.http import Abort, Response
 from core.wire.status import answer_error
 
 _DELETE_CHUNK = 50  # instances whose digests are asked for right before they are deleted
-_MAGIC_END = 132  # PS3.10 7.1: 128 bytes of preamble and "DICM"
 _DICOM_TYPES = ("application/dicom", "application/octet-stream")
-_SHOWN = 4096
 _ETAG = re.compile(r'(?:W/)?"\d+-([0-9a-f]{32})"', re.ASCII | re.IGNORECASE)
 
 
@@ -162,7 +161,7 @@ class DicomFile:
             where = f"{self._rest.node}", self._path
             stream = DicomStream(response, *where) if framed else CountedStream(response, *where, self._size or 0)
             if not response.headers.get("content-type", "").startswith(_DICOM_TYPES):
-                raise stream.not_dicom(response.read_all(65536)[:_SHOWN] if (response.length or 0) < 65536 else b"")
+                raise stream.not_dicom(response.read_all(65536)[:SHOWN] if (response.length or 0) < 65536 else b"")
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -176,51 +175,21 @@ class DicomFile:
             response.__exit__(kind, error, trace)
 
 
-class DicomStream:
-    """A response body that has to begin as a DICOM file does (PS3.10 section 7.1); the first reading looks at it.
+class DicomStream(CheckedStream):
+    """A response body that has to begin as a DICOM file does.
 
     Attributes
     ----------
-    length : int | None
-        Bytes, where the server says so in advance.
     digest : str | None
         MD5 that the server keeps of this file, where it says so along with it.
     """
 
     def __init__(self, response: Response, node: str, path: str) -> None:
-        self.length = response.length
+        super().__init__(response, self.not_dicom)
         self.digest = _digest(response.headers.get("etag", ""))
         self._response = response
         self._node = node
         self._path = path
-        self._rest = b""  # looked at, and not given yet
-        self._begun = False
-
-    def readinto(self, view: memoryview, /) -> int:
-        if not self._begun:
-            return self._begin(view)
-        if self._rest:
-            count = min(len(self._rest), len(view))
-            view[:count], self._rest = self._rest[:count], self._rest[count:]
-            return count
-        return self._response.readinto(view)
-
-    def _begin(self, view: memoryview) -> int:
-        """The first bytes: straight into `view` where that has room for what must be looked at."""
-        if not view:
-            return 0
-        self._begun = True
-        room = view if len(view) >= _MAGIC_END else memoryview(bytearray(_MAGIC_END))
-        filled = 0
-        while filled < _MAGIC_END and (count := self._response.readinto(room[filled:])):
-            filled += count
-        if filled < _MAGIC_END or bytes(room[128:_MAGIC_END]) != b"DICM":
-            raise self.not_dicom(bytes(room[: min(filled, _SHOWN)]))
-        if room is view:
-            return filled
-        view[:] = room[: len(view)]
-        self._rest = bytes(room[len(view) :])
-        return len(view)
 
     def not_dicom(self, start: bytes) -> AnswerError:
         """What came is no DICOM file."""
