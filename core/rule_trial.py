@@ -7,19 +7,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
+from typing import Protocol
 
 from core.jobs.base import need
 from core.jobs.discovery import study_tags, tags_for
 from core.model.errors import FerryError
 from core.model.rules import Rule
+from core.model.rules.tags import SAME_IN_SERIES
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
-from core.node_book import NodeBook
 from core.nodes.base import Inventory, Node
 from core.wire.http import Abort
 
 EXAMPLES = 12
 _SAY_EVERY = 0.15  # seconds
-_MOST_IMAGES = 2_000  # of a study that is looked into image by image, at a time
+_OF_EACH_SERIES = 4  # images, spread over it, where a rule looks at what may differ between them
+
+
+class Opens(Protocol):
+    """What opens a node by its name: the node book."""
+
+    def open(self, name: str) -> Node: ...
 
 
 class Verdict(StrEnum):
@@ -42,7 +49,7 @@ class TrialLimits:
     looked_into : int
         Studies whose images are asked for where the rule can't be decided without them.
     every_image : bool
-        Those are looked at image by image, and not by the first image of each series.
+        All images of those are looked at, and not some of each series.
     """
 
     studies: int = 5_000
@@ -91,7 +98,7 @@ class Trial:
     by_images : bool
         The rule looks at tags that differ from image to image, and the source's list of studies doesn't tell.
     sampled : bool
-        Studies were judged by the first image of each series.
+        Studies were judged by some of their images.
     bounded : bool
         There are more studies than were to be looked at.
     stopped : bool
@@ -133,7 +140,7 @@ class Trial:
 
 
 def try_rule(
-    nodes: NodeBook,
+    nodes: Opens,
     names: Sequence[str],
     rule: Rule,
     *,
@@ -250,10 +257,11 @@ class _Attempt:
         if self.now.looked_into >= self._limits.looked_into or name in self._mute:
             return Example(study, name, Verdict.UNDECIDED)
         self.now = replace(self.now, looked_into=self.now.looked_into + 1)
-        taken = looked_at = images = 0
+        taken = looked_at = 0
+        sampled = False
         try:
-            for page in self._pages(node, study):
-                images += len(page)
+            for page, whole in self._pages(node, study):
+                sampled |= not whole
                 found = tags_for(self._rule, node, tags, page)
                 taken += sum(self._rule.matches(t, today=self._today) for t in found)
                 looked_at += len(page)
@@ -264,26 +272,29 @@ class _Attempt:
                 self._mute.add(name)
                 self.trouble(name, error)
             return Example(study, name, Verdict.UNDECIDED)
-        if not self._limits.every_image:
-            self.now = replace(self.now, sampled=True)
+        self.now = replace(self.now, sampled=self.now.sampled or sampled)
         if not looked_at:
             return Example(study, name, Verdict.UNDECIDED)
         verdict = Verdict.ALL if taken == looked_at else Verdict.SOME if taken else Verdict.NONE
         return Example(study, name, verdict, taken, looked_at)
 
-    def _pages(self, node: Inventory, study: StudyInfo) -> Iterator[Sequence[InstanceRef]]:
-        """The images to look at: every one, or the first of each series."""
+    def _pages(self, node: Inventory, study: StudyInfo) -> Iterator[tuple[Sequence[InstanceRef], bool]]:
+        """The images to look at, and whether they tell all: every one, or some of each series."""
         pages = node.instances(study, digests=False, abort=self.stop)
         if self._limits.every_image:
             for page in pages:
-                for at in range(0, len(page), _MOST_IMAGES):
-                    yield page[at : at + _MOST_IMAGES]
+                self.stop.check()
+                yield page, True
             return
-        firsts: dict[str, InstanceRef] = {}
+        series: dict[str, list[InstanceRef]] = {}
         for page in pages:
             for image in page:
-                firsts.setdefault(image.series_uid, image)
-        yield list(firsts.values())
+                series.setdefault(image.series_uid, []).append(image)
+        one_tells = self._rule.tags <= SAME_IN_SERIES
+        for images in series.values():
+            self.stop.check()
+            step = len(images) if one_tells else max(1, len(images) // _OF_EACH_SERIES)
+            yield images[::step][:_OF_EACH_SERIES], one_tells or len(images) <= _OF_EACH_SERIES
 
 
 def _of_parts(each: Sequence[bool | None]) -> Verdict:

@@ -69,7 +69,7 @@ def try_on(
         int, typer.Option(min=0, help="Look into so many studies where it depends on their images.")
     ] = 200,
     every_image: Annotated[
-        bool, typer.Option("--every-image", help="Look at all of their images, and not at the first of each series.")
+        bool, typer.Option("--every-image", help="Look at all of their images, and not at some of each series.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -189,13 +189,16 @@ def particulars(trial: Trial) -> list[str]:
     found = []
     if trial.partly:
         found.append(f"{trial.partly:,} of them in part: some of their images are taken and some left out.")
-    if trial.looked_into and trial.sampled:
+    if trial.looked_into:
+        of = "studies" if trial.looked_into > 1 else "study"
+        how = "some images of each series" if trial.sampled else "the images"
         found.append(
-            f"It is decided image by image; of {trial.looked_into:,} studies the first image of each series was looked "
-            "at (--every-image looks at all)."
+            f"It is decided image by image: of {trial.looked_into:,} {of} {how} were looked at"
+            + (" (--every-image looks at all)." if trial.sampled else ".")
         )
     if trial.undecided:
-        found.append(f"{trial.undecided:,} more are decided by their images and were not looked into (--look-into).")
+        more = "1 more is decided by its" if trial.undecided == 1 else f"{trial.undecided:,} more are decided by their"
+        found.append(f"{more} images, and not looked into (--look-into).")
     if trial.bounded:
         found.append(f"Only the first {trial.studies:,} studies were looked at (--studies).")
     if trial.stopped:

@@ -223,6 +223,51 @@ def test_no_qt_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "PySide6" in said.err
 
 
+def test_rule_test_counts_what_a_folder_holds(run: Run, folders: tuple[Path, Path]) -> None:
+    said = run("rule", "test", "from", "PatientID = FERRY-00002")
+    assert said.status == 0
+    assert "1 of 2 studies match." in said.out
+    assert "Takes, for example:" in said.out
+    assert "Leaves out, for example:" in said.out
+    found = run("rule", "test", "from", "InstanceNumber <= 2", "--every-image", "--json").events
+    assert [(e["verdict"], e["images_taken"], e["images_looked_at"]) for e in found[:-1]] == [("some", 2, 5)] * 2
+    end = found[-1]
+    assert (end["event"], end["matched"], end["partly"], end["studies"]) == ("finished", 2, 2, 2)
+    assert (end["by_images"], end["sampled"], end["certain"]) == (True, False, True)
+    said = run("rule", "test", "from", "InstanceNumber <= 2", "--look-into", 1)
+    assert said.status == 0
+    assert "1 of 2 studies match." in said.out
+    assert "1 more is decided by its images" in said.out
+    said = run("rule", "test", "from", "", "--studies", 1)
+    assert "1 of 1 study matches." in said.out
+    assert "Only the first 1 studies" in said.out
+
+
+def test_rule_explain_says_what_it_means_or_where_it_is_wrong(run: Run) -> None:
+    said = run("rule", "explain", "modality in CT, MR and StudyDate in last 7 days")
+    assert said.status == 0
+    assert "Study date is in the last 7 days" in said.out
+    assert "As text: Modality in CT, MR and StudyDate in last 7 days" in said.out
+    assert "takes the CT images only" in said.out
+    assert run("rule", "explain", "").out.strip() == "Everything"
+    said = run("rule", "explain", "Modality = CT and StudyDate >= 2020123")
+    assert said.status == 2
+    lines = said.err.splitlines()
+    assert lines[1].index("^") == lines[0].index("2020123")
+    assert lines[1].strip() == "^^^^^^^"
+    assert "at character 32" in said.err
+    event = run("rule", "explain", "Modalty = CT", "--json").events[0]
+    assert (event["at"], event["length"]) == (0, 7)
+    assert run("rule", "test", "nowhere", "(((").status == 2
+    assert run("run", "forward", "--source", "a", "--destination", "b", "--filter", "StudyDate > 123").status == 2
+
+
+def test_rule_tags_are_found_by_name_and_number(run: Run) -> None:
+    assert "SliceThickness" in run("rule", "tags", "slice", "thickness").out
+    assert run("rule", "tags", "0008,0060", "--json").events[0]["key"] == "Modality"
+    assert run("rule", "tags", "no such thing").status == 1
+
+
 def test_self_test(run: Run) -> None:
     said = run("self-test", "--json")
     assert said.status == 0, said.out

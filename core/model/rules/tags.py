@@ -47,6 +47,20 @@ COMMON_TAGS = (
     ("RequestedProcedureDescription", "Requested procedure"),
 )
 
+#: Of the patient, the study, the series and the equipment (PS3.3 C.7.1 to C.7.3 and C.7.5): the same in all images of
+#: a series.
+SAME_IN_SERIES = frozenset((
+    "AccessionNumber", "BodyPartExamined", "DeviceSerialNumber", "FrameOfReferenceUID", "InstitutionAddress",
+    "InstitutionName", "InstitutionalDepartmentName", "IssuerOfPatientID", "Laterality", "Manufacturer",
+    "ManufacturerModelName", "ModalitiesInStudy", "Modality", "NumberOfSeriesRelatedInstances",
+    "NumberOfStudyRelatedInstances", "OperatorsName", "OtherPatientIDs", "PatientAge", "PatientBirthDate",
+    "PatientComments", "PatientID", "PatientName", "PatientPosition", "PatientSex", "PatientSize", "PatientWeight",
+    "PerformedProcedureStepDescription", "PerformedProcedureStepID", "PerformedProcedureStepStartDate",
+    "PerformingPhysicianName", "ProtocolName", "ReferringPhysicianName", "RequestingPhysician", "SeriesDate",
+    "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SeriesTime", "SoftwareVersions", "StationName",
+    "StudyDate", "StudyDescription", "StudyID", "StudyInstanceUID", "StudyTime",
+))  # fmt: skip
+
 TEXT_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UR", "UT", ""})
 WHOLE_TEXT_VRS = frozenset({"LT", "ST", "UR", "UT"})
 """A backslash is part of the text, not between values (PS3.5 6.4)."""
