@@ -29,6 +29,7 @@ from core.remote_book import RemoteBook
 from core.reports import ReportFormat, write_failed_list, write_report
 from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
+from core.step_book import StepBook
 from core.wire.abort import Abort
 
 LISTENING_SECONDS = 10.0
@@ -118,7 +119,10 @@ class EngineHandle:
             return False
         nodes = self._app.nodes
         listening = nodes.listening if self._listen else lambda: []
-        engine = Engine(self._app.ledger, nodes.open, self._on_event, only=self._only, listening=listening)
+        engine = Engine(
+            self._app.ledger, nodes.open, self._on_event, only=self._only, listening=listening,
+            surroundings=self._app.steps.surroundings(),
+        )  # fmt: skip
         self._engine = engine
         self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
         self._thread.start()
@@ -172,7 +176,8 @@ class App:
         self.remotes = RemoteBook(self.nodes)
         self.nodes.surroundings.landing = self._landing
         self._handle: EngineHandle | None = None
-        self.jobs = JobBook(ledger, self.nodes, self._nudge)
+        self.steps = StepBook(self.nodes, secrets, home.scratch_folder)
+        self.jobs = JobBook(ledger, self.nodes, self._nudge, self.steps)
         self.jobs.live_standing = self._standing
 
     @classmethod

@@ -55,7 +55,7 @@ class Home:
             _make_private_folder(root)
             _try_writing(root)
             home = cls(root, _identity(root / "home-id"))
-            for inner in (home.log_folder, home.spool_folder):
+            for inner in (home.log_folder, home.spool_folder, home.scratch_folder):
                 _make_private_folder(inner)
         except (OSError, RuntimeError) as error:
             raise _refused(root, error) from error
@@ -82,6 +82,11 @@ class Home:
     @property
     def spool_folder(self) -> Path:
         return self.folder / "spool"
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Files of the moment of the running engine, which empties it when it starts."""
+        return self.folder / "scratch"
 
     @property
     def node_folder(self) -> Path:
@@ -146,7 +151,12 @@ def _make_private_folder(folder: Path) -> None:
     folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     if os.name != "posix":
         return
-    ours = ours or (folder / "home-id").exists() or folder.name in ("logs", "spool") or not any(folder.iterdir())
+    ours = (
+        ours
+        or (folder / "home-id").exists()
+        or folder.name in ("logs", "spool", "scratch")
+        or not any(folder.iterdir())
+    )
     if ours and stat.S_IMODE(folder.stat().st_mode) != _FOLDER_MODE:
         folder.chmod(_FOLDER_MODE)
 

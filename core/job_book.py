@@ -16,11 +16,12 @@ from core.ledger.ledger import Ledger
 from core.model.errors import ConfigurationError
 from core.model.fields import explain
 from core.model.gateway import DestinationLevel, GatewayStanding, GatewayState
-from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, TransferFields
+from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, ProcessingFields, TransferFields
 from core.model.study import InstanceRef, Presence, StudyInfo
 from core.model.views import NodeAbilities, Preview
 from core.node_book import NodeBook
 from core.nodes.base import Commit, Confirm, Delete, DiskUse, Inventory, Node, Push, Read, Write
+from core.step_book import StepBook
 from core.wire.http import Abort
 
 SAMPLE = 8
@@ -43,10 +44,17 @@ class JobBook:
         Set by whoever runs an engine in this process: where a gateway stands that it runs.
     """
 
-    def __init__(self, ledger: Ledger, nodes: NodeBook, nudge: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        nodes: NodeBook,
+        nudge: Callable[[], None] = lambda: None,
+        steps: StepBook | None = None,
+    ) -> None:
         self._ledger = ledger
         self._nodes = nodes
         self._nudge = nudge
+        self._steps = steps
         self.live_standing: Callable[[int], GatewayStanding | None] = lambda _job_id: None
 
     # checking -------------------------------------------------------------------------------------------
@@ -61,9 +69,12 @@ class JobBook:
         """
         model = job_kinds.get(kind).Fields
         try:
-            return model.model_validate(dict(fields))
+            checked = model.model_validate(dict(fields))
         except ValidationError as error:
             raise explain(error, model) from error
+        if isinstance(checked, ProcessingFields) and checked.step and self._steps is not None:
+            return checked.model_copy(update={"step": self._steps.checked(checked.step)})
+        return checked
 
     def check(self, kind: str, fields: Mapping[str, JsonValue], *, follow: bool = False) -> JobFields:
         """Validate fields and what the nodes can do, without talking to them.
@@ -91,6 +102,8 @@ class JobBook:
         for name in self.node_names(fields):
             opened[name] = self._nodes.open(name)
         kind.check(fields, opened, follow=follow)
+        if isinstance(kind, TransferKind) and isinstance(fields, ProcessingFields) and self._steps is not None:
+            self._steps.check(kind.options(fields, follow=follow))
 
     def node_names(self, fields: JobFields) -> list[str]:
         """Names of all nodes that a job's fields speak of."""
