@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from pydantic import BaseModel, JsonValue
 from rich.markup import escape
 
 from core.model.errors import ConfigurationError
-from core.model.fields import FieldType, FormField, form_fields
+from core.model.fields import FieldType, FormField, form_fields, secret_fields
 from core.settings import read_fields_file
 
 PREFIX = "DICOM_FERRY_"
@@ -27,6 +29,7 @@ _METAVARS = {
     FieldType.NODES: "NODE",
     FieldType.LIST: "A,B,…",
     FieldType.DATE: "YYYYMMDD",
+    FieldType.RULE: "RULE",
 }
 
 
@@ -125,6 +128,57 @@ def gather(
     return given
 
 
+def secret_option(model: type[BaseModel], purpose: str = "keep it in the system's keyring") -> list[inspect.Parameter]:
+    """`--secret-stdin`, where the model has secrets."""
+    names = secret_fields(model)
+    if not names:
+        return []
+    return [
+        option(
+            "secret_stdin",
+            Optional[list[str]],  # noqa: UP045
+            typer.Option(
+                None,
+                "--secret-stdin",
+                metavar="[FIELD]",
+                help=f"Read a secret as one line from standard input (asked for on a terminal) and {purpose}. "
+                f"FIELD is one of {', '.join(names)}; {names[0]} when left out. "
+                f"Give it once for each secret.",
+            ),
+        )
+    ]
+
+
+def read_secrets(
+    model: type[BaseModel], what: str, name: str, wanted: list[str] | None, *, may_be_empty: bool = False
+) -> dict[str, str]:
+    """One line of standard input for each --secret-stdin, in their order."""
+    known = secret_fields(model)
+    secrets: dict[str, str] = {}
+    for asked in wanted or []:
+        field = asked.replace("-", "_") or known[0]
+        if field not in known:
+            raise ConfigurationError(
+                f"{what} has no secret “{asked}”.",
+                f"Its secrets are: {', '.join(known)}." if known else "It has no secrets.",
+                code="secret",
+            )
+        if sys.stdin is None:
+            line = ""
+        elif sys.stdin.isatty():
+            line = getpass.getpass(f"{field.replace('_', ' ').capitalize()} for {name}: ")
+        else:
+            line = sys.stdin.readline().rstrip("\r\n")
+        if not line and not may_be_empty:
+            raise ConfigurationError(
+                f"No {field.replace('_', ' ')} came on standard input.",
+                "Write it there as one line, for example from a file: --secret-stdin < FILE.",
+                code="no-secret",
+            )
+        secrets[field] = line
+    return secrets
+
+
 def _read_file(given: Given, file: Path, kind: str) -> None:
     for key, value in read_fields_file(file).items():
         name = key.replace("-", "_")
@@ -169,6 +223,8 @@ def _help(f: FormField, all_optional: bool) -> str:
     text = f.help or f"{f.title}."
     if f.type is FieldType.NODES:
         text += " Give it once for each."
+    if f.type is FieldType.RULE:
+        text += " How rules are written: dicom-ferry rule --help."
     if f.choices:
         text += (
             " "

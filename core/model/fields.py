@@ -32,6 +32,7 @@ class FieldType(StrEnum):
     NODE = "node"
     NODES = "nodes"
     DATE = "date"
+    RULE = "rule"
     STEPS = "steps"
 
 

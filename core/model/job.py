@@ -210,7 +210,8 @@ class FilterFields(Declared):
     filter: str = declared(
         "",
         title="Only",
-        help="Rules such as: Modality = CT and StudyDate >= 20200101. Empty takes everything.",
+        help="A rule such as: Modality = CT and StudyDate >= 20200101. Empty takes everything.",
+        type=FieldType.RULE,
         placeholder="Modality = CT and StudyDate >= 20200101",
         group="What",
     )

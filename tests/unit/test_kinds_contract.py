@@ -39,6 +39,7 @@ TYPED = {
     FieldType.FILE: "/data/list.csv",
     FieldType.FOLDER: "/data/exchange",
     FieldType.SECRET: "",
+    FieldType.RULE: "Modality = CT",
 }
 TEXTS = ("http://pacs.lan:8042", "pacs.lan", "FERRY", "text")
 

@@ -278,9 +278,10 @@ def _common() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _by_title() -> dict[str, str]:
-    """Names with a blank in them: what has none is a keyword."""
-    found = {c.title.casefold(): c.key for c in reversed(tag_choices()) if " " in c.title}
-    return {title.replace("\u2019", "'"): key for title, key in found.items()}
+    """Names that are no keywords: those with a blank in them, and "Institution" and its kin."""
+    spaced = {c.title.casefold(): c.key for c in reversed(tag_choices()) if " " in c.title}
+    common = {title.casefold(): key for key, title in COMMON_TAGS if title.casefold() not in _by_lower()}
+    return {title.replace("\u2019", "'"): key for title, key in {**spaced, **common}.items()}
 
 
 @lru_cache(maxsize=1)
