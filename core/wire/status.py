@@ -7,6 +7,7 @@ import tomllib
 from enum import StrEnum
 from importlib import resources
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -201,10 +202,19 @@ def answer_error(
     )
 
 
-def status_error(status: int, *, node: str, detail: str = "", retry_after: float | None = None) -> AnswerError:
-    """An `AnswerError` for an HTTP status for which the node found no better word."""
+def status_error(
+    status: int, *, node: str, detail: str = "", retry_after: float | None = None, location: str = ""
+) -> AnswerError:
+    """An `AnswerError` for an HTTP status for which the node found no better word.
+
+    `location` is the answer's header of that name: a redirect, which is never followed, is told with its address.
+    """
     code, _ = policy().http_row(status)
-    return answer_error(code, node=node, status=status, detail=detail, retry_after=retry_after)
+    error = answer_error(code, node=node, status=status, detail=detail, retry_after=retry_after)
+    if code == "redirect" and (address := _shown_address(location)):
+        error.sentence = f"“{node}” sends this computer on to {address}, which is not followed."
+        error.args = (error.sentence,)
+    return error
 
 
 def stow_row(reason: int | None) -> tuple[str, StowRow]:
@@ -265,7 +275,7 @@ def http_failure(error: FerryError, *, side: str, node: str) -> Failure:
     return Failure(
         code=code,
         cls=cls,
-        sentence=words(row.sentence, node),
+        sentence=error.sentence if error.code == "redirect" else words(row.sentence, node),
         next_step=words(row.next_step, node),
         detail=f"{error.sentence} {error.detail}".strip() if isinstance(error, TransportError) else error.detail,
         side=side,
@@ -293,6 +303,17 @@ def _row(error: FerryError) -> tuple[str, PolicyRow | None]:
         code = error.code if error.code in rows.local else "other"
         return error.code, rows.local[code]
     return error.code, None
+
+
+def _shown_address(location: str) -> str:
+    """Where a redirect leads, without a query or login, in which there may be secrets; empty for what can't be read."""
+    try:
+        parts = urlsplit(location.strip())
+        netloc = parts.netloc.rpartition("@")[2]
+        address = urlunsplit((parts.scheme, netloc, parts.path, "", ""))
+    except ValueError:
+        return ""
+    return address[:200] if address.isprintable() else ""
 
 
 def _names(ranges: tuple[int | tuple[int, int], ...], value: int) -> bool:

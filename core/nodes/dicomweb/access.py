@@ -139,7 +139,8 @@ class DicomwebAccess:
         detail = f"{status} {path}: {shown(headers, body)}"
         if status == 401 and self.tokens is not None:
             return answer_error("oauth-token-rejected", node=self.node, status=status, detail=detail)
-        return status_error(status, node=self.node, detail=detail, retry_after=retry_after(headers))
+        location = headers.get("location", "")
+        return status_error(status, node=self.node, detail=detail, retry_after=retry_after(headers), location=location)
 
     def unexpected(self, path: str, what: str) -> NoReturn:
         raise answer_error("unexpected", node=self.node, status=200, detail=f"{path}: {what}")

@@ -193,7 +193,8 @@ class OrthancRest:
         wait = retry_after(headers)
         if code is not None:
             return answer_error(code, node=self.node, status=status, detail=detail, retry_after=wait)
-        return status_error(status, node=self.node, detail=detail, retry_after=wait)
+        location = headers.get("location", "")
+        return status_error(status, node=self.node, detail=detail, retry_after=wait, location=location)
 
     def unexpected(self, path: str, what: str) -> NoReturn:
         raise answer_error("unexpected", node=self.node, status=200, detail=f"{path}: {what}")
