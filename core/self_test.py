@@ -112,6 +112,7 @@ def _ledger() -> str:
 
 
 def _keyring() -> str:
+    importlib.import_module("keyring")  # missing, it would look like a keyring that refuses
     kept = Secrets(f"self-test-{secrets.token_hex(4)}", environment=_screen_only())
     status = kept.status()
     if not status.available:
