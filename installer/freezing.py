@@ -12,9 +12,9 @@ CONSOLE_NAME = "dicom-ferry"
 #: Never imported by the program, but within reach of a library that can do more.
 EXCLUDED = [
     "IPython", "PIL", "PyInstaller", "_pytest", "hypothesis", "matplotlib", "numpy", "pandas", "pytest", "pytestqt",
-    "setuptools", "pip", "mypy", "pydantic.mypy", "tkinter", "unittest", "lib2to3", "pydoc_data", "test", "sqlite3.test",
+    "setuptools", "pip", "mypy", "pydantic.mypy", "cffi", "tkinter", "unittest", "lib2to3", "pydoc_data", "test",
     "PySide6.QtQml", "PySide6.QtQuick", "PySide6.QtOpenGL", "PySide6.QtDBus", "PySide6.QtTest", "PySide6.QtSql",
-    "pydicom.data.test_files", "pydicom.examples", "pynetdicom.apps", "pynetdicom.tests", "alembic.testing",
+    "pynetdicom.apps", "pynetdicom.tests", "alembic.testing",
     "sqlalchemy.testing", "sqlalchemy.dialects.mssql", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.oracle",
 ]  # fmt: skip
 

@@ -1,0 +1,196 @@
+"""The MSI for hospital IT: per machine, silent, upgraded in place; made by wixl from the frozen folder."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from installer.windows.product import (
+    AT_LOGIN,
+    CONSOLE_EXE,
+    MAKER,
+    NAME,
+    REGISTRY_KEY,
+    RUN_KEY,
+    UPGRADE_CODE,
+    WINDOW_EXE,
+)
+
+_XMLNS = "http://schemas.microsoft.com/wix/2006/wi"
+_UPGRADE = uuid.UUID(UPGRADE_CODE)
+
+
+def build_msi(frozen: Path, closing: Path, icon: Path, version: str, target: Path, work: Path) -> Path:
+    """Make the MSI.
+
+    Parameters
+    ----------
+    frozen : Path
+        The folder that PyInstaller made.
+    closing : Path
+        The library that asks running copies to end.
+    work : Path
+        An empty folder is made here; wixl takes relative names only.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    (work / "frozen").symlink_to(frozen.resolve())
+    shutil.copy2(closing, work / "closing.dll")
+    shutil.copy2(icon, work / "dicom-ferry.ico")
+    source = work / "dicom-ferry.wxs"
+    tree = ElementTree.ElementTree(_product(frozen, version))
+    ElementTree.indent(tree)
+    tree.write(source, encoding="utf-8", xml_declaration=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["wixl", "-a", "x64", "-o", str(target.resolve()), source.name], cwd=work, check=True, timeout=600)
+    # wixl lists its own there and takes no others; these too must reach the part with the system's rights.
+    secure = "WIX_UPGRADE_DETECTED;WIX_DOWNGRADE_DETECTED;REMOVEDATA;INSTALLFOLDER"
+    query = f"UPDATE `Property` SET `Value` = '{secure}' WHERE `Property` = 'SecureCustomProperties'"
+    subprocess.run(["msibuild", str(target.resolve()), "-q", query], check=True, timeout=60)
+    return target
+
+
+def _product(frozen: Path, version: str) -> Element:
+    root = Element("Wix", xmlns=_XMLNS)
+    product = SubElement(
+        root, "Product", Id=_guid(f"product {version}"), Name=NAME, Manufacturer=MAKER, Version=version,
+        UpgradeCode=UPGRADE_CODE, Language="1033",
+    )  # fmt: skip
+    SubElement(
+        product, "Package", InstallerVersion="500", Compressed="yes", InstallScope="perMachine",
+        Description=f"{NAME} {version}", Manufacturer=MAKER,
+    )  # fmt: skip
+    # The old version is removed first, so that nothing of it stays behind; a newer one is never replaced.
+    SubElement(
+        product, "MajorUpgrade", DowngradeErrorMessage=f"A newer version of {NAME} is installed."
+    )  # fmt: skip
+    SubElement(product, "Media", Id="1", Cabinet="program.cab", EmbedCab="yes")
+    SubElement(product, "Icon", Id="FerryIcon", SourceFile="dicom-ferry.ico")
+    SubElement(product, "Property", Id="ARPPRODUCTICON", Value="FerryIcon")
+    SubElement(product, "Property", Id="ARPNOMODIFY", Value="1")
+    before = SubElement(product, "Property", Id="INSTALLEDBEFORE")
+    SubElement(
+        before, "RegistrySearch", Id="FindFolder", Root="HKLM", Key=REGISTRY_KEY, Name="InstallFolder", Type="raw",
+        Win64="yes",
+    )  # fmt: skip
+    other = SubElement(product, "Property", Id="INSTALLEDBY")
+    SubElement(
+        other, "RegistrySearch", Id="FindInstaller", Root="HKLM", Key=REGISTRY_KEY, Name="Installer", Type="raw",
+        Win64="yes",
+    )  # fmt: skip
+    refused = SubElement(
+        product, "Condition",
+        Message=f"{NAME} was installed by its setup program. Uninstall that first: settings and records stay.",
+    )  # fmt: skip
+    refused.text = 'Installed OR INSTALLEDBY <> "setup"'
+    _folders_and_features(product, frozen, version)
+    _actions(product)
+    return root
+
+
+def _folders_and_features(product: Element, frozen: Path, version: str) -> None:
+    top = SubElement(product, "Directory", Id="TARGETDIR", Name="SourceDir")
+    programs = SubElement(top, "Directory", Id="ProgramFiles64Folder")
+    folder = SubElement(programs, "Directory", Id="INSTALLFOLDER", Name=NAME)
+    menu = SubElement(top, "Directory", Id="ProgramMenuFolder")
+    desktop = SubElement(top, "Directory", Id="DesktopFolder")
+
+    program = SubElement(
+        product, "Feature", Id="Program", Title=NAME, Level="1", Absent="disallow", AllowAdvertise="no",
+        ConfigurableDirectory="INSTALLFOLDER",
+    )  # fmt: skip
+    _files(folder, program, frozen)
+    told = _component(folder, program, "Told")
+    key = SubElement(told, "RegistryKey", Root="HKLM", Key=REGISTRY_KEY)
+    for number, (name, value) in enumerate(
+        (("Installer", "msi"), ("InstallFolder", "[INSTALLFOLDER]"), ("Version", version))
+    ):
+        entry = SubElement(key, "RegistryValue", Name=name, Value=value, Type="string")
+        if not number:
+            entry.set("KeyPath", "yes")
+    _shortcut(menu, program, "Menu")
+
+    at_login = SubElement(product, "Feature", Id="StartAtLogin", Title="Start when anybody logs in", Level="1000")
+    run = _component(folder, at_login, "AtLogin")
+    SubElement(
+        run, "RegistryValue", Root="HKLM", Key=RUN_KEY, Name=NAME, Type="string", KeyPath="yes",
+        Value=f'"[INSTALLFOLDER]{WINDOW_EXE}" {AT_LOGIN}',
+    )  # fmt: skip
+    on_desktop = SubElement(product, "Feature", Id="DesktopShortcut", Title="Shortcut on the desktop", Level="1000")
+    _shortcut(desktop, on_desktop, "Desktop")
+
+
+def _actions(product: Element) -> None:
+    """Ask running copies to end before anything is touched, and for the data at an uninstall that shows itself."""
+    SubElement(product, "Binary", Id="Closing", SourceFile="closing.dll")
+    SubElement(product, "CustomAction", Id="CloseRunning", BinaryKey="Closing", DllEntry="CloseRunning")
+    SubElement(product, "CustomAction", Id="AskAboutData", BinaryKey="Closing", DllEntry="AskAboutData")
+    # By the program itself, as the person who uninstalls: it knows the passwords in that person's keyring.
+    SubElement(
+        product, "CustomAction", Id="RemoveData", FileKey=_file_id(CONSOLE_EXE), ExeCommand="remove-data --yes",
+        Return="ignore",
+    )  # fmt: skip
+    uninstalling = 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE'
+    order = SubElement(product, "InstallExecuteSequence")
+    for action, after, condition in (
+        ("CloseRunning", "CostFinalize", "1"),
+        ("AskAboutData", "CloseRunning", uninstalling),
+        ("RemoveData", "AskAboutData", f"{uninstalling} AND REMOVEDATA"),
+    ):
+        step = SubElement(order, "Custom", Action=action, After=after)
+        step.text = condition
+
+
+def _files(top: Element, feature: Element, frozen: Path) -> None:
+    """Each file a component of its own, as Windows Installer wants it; folders as they are."""
+    folders: dict[Path, Element] = {Path("."): top}
+    for path in sorted(frozen.rglob("*")):
+        name = path.relative_to(frozen)
+        parent = folders[name.parent]
+        if path.is_dir():
+            folders[name] = SubElement(parent, "Directory", Id=_identifier("d", name), Name=name.name)
+            continue
+        component = SubElement(parent, "Component", Id=_identifier("c", name), Guid=_guid(f"file {name.as_posix()}"))
+        component.set("Win64", "yes")
+        SubElement(
+            component, "File", Id=_file_id(name.as_posix()), Source=f"frozen/{name.as_posix()}", Name=name.name,
+            KeyPath="yes",
+        )  # fmt: skip
+        SubElement(feature, "ComponentRef", Id=_identifier("c", name))
+
+
+def _shortcut(folder: Element, feature: Element, where: str) -> None:
+    component = _component(folder, feature, f"Shortcut{where}")
+    SubElement(
+        component, "Shortcut", Id=f"Shortcut{where}File", Name=NAME, Target=f"[INSTALLFOLDER]{WINDOW_EXE}",
+        WorkingDirectory="INSTALLFOLDER", Icon="FerryIcon",
+        Description="Carries imaging studies from one place to another, and proves that every image arrived",
+    )  # fmt: skip
+    SubElement(
+        component, "RegistryValue", Root="HKLM", Key=REGISTRY_KEY, Name=f"Shortcut{where}", Type="integer", Value="1",
+        KeyPath="yes",
+    )  # fmt: skip
+
+
+def _component(folder: Element, feature: Element, name: str) -> Element:
+    component = SubElement(folder, "Component", Id=name, Guid=_guid(f"component {name}"), Win64="yes")
+    SubElement(feature, "ComponentRef", Id=name)
+    return component
+
+
+def _guid(of: str) -> str:
+    return str(uuid.uuid5(_UPGRADE, of)).upper()
+
+
+def _file_id(name: str) -> str:
+    return _identifier("f", Path(name))
+
+
+def _identifier(kind: str, name: Path) -> str:
+    """At most 72 letters, digits, points and underlines; the same for the same file in every version."""
+    return f"{kind}{hashlib.sha256(name.as_posix().encode()).hexdigest()[:24]}"
