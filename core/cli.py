@@ -44,7 +44,7 @@ IN_TRAY = "--in-tray"
 def build_app() -> typer.Typer:
     """All commands, those of the registered kinds included."""
     # Imported here: the window's start needs none of it.
-    from core.cli_commands import demo, find, gateway, job, node, report, rule, run, upkeep
+    from core.cli_commands import demo, find, gateway, job, node, report, rule, run, steps, upkeep
 
     app = typer.Typer(
         name="dicom-ferry",
@@ -64,6 +64,7 @@ def build_app() -> typer.Typer:
     app.add_typer(rule.app, name="rule")
     app.add_typer(run.app, name="run")
     app.add_typer(job.app, name="job")
+    app.add_typer(steps.app, name="steps")
     app.add_typer(gateway.app, name="gateway")
     app.command()(report.report)
     app.command()(demo.demo)

@@ -27,6 +27,7 @@ _METAVARS = {
     FieldType.FOLDER: "FOLDER",
     FieldType.NODE: "NODE",
     FieldType.NODES: "NODE",
+    FieldType.STEPS: "STEP",
     FieldType.LIST: "A,B,…",
     FieldType.DATE: "YYYYMMDD",
     FieldType.RULE: "RULE",
@@ -210,7 +211,7 @@ def _parameter(f: FormField, all_optional: bool) -> inspect.Parameter:
             Optional[bool],  # noqa: UP045 - Typer below 0.16 reads no unions made with |
             typer.Option(None, names, help=text, rich_help_panel=panel, show_default=False),
         )
-    many = f.type is FieldType.NODES
+    many = f.type in (FieldType.NODES, FieldType.STEPS)
     metavar = "WORD" if f.choices else _METAVARS.get(f.type, "TEXT")
     return option(
         _python_name(f),
@@ -221,8 +222,10 @@ def _parameter(f: FormField, all_optional: bool) -> inspect.Parameter:
 
 def _help(f: FormField, all_optional: bool) -> str:
     text = f.help or f"{f.title}."
-    if f.type is FieldType.NODES:
+    if f.type in (FieldType.NODES, FieldType.STEPS):
         text += " Give it once for each."
+    if f.type is FieldType.STEPS:
+        text += " Written as 'KIND name=value name=\"two words\"'; `dicom-ferry steps kinds` tells what there is."
     if f.type is FieldType.RULE:
         text += " How rules are written: dicom-ferry rule --help."
     if f.choices:
@@ -258,13 +261,15 @@ def _python_name(f: FormField) -> str:
 
 
 def _typed(f: FormField, value: Any) -> JsonValue:
-    if f.type is FieldType.NODES:
+    if f.type in (FieldType.NODES, FieldType.STEPS):
         return [str(v) for v in value]
     return value if isinstance(value, bool) else _from_text(f, str(value))
 
 
 def _from_text(f: FormField, text: str) -> JsonValue:
     """A value as text, made into what the model takes; the model does the judging."""
+    if f.type is FieldType.STEPS:
+        return [line.strip() for line in text.splitlines() if line.strip()]
     if f.type in (FieldType.NODES, FieldType.LIST):
         return [part.strip() for part in text.split(",") if part.strip()]
     if f.type in (FieldType.FILE, FieldType.FOLDER) and text.strip():
