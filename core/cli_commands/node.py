@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
-import inspect
-import sys
 from collections.abc import Iterable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from pydantic import JsonValue
@@ -14,12 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.app import App
-from core.cli_commands.fields import Given, build, gather, option, parameters
+from core.cli_commands import remote
+from core.cli_commands.fields import Given, build, gather, option, parameters, read_secrets, secret_option
 from core.cli_commands.opening import engine_runs, opened
 from core.cli_commands.speaking import Speaker, exit_with, speaking
 from core.model.diagnosis import DiagnosisStep, StepResult
 from core.model.errors import ConfigurationError
-from core.model.fields import form_fields, secret_fields
+from core.model.fields import form_fields
 from core.nodes.base import NodeKind
 from core.nodes.registry import node_kinds
 
@@ -30,6 +28,7 @@ add = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(add, name="add")
+app.add_typer(remote.app, name="remote")
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON objects, one a line.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The node's name.")]
@@ -42,6 +41,7 @@ _EPILOG = (
 
 def add_kinds() -> None:
     """Make `node add KIND` for every registered kind."""
+    remote.add_kinds()
     for kind in node_kinds.all().values():
         add.command(kind.name, help=f"{kind.title}. {kind.summary}", epilog=_EPILOG)(_add_command(kind))
 
@@ -50,7 +50,7 @@ def _add_command(kind: NodeKind) -> Any:
     def body(name: str, json: bool, secret_stdin: list[str] | None = None, **arguments: Any) -> None:
         with speaking(json=json) as speaker:
             given = gather(kind.Fields, arguments)
-            secrets = _read_secrets(kind, name, secret_stdin)
+            secrets = read_secrets(kind.Fields, f"A node of the kind {kind.name}", name, secret_stdin)
             with opened() as app:
                 _refuse_or_warn(speaker, app, kind, name, given, secrets)
                 record = app.nodes.add(kind.name, name, given.values, secrets)
@@ -61,30 +61,10 @@ def _add_command(kind: NodeKind) -> Any:
     common = [
         option("name", str, typer.Argument(..., metavar="NAME", help="A name of your choice, shown everywhere.")),
         *parameters(kind.Fields),
-        *_secret_option(kind),
+        *secret_option(kind.Fields),
         option("json", bool, typer.Option(False, "--json", help="Write JSON objects, one a line.")),
     ]
     return build(f"add_{kind.name}", kind.summary, common, body)
-
-
-def _secret_option(kind: NodeKind) -> list[inspect.Parameter]:
-    names = secret_fields(kind.Fields)
-    if not names:
-        return []
-    return [
-        option(
-            "secret_stdin",
-            Optional[list[str]],  # noqa: UP045
-            typer.Option(
-                None,
-                "--secret-stdin",
-                metavar="[FIELD]",
-                help=f"Read a secret as one line from standard input (asked for on a terminal) and keep it in the "
-                f"system's keyring. FIELD is one of {', '.join(names)}; {names[0]} when left out. "
-                f"Give it once for each secret.",
-            ),
-        )
-    ]
 
 
 @app.command("list")
@@ -184,7 +164,9 @@ def _edit_command(kind: NodeKind, name: str) -> Any:
     def body(json: bool, secret_stdin: list[str] | None = None, **arguments: Any) -> None:
         with speaking(json=json) as speaker:
             given = gather(kind.Fields, arguments, environment={})  # a change is only what was typed
-            secrets = _read_secrets(kind, name, secret_stdin, may_be_empty=True)
+            secrets = read_secrets(
+                kind.Fields, f"A node of the kind {kind.name}", name, secret_stdin, may_be_empty=True
+            )
             if not given.values and not secrets:
                 raise ConfigurationError(
                     "Nothing was said about what to change.",
@@ -202,7 +184,7 @@ def _edit_command(kind: NodeKind, name: str) -> Any:
 
     common = [
         *parameters(kind.Fields, all_optional=True),
-        *_secret_option(kind),
+        *secret_option(kind.Fields),
         option("json", bool, typer.Option(False, "--json", help="Write JSON objects, one a line.")),
     ]
     return build("edit", "", common, body)
@@ -230,34 +212,6 @@ def _refuse_or_warn(
     for warning in warnings:
         speaker.remark(f"! {warning}", "yellow")
         speaker.data("warning", sentence=warning)
-
-
-def _read_secrets(kind: NodeKind, name: str, wanted: list[str] | None, *, may_be_empty: bool = False) -> dict[str, str]:
-    """One line of standard input for each --secret-stdin, in their order."""
-    known = secret_fields(kind.Fields)
-    secrets: dict[str, str] = {}
-    for asked in wanted or []:
-        field = asked.replace("-", "_") or known[0]
-        if field not in known:
-            raise ConfigurationError(
-                f"A node of the kind {kind.name} has no secret “{asked}”.",
-                f"Its secrets are: {', '.join(known)}.",
-                code="secret",
-            )
-        if sys.stdin is None:
-            line = ""
-        elif sys.stdin.isatty():
-            line = getpass.getpass(f"{field.replace('_', ' ').capitalize()} for {name}: ")
-        else:
-            line = sys.stdin.readline().rstrip("\r\n")
-        if not line and not may_be_empty:
-            raise ConfigurationError(
-                f"No {field.replace('_', ' ')} came on standard input.",
-                "Write it there as one line, for example from a file: --secret-stdin < FILE.",
-                code="no-secret",
-            )
-        secrets[field] = line
-    return secrets
 
 
 def _quoted(name: str) -> str:

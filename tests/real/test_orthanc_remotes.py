@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from core.model.errors import ConfigurationError, FerryError, NotSupportedError
 from core.model.remotes import RemoteKind
 from core.secrets import variable_name
 from tests.conftest import OrthancPair
+from tests.faults.crossing import command, says
+from tests.faults.crossing import words as words_of
 from tests.support import raw_http
 from tests.support.orthanc import OrthancServer
 from tests.support.proxy import FaultProxy
@@ -217,3 +221,40 @@ def test_our_own_nodes_are_added_and_recognised(
             assert app.remotes.test("MRI", entry.kind, entry.name)
         assert {(d.node, d.kind) for d in app.remotes.drafts("MRI")} == {("Gone", PEER)}
     assert server.get("/peers/PACS-West/configuration")["Username"] == "ada"
+
+
+# --- on the command line
+
+
+@VERSIONS
+def test_from_the_command_line(
+    version: str, start_orthanc: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_orthanc(version, dicomweb=True)
+    west = start_orthanc(version, name="WEST", dicomweb=True, users={"ada": "secret"})
+    monkeypatch.setenv("DICOM_FERRY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(variable_name("West", "password"), "secret")
+    command("node", "add", "orthanc", "MRI", "--url", server.url).expect()
+    command("node", "add", "orthanc", "West", "--url", west.url, "--username", "ada").expect()
+    remote = ("node", "remote")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("wrong\n"))
+    words = (*remote, "add", "peer", "MRI", "w", "--url", west.url, "--username", "ada", "--secret-stdin", "password")
+    says(command(*words).expect(), "MRI knows the peer w now.", "OrthancPeersInDatabase")
+    says(command(*remote, "test", "peer", "MRI", "w").expect(1), "answers “MRI”, but refuses", "Check user name")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("secret\n"))
+    command(*remote, "edit", "peer", "MRI", "w", "--secret-stdin", "password").expect()
+    says(command(*remote, "test", "peer", "MRI", "w").expect(), "It lets “MRI” in")
+    listed = command(*remote, "list", "MRI", "--json").expect().events
+    assert [(e["kind"], e["name"], e["node"], e["untold"]) for e in listed] == [("peer", "w", "West", ["password"])]
+    says(command(*remote, "tell", "peer", "MRI", "w").expect(), '"OrthancPeers": {', '"Password": "…"')
+    says(command(*remote, "add-node", "MRI", "West", "--as", "peer").expect(2), "knows West already: peer w.")
+    says(command(*remote, "add-node", "MRI", "West").expect(), "as the DICOMweb server West", "handed to “MRI”")
+    says(command(*remote, "add-node", "MRI", "West").expect(2), "knows West already: peer w, DICOMweb server West.")
+    says(command(*remote, "list", "MRI").expect(), "DICOMweb server", "West")
+    command(*remote, "remove", "peer", "MRI", "w").expect()
+    says(command(*remote, "remove", "peer", "MRI", "w").expect(2), "knows no peer “w”")
+    says(command(*remote, "edit", "peer", "MRI", "w").expect(2), "Nothing was said about what to change")
+    says(command(*remote, "list", "nobody").expect(2), "There is no node “nobody”")
+    says(command(*remote, "add", "peer", "MRI", "x", "--url", "http://x", "--password", "p").expect(2), "never taken")
+    told = command(*remote, "list", "MRI", "--json")
+    assert "secret" not in words_of(told).replace("--secret-stdin", "")
