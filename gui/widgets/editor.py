@@ -22,6 +22,7 @@ from core.model.fields import FieldType, FormField, Suggestion
 from gui.icons import IconButton, IconToolButton
 from gui.theme import STEP
 from gui.widgets.basics import label, restyle
+from gui.widgets.node_checks import NodeChecks
 from gui.widgets.rows import RowsEditor
 
 SAVED_SECRET = "Saved. Type to replace it."
@@ -105,8 +106,11 @@ class Editor(QWidget):
             self.show_problem("")
 
     def offer_nodes(self, names: Sequence[str]) -> None:
-        """Nodes to choose from, for NODE; what was chosen stays."""
+        """Nodes to choose from, for NODE and NODES; what was chosen stays."""
         box = self.main
+        if isinstance(box, NodeChecks):
+            box.offer(names)
+            return
         if self.field.type is not FieldType.NODE or not isinstance(box, QComboBox):
             return
         chosen = str(box.currentData() or "")
@@ -147,11 +151,22 @@ class Editor(QWidget):
             return self._choice(self.field.choices)
         if kind is FieldType.NODE:
             return self._choice(self._node_choices(nodes))
+        if kind is FieldType.NODES:
+            return self._node_checks(nodes)
         if kind is FieldType.LIST and self.field.columns:
             return self._rows()
         if self.field.suggested_by:
             return self._suggested()
         return self._text()
+
+    def _node_checks(self, nodes: Sequence[str]) -> QWidget:
+        checks = NodeChecks(nodes, self.field.empty)
+        checks.changed.connect(self.changed)
+        self.main = checks
+        self._get = lambda: list(checks.chosen())
+        self._set = lambda v: checks.choose([str(name) for name in v or ()])
+        self._set(self.field.default)
+        return checks
 
     def _rows(self) -> QWidget:
         rows = RowsEditor(self.field.columns, self.field.separator, self.field.empty)
@@ -240,7 +255,7 @@ class Editor(QWidget):
             edit.setMaximumWidth(140)
         if numeric or field.type is FieldType.DATE:
             line.addStretch(1)
-        if field.type in (FieldType.LIST, FieldType.NODES):
+        if field.type is FieldType.LIST:
             self._get = lambda: [_number(p) for p in edit.text().replace(";", ",").split(",") if p.strip()]
         elif numeric:
             self._get = lambda: _number(edit.text()) if edit.text().strip() else None

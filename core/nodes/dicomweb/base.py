@@ -7,7 +7,7 @@ from urllib.parse import quote
 from core.model.diagnosis import Profile
 from core.model.errors import FerryError
 from core.model.outcome import Failure
-from core.nodes.base import Node
+from core.nodes.base import DicomwebAddress, Node
 from core.nodes.dicomweb.access import DicomwebAccess
 from core.nodes.dicomweb.fields import DicomwebFields
 from core.nodes.search.limit import AnswerLimit
@@ -55,6 +55,16 @@ class DicomwebBase(Node):
     def place(self) -> str:
         host, port, path = place_of(self.fields.url)
         return f"{host}:{port}{path}"
+
+    def dicomweb_address(self) -> DicomwebAddress:
+        """`Stow`: where other servers send to, and whether they need a token of ours for that."""
+        tokens = self.access.tokens
+        return DicomwebAddress(
+            self.fields.url,
+            needs_token=tokens is not None,
+            lends_to=self.fields.lend_token_to,
+            token=tokens.header if tokens is not None else None,
+        )
 
     def probe(self) -> None:
         """One question for one study."""

@@ -125,6 +125,19 @@ class DicomwebFields(WebFields):
         advanced=True,
         group="Login",
     )
+    lend_token_to: tuple[str, ...] = declared(
+        (),
+        title="Lend our token to",
+        help="Orthanc servers that may send here by themselves with our token: a fresh one goes along with each order "
+        "to send, over https only. Careful: who runs such a server could use the token until it ends. Off: they send "
+        "through this computer.",
+        type=FieldType.NODES,
+        among="intermediary",
+        empty="No Orthanc server is registered yet.",
+        needs="oauth_url",
+        advanced=True,
+        group="Login",
+    )
     transcoding: Transcoding = declared(
         Transcoding.NEVER,
         title="Encoding",
