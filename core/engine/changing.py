@@ -16,6 +16,7 @@ from core.engine.applying import Made, TitledStep
 from core.engine.carried import Carried, SourceTrouble
 from core.engine.changed_file import parse, same_but_for_time
 from core.engine.gate import Gate
+from core.engine.held import ONE_BY_ONE
 from core.engine.judging import Judging
 from core.engine.throttle import Throttle
 from core.engine.transfer import Chunk, Pipeline
@@ -28,7 +29,7 @@ from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
 from core.model.steps import Change
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
-from core.nodes.base import CompareByFetching, Read
+from core.nodes.base import BatchLimits, CompareByFetching, Read
 from core.steps.base import StepError, StepSurroundings
 from core.steps.registry import open_steps, step_kinds
 from core.wire.http import Abort
@@ -109,6 +110,11 @@ class ChangingPipeline(Pipeline):
         )
         self._steps = steps
         self._patients: dict[int, str] = {}  # study -> the patient ID that its images get
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """One by one: what is made of each image lies on the disk until it is sent."""
+        return ONE_BY_ONE
 
     def choose_path(self, task: TransferTask) -> tuple[Path, str]:
         """Steps are done here, whatever was chosen."""

@@ -263,8 +263,8 @@ class Lane(Workers):
             self._claiming.add(transfer_id)
             return lambda: self._prepare(transfer_id)
         if self._sends:
-            chunk, delivery = self._sends.popleft()
-            return lambda: self._carry(chunk, delivery)
+            chunk, deliveries = self._next_sends()
+            return lambda: self._carry(chunk, deliveries)
         return None
 
     def _due_timers(self) -> None:
@@ -431,11 +431,29 @@ class Lane(Workers):
         self._tasks[task.id] = chosen
         return chosen
 
-    def _carry(self, chunk: Chunk, delivery: Delivery) -> None:
+    def _next_sends(self) -> tuple[Chunk, list[Delivery]]:
+        """The next to be sent; several where the destination takes them together, but each worker has its share."""
+        chunk, first = self._sends.popleft()
+        taken = [first]
+        limits = self.pipe.batch_limits
+        most = min(limits.count, 1 + len(self._sends) // self.width)
+        size = first.size
+        while len(taken) < most and self._sends and self._sends[0][0] is chunk:
+            size += self._sends[0][1].size
+            if size > limits.size:
+                break
+            taken.append(self._sends.popleft()[1])
+        return chunk, taken
+
+    def _carry(self, chunk: Chunk, deliveries: list[Delivery]) -> None:
         try:
-            self.pipe.carry(chunk, delivery)
+            if len(deliveries) == 1:
+                self.pipe.carry(chunk, deliveries[0])
+            else:
+                self.pipe.carry_together(chunk, deliveries, lambda: self._may_send)
         finally:
-            self._delivered(chunk, delivery)
+            for delivery in deliveries:
+                self._delivered(chunk, delivery)
 
     def _delivered(self, chunk: Chunk, delivery: Delivery) -> None:
         if chunk.one_done():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from core.engine.carried import Carried, SourceTrouble, md5
 from core.engine.gate import Gate
+from core.engine.held import ONE_BY_ONE, Held
 from core.engine.judging import Judging
 from core.engine.retry import WHOLE_NODE, next_attempt
 from core.engine.throttle import Throttle
@@ -21,7 +22,19 @@ from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
 from core.model.study import Holding, InstanceRef, StudyInfo
-from core.nodes.base import ByteStream, Confirm, Push, PushWords, Read, ReadAhead, Write, digest_of
+from core.nodes.base import (
+    Acknowledgement,
+    BatchLimits,
+    ByteStream,
+    Confirm,
+    Push,
+    PushWords,
+    Read,
+    ReadAhead,
+    Write,
+    WriteMany,
+    digest_of,
+)
 from core.wire.http import Abort
 
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
@@ -86,6 +99,7 @@ class Pipeline:
         assert isinstance(destination.node, Write)
         self._read: Read = source.node
         self._write: Write = destination.node
+        self._many = destination.node if isinstance(destination.node, WriteMany) else None
         self._judging = Judging(
             source.node, destination.node, deletes=options.after is After.MOVE, pace=self._pace, abort=abort
         )
@@ -223,8 +237,57 @@ class Pipeline:
         if isinstance(self._read, ReadAhead):
             self._read.read_ahead([d.instance for d in deliveries])
 
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """How many images a worker takes to carry them together."""
+        return self._many.batch_limits if self._many is not None else ONE_BY_ONE
+
+    def carry_together(self, chunk: Chunk, deliveries: Sequence[Delivery], may_go_on: Callable[[], bool]) -> None:
+        """Carry some instances, the small ones of them with as few requests to the destination as can be.
+
+        What `may_go_on` leaves is planned again; of all others the outcome is in the ledger afterwards.
+        """
+        assert self._many is not None
+        held = Held(self._many.batch_limits)
+        for at, delivery in enumerate(deliveries):
+            if not may_go_on():
+                self.ledger.back(deliveries[at:])
+                break
+            self._carry(chunk, delivery, None if delivery.id in chunk.replace else held)
+            if held.is_full:
+                self._store_held(chunk, held.take())
+        self._store_held(chunk, held.take())
+
+    def _store_held(self, chunk: Chunk, held: list[tuple[Delivery, bytes]]) -> None:
+        """Send what was read; each image has an outcome of its own."""
+        if not held:
+            return
+        assert self._many is not None
+        images = [(delivery.instance, body) for delivery, body in held]
+        try:
+            answers = self._many.store_many(chunk.task.study, images, abort=self.abort)
+            self.require_not_fenced()
+        except FerryError as error:
+            self.all_failed([delivery for delivery, _body in held], self.destination, error)
+            return
+        failed: dict[FerryError, list[Delivery]] = {}
+        for (delivery, _body), answer in zip(held, answers, strict=True):
+            if isinstance(answer, FerryError):
+                failed.setdefault(answer, []).append(delivery)
+            else:
+                self._acknowledged(delivery, answer)
+        for reason, deliveries in failed.items():
+            self.all_failed(deliveries, self.destination, reason)
+        if sum(map(len, failed.values())) < len(held):
+            self.source.worked()
+            self.destination.worked()
+
     def carry(self, chunk: Chunk, delivery: Delivery) -> None:
         """Carry one instance through this computer; its outcome, good or bad, is in the ledger afterwards."""
+        self._carry(chunk, delivery, None)
+
+    def _carry(self, chunk: Chunk, delivery: Delivery, held: Held | None) -> None:
+        """As `carry`; where it is small enough for `held`, it is only read into that, to be sent with others."""
         side = self.source
         try:
             with self._read.open(delivery.instance, abort=self.abort) as stream:
@@ -233,6 +296,11 @@ class Pipeline:
                 if stream.length is not None and stream.length <= INLINE_BYTES:
                     body: memoryview | Carried = self._read_whole(delivery, stream, stream.length)
                     streamed = False
+                    if held is not None and held.takes(stream.length):
+                        if held.is_full_with(stream.length):
+                            self._store_held(chunk, held.take())
+                        held.add(delivery, bytes(body))  # type: ignore[arg-type]
+                        return
                 else:
                     hashed = delivery.known_digest is None and self._hashes_here(stream.length)
                     hasher = md5() if hashed else None
@@ -262,10 +330,15 @@ class Pipeline:
                     TransportFault.CUT, f"{self.source.name} broke off in the middle of an image.", "It is tried again."
                 )
             at += count
-        if delivery.known_digest is None and self._hashes_here(length):
-            self._hashed(delivery, md5(view).hexdigest())
-        self._pace(length)
+        self.learn(delivery, None, view)
         return view
+
+    def learn(self, delivery: Delivery, digest: str | None, body: memoryview) -> None:
+        """An image was read whole: what its digest is, as the source said or as it is hashed here."""
+        delivery.known_digest = digest or delivery.known_digest
+        if delivery.known_digest is None and self._hashes_here(len(body)):
+            self._hashed(delivery, md5(body).hexdigest())
+        self._pace(len(body))
 
     def _hashed(self, delivery: Delivery, digest: str) -> None:
         delivery.known_digest = digest
@@ -291,6 +364,9 @@ class Pipeline:
             self.make_room(chunk.task.study, delivery.instance)
         answer = self._write.store(chunk.task.study, delivery.instance, body, abort=self.abort)
         self.require_not_fenced()
+        self._acknowledged(delivery, answer)
+
+    def _acknowledged(self, delivery: Delivery, answer: Acknowledgement) -> None:
         delivery.newly_stored = answer.stored
         self.bytes_moved += delivery.size
         self.ledger.sent(
