@@ -197,6 +197,40 @@ class ReadAhead(Protocol, metaclass=_Capability):
         """These will be opened soon, in this order. Only a hint: nothing is fetched before one of them is opened."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole DICOM file in memory that somebody else owns; `digest` where the source told it along with the bytes."""
+
+    body: memoryview
+    digest: str | None = None
+
+
+@runtime_checkable
+class ReadTogether(Protocol, metaclass=_Capability):
+    """A node with `Read` that gives several small instances in one go: a round trip for each costs more than it."""
+
+    def open_together(
+        self, instances: Sequence[InstanceRef], into: memoryview, *, abort: Abort | None = None
+    ) -> list[Fetched | None]:
+        """The files, as far as they came without any doubt; None for whatever has to be opened by itself.
+
+        They lie in `into`, and are valid as long as that. Raises as `Read.open`, where no answer came at all.
+        """
+
+
+@runtime_checkable
+class WriteTogether(Protocol, metaclass=_Capability):
+    """A node with `Write` that takes several small instances in one go."""
+
+    def store_together(
+        self, study: StudyInfo, instances: Sequence[tuple[InstanceRef, memoryview]], *, abort: Abort | None = None
+    ) -> list[Acknowledgement | None]:
+        """What was acknowledged without any doubt; None for whatever has to be stored by itself (again).
+
+        Raises `TransportError` where no answer came at all (or ``ABORTED``).
+        """
+
+
 @runtime_checkable
 class Write(Protocol, metaclass=_Capability):
     def store(
@@ -657,6 +691,10 @@ class NodeKind(ABC):
     def warnings(self, fields: NodeFields, *, has_secret: bool) -> list[str]:
         """Sentences to show before it is saved ("The password would travel unencrypted …")."""
         return []
+
+    def derived(self, fields: NodeFields) -> tuple[tuple[str, str], ...]:
+        """What follows from the fields and is good to see before it is saved: titles and values ("Address", …)."""
+        return ()
 
     def receives(self, fields: NodeFields) -> str:
         """What a node that listens does, for the window's foot ("receives images as FERRY on port 11112")."""

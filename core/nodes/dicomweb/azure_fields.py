@@ -98,19 +98,15 @@ class AzureNames(NodeFields):
         group="Login",
     )
     workspace: str = declared(
-        "",
         title="Workspace",
         help="Name of the Azure Health Data Services workspace.",
         placeholder="hospital",
-        unless="service_url",
         group="Service",
     )
     service: str = declared(
-        "",
         title="DICOM service",
         help="Name of the DICOM service in that workspace.",
         placeholder="archive",
-        unless="service_url",
         beside=True,
         group="Service",
     )
@@ -246,10 +242,10 @@ class AzureFields(DicomwebFields, AzureNames):
     @field_validator("workspace", "service")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
-        if value and _NAME.fullmatch(value) is None:
+        if _NAME.fullmatch(value) is None:
             raise ValueError(
-                "a name has letters, digits and hyphens only; a whole address is entered as the service URL "
-                "(--service-url)"
+                "a name has letters, digits and hyphens only, as the portal shows it; of the service URL "
+                "https://hospital-archive.dicom… the workspace is “hospital” and the service “archive”"
             )
         return value.lower()
 
@@ -274,13 +270,9 @@ class AzureFields(DicomwebFields, AzureNames):
         return checked
 
     @model_validator(mode="after")
-    def _names_a_service(self) -> Self:
-        if not self.service_url:
-            if not self.workspace or not self.service:
-                missing = "workspace (--workspace)" if not self.workspace else "name of the DICOM service (--service)"
-                raise ValueError(f"the {missing} is missing")
-            if len(f"{self.workspace}-{self.service}") > 63:
-                raise ValueError("workspace and service together have more letters than the name of a host can have")
+    def _makes_a_host(self) -> Self:
+        if not self.service_url and len(f"{self.workspace}-{self.service}") > 63:
+            raise ValueError("workspace and service together have more letters than the name of a host can have")
         return self
 
 

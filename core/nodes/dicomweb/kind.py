@@ -47,13 +47,23 @@ class DicomwebKind(NodeKind):
         return plain_http_warnings(fields, has_login=has_login)
 
 
-def open_node(fields: DicomwebFields, context: OpenContext, tokens: TokenSource | None) -> DicomwebNode:
-    """The node of these fields; `tokens` where it logs in by tokens that are renewed."""
+def open_node(
+    fields: DicomwebFields,
+    context: OpenContext,
+    tokens: TokenSource | None,
+    *,
+    access: type[DicomwebAccess] = DicomwebAccess,
+    node: type[DicomwebNode] = DicomwebNode,
+) -> DicomwebNode:
+    """The node of these fields; `tokens` where it logs in by tokens that are renewed.
+
+    `access` and `node` are those of a kind that is a preset of this one.
+    """
     tls = tls_settings(fields, context)
     proxy = proxy_of(fields)
     pool = open_pool(fields, headers=_headers(fields, context, tokens), tls=tls, proxy=proxy)
-    access = DicomwebAccess(pool, context.name, tokens)
-    return DicomwebNode(context.name, fields, access, tls=tls, proxied=bool(proxy), profile=context.profile)
+    made = access(pool, context.name, tokens)
+    return node(context.name, fields, made, tls=tls, proxied=bool(proxy), profile=context.profile)
 
 
 def tokens_of(fields: DicomwebFields, context: OpenContext) -> TokenSource | None:

@@ -17,6 +17,7 @@ Outcome = Acknowledgement | FerryError
 """What became of one image."""
 
 _REFERENCED, _FAILED = "00081199", "00081198"
+_FAILED_ATTRIBUTES, _ERROR_COMMENT, _COMMENT_LIMIT = "00741048", "00000902", 1000
 _SOP_UID, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
 
 
@@ -30,10 +31,14 @@ class StowAnswer:
         Warning Reason (0008,1196) by SOP Instance UID, None without one.
     failed : Mapping[str, int | None]
         Failure Reason (0008,1197) by SOP Instance UID, None without one.
+    comments : Mapping[str, str]
+        What it finds wrong with the attributes of an image, by SOP Instance UID: the Error Comments (0000,0902) of
+        its Failed Attributes Sequence (0074,1048).
     """
 
     stored: Mapping[str, int | None] = field(default_factory=dict)
     failed: Mapping[str, int | None] = field(default_factory=dict)
+    comments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def says_nothing(self) -> bool:
@@ -55,10 +60,24 @@ def read_answer(body: bytes) -> StowAnswer | None:
         return None
     stored: dict[str, int | None] = {}
     failed: dict[str, int | None] = {}
+    comments: dict[str, str] = {}
     for item in items:
         stored |= _reasons(item, _REFERENCED, _WARNING_REASON)
         failed |= _reasons(item, _FAILED, _FAILURE_REASON)
-    return StowAnswer(stored, failed)
+        comments |= _comments(item)
+    return StowAnswer(stored, failed, comments)
+
+
+def _comments(item: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one in sequence_of(item, _FAILED):
+        element = one.get(_SOP_UID)
+        uid = text_of(element) if isinstance(element, dict) else ""
+        elements = [attribute.get(_ERROR_COMMENT) for attribute in sequence_of(one, _FAILED_ATTRIBUTES)]
+        said = " ".join(text_of(e) for e in elements if isinstance(e, dict))
+        if uid and said:
+            found[uid] = said[:_COMMENT_LIMIT]
+    return found
 
 
 def _reasons(item: Mapping[str, Any], sequence: str, tag: str) -> dict[str, int | None]:
@@ -82,7 +101,7 @@ def outcome_of(uid: str, said: StowAnswer, answer: Answer, node: str) -> Outcome
         _, row = stow_row(reason)
         if row.meaning is Meaning.DUPLICATE:
             return Acknowledgement(False, uid, f"{status}; held already (Failure Reason {reason})")
-        return stow_error(reason, node=node, detail=status)
+        return stow_error(reason, node=node, detail=f"{status}. {said.comments.get(uid, '')}".strip())
     if uid in said.stored:
         return Acknowledgement(True, uid, status, stow_warning(said.stored[uid], node=node))
     return None
