@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +35,14 @@ from core.step_book import StepBook
 from core.wire.abort import Abort
 
 LISTENING_SECONDS = 10.0
+_COLLECT_AFTER = 20_000  # new objects
+
+
+@functools.cache
+def _calm_collector() -> None:
+    """What the start of the program has made stays: to look through it again and again costs 5 % of a transfer."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 class EngineHandle:
@@ -211,6 +221,7 @@ class App:
         listen : bool
             False for an engine that is only to obey a command: it is gone before anybody could call.
         """
+        _calm_collector()
         self._handle = EngineHandle(self, on_event, only, listen=listen)
         return self._handle
 

@@ -194,6 +194,16 @@ class Deliveries(LedgerPart):
         delivery.answer = answer
         self.writer.rows(_SENT, ((delivery.id, now(), answer, ref),), (_moved(delivery, S.SENT),))
 
+    def sent_together(self, acknowledged: Sequence[tuple[Delivery, str, str]]) -> None:
+        """The destination acknowledged these, with its answer and its handle for each."""
+        at = now()
+        rows, deltas = [], []
+        for delivery, answer, ref in acknowledged:
+            delivery.answer = answer
+            rows.append((delivery.id, at, answer, ref))
+            deltas.append(_moved(delivery, S.SENT))
+        self.writer.rows(_SENT, rows, deltas)
+
     def proved(
         self, outcomes: Sequence[tuple[Delivery, DeliveryState, Evidence]], *, ticket: bool = False
     ) -> Ticket | None:

@@ -16,6 +16,7 @@ from core.wire.http_message import Head, Headers, header_lines, request_path
 from core.wire.http_open import Opener
 from core.wire.http_pipeline import Row
 from core.wire.http_response import Answer, Response
+from core.wire.http_row import RowAnswer, RowUpload, read_row
 from core.wire.http_upload import ByteSource, BytesUpload, SourceUpload, Upload
 from core.wire.tls import TlsSettings
 
@@ -25,6 +26,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _FRESH = 0.05  # seconds for which a connection that has proved to last needs no look whether it is still there
 _LOOK = 0.05  # seconds between two looks at the abort switch while waiting for a free connection
+_BROKEN_ROWS = 3  # after so many, one behind the other, a server gets no more rows
 _PATIENCE = 10.0  # seconds without the next pipelined answer until it is asked for singly
 
 
@@ -47,6 +49,11 @@ class HttpPool:
         "http://user:password@host:port", or None for the direct way whatever the environment says.
     accept_gzip
         Ask for compressed answers; for slow networks only.
+
+    Attributes
+    ----------
+    takes_rows : bool
+        Whether requests may be sent in rows; False once the server has broken off several of them.
 
     Raises
     ------
@@ -86,6 +93,8 @@ class HttpPool:
         self._host = b"Host: %b\r\n" % address.host_header.encode("ascii")
         self._lines = self._host + header_lines(self._headers.items())
         self._pipelining = True
+        self.takes_rows = True
+        self._broken_rows = 0  # in a row
         self._closed = False
         self._free = threading.Condition(threading.Lock())
         self._idle: list[Connection] = []
@@ -204,6 +213,62 @@ class HttpPool:
             elif len(requests) - len(answers) == 1:
                 answers.append(self.fetch("GET", requests[-1], abort=abort, limit=limit))
         return answers
+
+    def row(
+        self,
+        method: str,
+        requests: Sequence[tuple[str, bytes | memoryview | None]],
+        into: memoryview,
+        *,
+        content_type: str | None = None,
+        abort: Abort | None = None,
+    ) -> list[RowAnswer]:
+        """Several requests sent one behind the other on one connection, and their answers as far as they are plain.
+
+        Parameters
+        ----------
+        requests
+            Paths with their bodies, as for `request`; together small enough for the caller to send again.
+        into
+            Memory for the bodies of all answers.
+
+        Returns
+        -------
+        list[RowAnswer]
+            In the order of the requests, perhaps fewer: what is missing may have been done or not.
+
+        Raises
+        ------
+        TransportError
+            No answer came at all, and not because the connection was cut.
+        """
+        if abort is not None:
+            abort.check()
+        upload = RowUpload([(self._request_head(method, p, b, content_type, None), b or b"") for p, b in requests])
+        answers: list[RowAnswer] = []
+        try:
+            connection, head = self._exchange(upload, self._idle_timeout, abort, method in _IDEMPOTENT)
+        except TransportError as error:
+            if error.fault is not TransportFault.CUT:
+                raise
+            self._row_ended(False)
+            return answers
+        whole = keep = False
+        connection.idle_timeout = min(_PATIENCE, self._idle_timeout)
+        try:
+            whole, keep = read_row(connection, head, upload.sent, into, answers)
+        except TransportError:
+            if abort is not None:
+                abort.check()
+        finally:
+            self._row_ended(whole)
+            self.release(connection, abort, keep=keep and upload.complete)
+        return answers
+
+    def _row_ended(self, whole: bool) -> None:
+        self._broken_rows = 0 if whole else self._broken_rows + 1
+        if self._broken_rows >= _BROKEN_ROWS:
+            self.takes_rows = False
 
     def close(self) -> None:
         """Drop idle connections, and those in use when they are given back; later requests fail."""

@@ -13,6 +13,7 @@ from core.nodes.orthanc.marking import OrthancMarking
 from core.nodes.orthanc.modalities import OrthancEntity
 from core.nodes.orthanc.push import OrthancPush
 from core.nodes.orthanc.remotes import OrthancRemotes
+from core.nodes.orthanc.together import OrthancTogether
 from core.nodes.orthanc.transfer import OrthancTransfer
 
 
@@ -20,6 +21,7 @@ class OrthancNode(
     OrthancDiagnosis,
     OrthancInventory,
     OrthancTransfer,
+    OrthancTogether,
     OrthancConfirm,
     OrthancFollow,
     OrthancPush,
@@ -30,6 +32,6 @@ class OrthancNode(
     OrthancDicomweb,
     OrthancDisk,
 ):
-    """`Diagnose`, `Inventory`, `Read`, `Write`, `Delete`, `Confirm`, `Compare`, `Follow`, `Push`, `PushResume`,
-    `PushWords`, `Remotes`, `Label`, `Identity`, `Extras`, `Dimse`, `Stow`, `Intermediary` and `DiskUse` of an Orthanc
-    server, by its REST API."""
+    """`Diagnose`, `Inventory`, `Read`, `ReadTogether`, `Write`, `WriteTogether`, `Delete`, `Confirm`, `Compare`,
+    `Follow`, `Push`, `PushResume`, `PushWords`, `Remotes`, `Label`, `Identity`, `Extras`, `Dimse`, `Stow`,
+    `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""

@@ -19,7 +19,7 @@ from core.wire.http import Abort, Response
 from core.wire.status import answer_error
 
 _DELETE_CHUNK = 50  # instances whose digests are asked for right before they are deleted
-_DICOM_TYPES = ("application/dicom", "application/octet-stream")
+DICOM_TYPES = ("application/dicom", "application/octet-stream")
 _ETAG = re.compile(r'(?:W/)?"\d+-([0-9a-f]{32})"', re.ASCII | re.IGNORECASE)
 
 
@@ -160,7 +160,7 @@ class DicomFile:
             framed = response.framed or self._size is None
             where = f"{self._rest.node}", self._path
             stream = DicomStream(response, *where) if framed else CountedStream(response, *where, self._size or 0)
-            if not response.headers.get("content-type", "").startswith(_DICOM_TYPES):
+            if not response.headers.get("content-type", "").startswith(DICOM_TYPES):
                 raise stream.not_dicom(response.read_all(65536)[:SHOWN] if (response.length or 0) < 65536 else b"")
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
@@ -186,7 +186,7 @@ class DicomStream(CheckedStream):
 
     def __init__(self, response: Response, node: str, path: str) -> None:
         super().__init__(response, self.not_dicom)
-        self.digest = _digest(response.headers.get("etag", ""))
+        self.digest = etag_digest(response.headers.get("etag", ""))
         self._response = response
         self._node = node
         self._path = path
@@ -213,7 +213,7 @@ class CountedStream(DicomStream):
         return count
 
 
-def _digest(etag: str) -> str | None:
+def etag_digest(etag: str) -> str | None:
     """The MD5 in an ``ETag`` of Orthanc's attachments: "revision-md5"."""
     found = _ETAG.fullmatch(etag)
     return found[1].lower() if found else None
