@@ -27,6 +27,7 @@ LONGEST_HEAD = 8192  # bytes
 CALLER_SECONDS = 5.0
 _PIECE = 4096
 _LOOK = 0.5  # seconds between two looks at who takes too long
+_TOO_LONG = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 _PATHS = frozenset({"/", "/health", "/healthz"})
 
 Answer = Callable[[], tuple[bool, bytes]]
@@ -129,7 +130,8 @@ class BeatServer:
         end = caller.head.find(b"\r\n\r\n")
         if end < 0 and len(caller.head) <= LONGEST_HEAD:
             return
-        caller.answer = memoryview(self._response(bytes(caller.head[: end if end >= 0 else 0])))
+        answer = self._response(bytes(caller.head[:end])) if end >= 0 else _encoded(_TOO_LONG, b"")
+        caller.answer = memoryview(answer)
         caller.head.clear()
         self._selector.modify(caller.sock, selectors.EVENT_WRITE)
         self._send(caller)
@@ -153,8 +155,7 @@ class BeatServer:
         """An answer to a request head (RFC 9112); one that can't be read has an answer, too."""
         words = head.split(b"\r\n", 1)[0].split(b" ")
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            too_long = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            return _encoded(too_long if not head else HTTPStatus.BAD_REQUEST, b"")
+            return _encoded(HTTPStatus.BAD_REQUEST, b"")
         method, target = words[0], words[1].partition(b"?")[0].decode("latin-1")
         if method not in (b"GET", b"HEAD"):
             return _encoded(HTTPStatus.METHOD_NOT_ALLOWED, b"", allow=True)

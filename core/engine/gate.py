@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 
-from core.engine.retry import delay_after
+from core.engine.retry import WHOLE_NODE, delay_after
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import NodeHealth
@@ -50,6 +51,7 @@ class Gate:
         self._failing_since: float | None = None
         self._opened = 0.0
         self._pushes = 0
+        self._seen = -math.inf  # when it was last known to work
 
     @property
     def name(self) -> str:
@@ -78,6 +80,7 @@ class Gate:
     def worked(self) -> None:
         """Something succeeded there."""
         self._failing_since = None
+        self._seen = clock.monotonic()
         if self.health is not NodeHealth.WORKS and self.is_open:
             self.health = NodeHealth.WORKS
             self._on_change(self)
@@ -107,6 +110,30 @@ class Gate:
                 return
             self._probing = True
         threading.Thread(target=self._probe, name=f"probe-{self.name}", daemon=True).start()
+
+    def ask_if_idle(self, seconds: float) -> None:
+        """Ask a node that nobody has used for so long whether it is there, on a thread of its own."""
+        with self._lock:
+            if not self.is_open or self._probing or clock.monotonic() - self._seen < seconds:
+                return
+            self._probing = True
+        threading.Thread(target=self._ask, name=f"ask-{self.name}", daemon=True).start()
+
+    def _ask(self) -> None:
+        failure: Failure | None = None
+        try:
+            self.node.probe()
+        except FerryError as error:
+            failure = self.node.failure(error, "")
+        except Exception:
+            log.exception("asking %s", self.name)
+        else:
+            self.worked()
+        with self._lock:
+            self._probing = False
+            self._seen = clock.monotonic()
+        if failure is not None and failure.cls in WHOLE_NODE:
+            self.close(failure)
 
     def probe_soon(self) -> None:
         """Forget how long it was to be left alone: the computer has slept, or its clock was set."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds between two looks at how much room there is
 SHORT_BYTES = 1_000_000_000  # with less room than this, what is confirmed makes place for what comes
+IDLE_SECONDS = 60.0  # after which a destination that nothing was sent to is asked whether it is there
 STILL_SECONDS = 60.0  # after which an engine that has not looked after the job counts as hung
 SWITCHED_OFF = "Auto-routing is switched off: images are received and nothing is sent."
 
@@ -78,9 +79,8 @@ class GatewaySide:
         return self._beats is not None
 
     def start(self) -> None:
-        if self._intakes:
-            self._watch.start()
         if self._beats is not None:
+            self._watch.start()
             self._beats.start()
 
     def stop(self) -> None:
@@ -137,6 +137,8 @@ class GatewaySide:
                     log.info("asking %s for its room: %s", name, error.sentence)
                 except Exception:
                     log.exception("asking %s for its room", name)
+            for gate in self._destinations.values():
+                gate.ask_if_idle(IDLE_SECONDS)
             self._stop.wait(LOOK_EVERY)
 
     def _judge(self, name: str, node: Intake) -> None:
