@@ -62,7 +62,7 @@ class DicomwebBase(Node):
         return DicomwebAddress(
             self.fields.url,
             needs_token=tokens is not None,
-            lends_to=self.fields.lend_token_to,
+            lends_to=self.fields.lend_to,
             token=tokens.header if tokens is not None else None,
         )
 

@@ -125,7 +125,7 @@ class DicomwebFields(WebFields):
         advanced=True,
         group="Login",
     )
-    lend_token_to: tuple[str, ...] = declared(
+    lend_to: tuple[str, ...] = declared(
         (),
         title="Lend our token to",
         help="Orthanc servers that may send here by themselves with our token: a fresh one goes along with each order "
