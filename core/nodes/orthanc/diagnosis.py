@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import queue
-import socket
-import threading
-import time
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.model.diagnosis import DiagnosisStep, StepResult
-from core.model.errors import AnswerError, FerryError
+from core.model.errors import AnswerError
 from core.nodes.orthanc.answers import number
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.capabilities import Capabilities, read_capabilities
 from core.nodes.orthanc.holdings import keeps_digests
+from core.nodes.web.checklist import name_found, port_answers, walked
 from core.nodes.web.trust import certificate_step
-from core.wire.dial import dial
 
 _NO_INSTANCE = "00000000-00000000-00000000-00000000-00000000"
 STEPS = (
@@ -71,18 +68,8 @@ class OrthancDiagnosis(OrthancBase):
             ("Labels", self._labels),
             ("Plugins", self._plugins),
         ]
-        failed = ""
-        for name, test in tests:
-            if failed:
-                yield DiagnosisStep(name, StepResult.SKIPPED, f"not tried, because “{failed}” failed")
-                continue
-            try:
-                step = test(seen)
-            except FerryError as error:
-                step = failed_step(name, error)
-            if step.result is StepResult.FAILED and name not in ("May write", "May delete"):
-                failed = name
-            yield step
+        steps = [(name, functools.partial(test, seen)) for name, test in tests]
+        return walked(steps, harmless=("May write", "May delete"))
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         seen = self._seen
@@ -107,27 +94,12 @@ class OrthancDiagnosis(OrthancBase):
     # --- the way there ---
 
     def _name_found(self, seen: _Seen) -> DiagnosisStep:
-        if self.proxied:
-            return DiagnosisStep("Name found", StepResult.SKIPPED, "the system's proxy looks it up")
-        host = self.fields.host
-        addresses = _addresses(host, self.fields.port, self.fields.connect_timeout)
-        if isinstance(addresses, str):
-            return DiagnosisStep(
-                "Name found",
-                StepResult.FAILED,
-                f"The name {host} was not found.",
-                "Check its spelling, and that this computer is in the right network (or VPN).",
-                addresses,
-            )
-        return DiagnosisStep("Name found", StepResult.OK, f"{host} → {', '.join(addresses)}")
+        fields = self.fields
+        return name_found(fields.host, fields.port, timeout=fields.connect_timeout, proxied=self.proxied)
 
     def _port_answers(self, seen: _Seen) -> DiagnosisStep:
-        if self.proxied:
-            return DiagnosisStep("Port answers", StepResult.SKIPPED, "the system's proxy connects")
-        began = time.perf_counter()
-        dial(self.fields.host, self.fields.port, timeout=self.fields.connect_timeout).close()
-        took = (time.perf_counter() - began) * 1000
-        return DiagnosisStep("Port answers", StepResult.OK, f"{self.fields.port}/tcp in {took:.0f} ms")
+        fields = self.fields
+        return port_answers(fields.host, fields.port, timeout=fields.connect_timeout, proxied=self.proxied)
 
     def _certificate_trusted(self, seen: _Seen) -> DiagnosisStep:
         return certificate_step(
@@ -248,28 +220,5 @@ class OrthancDiagnosis(OrthancBase):
         return DiagnosisStep("Plugins", StepResult.OK, ", ".join(known) or "none of those that matter here")
 
 
-def failed_step(name: str, error: FerryError) -> DiagnosisStep:
-    return DiagnosisStep(name, StepResult.FAILED, error.sentence, error.next_step, error.detail)
-
-
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _addresses(host: str, port: int, timeout: float) -> list[str] | str:
-    """The addresses of a name, or why there are none. The system's look-up has no time-out: a thread waits."""
-    found: queue.SimpleQueue[list[str] | str] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            found.put(str(error))
-        else:
-            found.put(list(dict.fromkeys(str(info[4][0]) for info in infos)))
-
-    threading.Thread(target=look_up, name="look-up", daemon=True).start()
-    try:
-        return found.get(timeout=timeout)
-    except queue.Empty:
-        return f"no answer from the name server within {timeout:g} s"
