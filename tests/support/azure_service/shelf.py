@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +100,14 @@ class Shelf:
     ----------
     index_delay : float
         Seconds by the clock until what was stored can be searched for.
+    arrivals : Counter[str]
+        How often each SOP Instance UID came whole, stored anew or there already.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
         self.folder = folder
         self.index_delay = 0.0
+        self.arrivals: Counter[str] = Counter()
         self._clock = clock
         self._lock = threading.Lock()
         self._held: dict[Key, Held] = {}
@@ -120,6 +124,7 @@ class Shelf:
     def begin(self, key: Key) -> int:
         """Start to create an instance: 0, or why not (45070, 45071)."""
         with self._lock:
+            self.arrivals[key[2]] += 1
             if key in self._held:
                 return 45070
             if key in self._pending:
