@@ -79,7 +79,7 @@ class HttpPool:
         self.where = address.where
         self._idle_timeout = idle_timeout
         self._keep_alive = keep_alive
-        self._limit = limit
+        self.limit = limit
         self._opener = Opener(address, proxy=via, tls=tls, timeout=connect_timeout, idle_timeout=idle_timeout)
         base = address.base_path
         plain_proxy = via is not None and not address.secure
@@ -347,12 +347,12 @@ class HttpPool:
                 now = time.monotonic()
                 connection = self._idle.pop() if self._idle else None
                 if connection is None:
-                    if self._held < self._limit:
+                    if self._held < self.limit:
                         self._held += 1
                         break
                     deadline = deadline or now + patience
                     if now >= deadline:
-                        raise busy(self.where, self._limit, patience)
+                        raise busy(self.where, self.limit, patience)
                     self._waiting += 1
                     try:
                         self._free.wait(min(_LOOK, deadline - now) if abort is not None else deadline - now)

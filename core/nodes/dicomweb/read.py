@@ -1,11 +1,11 @@
-"""Images from a DICOMweb service, byte for byte as it keeps them (WADO-RS, PS3.18 section 10.4): `Read`."""
+"""Images from a DICOMweb service, byte for byte as it keeps them (WADO-RS, PS3.18 section 10.4): `Read`, `ReadAhead`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.model.errors import AnswerError, TransportError
 from core.model.study import InstanceRef
@@ -19,6 +19,9 @@ from core.wire.http import Response
 from core.wire.multipart import MultipartReader, media_type
 from core.wire.status import answer_error
 
+if TYPE_CHECKING:
+    from core.nodes.dicomweb.ahead import SeriesAhead
+
 MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 SINGLE = "application/dicom; transfer-syntax=*"
 ACCEPTED = (MULTIPART, SINGLE)
@@ -28,15 +31,38 @@ _REFUSED = frozenset({400, 406, 415})
 
 
 class DicomwebRead(DicomwebQuery):
-    """`Read` of a DICOMweb service."""
+    """`Read` and `ReadAhead` of a DICOMweb service."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.accept = ACCEPTED[0]
+        self._ahead: SeriesAhead | None = None
 
     def open(self, instance: InstanceRef, *, abort: Abort | None = None) -> AbstractContextManager[ByteStream]:
-        """``GET /studies/{}/series/{}/instances/{}`` in the stored transfer syntax."""
+        """``GET /studies/{}/series/{}/instances/{}`` in the stored transfer syntax, or what came with its series."""
+        ahead = self._ahead
+        if ahead is not None:
+            body = ahead.take(instance, abort)
+            if body is not None:
+                return nullcontext(BytesStream(body))
         return DicomFile(self, instance, abort)
+
+    def read_ahead(self, instances: Sequence[InstanceRef]) -> None:
+        """Series of small images are fetched with one request each, once the first of them is opened."""
+        if self._ahead is None:
+            from core.nodes.dicomweb.ahead import SeriesAhead
+
+            self._ahead = SeriesAhead(self.access, MULTIPART)
+        self._ahead.expect(instances)
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+        super().close()
+
+    def learn_size(self, size: int) -> None:
+        if self._ahead is not None:
+            self._ahead.learn(size)
 
     def source_digests(self, instances: Sequence[InstanceRef], *, abort: Abort | None = None) -> dict[str, str]:
         """None: DICOMweb has no digests."""
@@ -92,6 +118,8 @@ class DicomFile:
                 self._node.access.unexpected(self._path, "an image of which neither length nor end is told")
         if kind not in ("application/dicom", "application/octet-stream"):
             raise self._not_dicom(_start_of(source))
+        if source.length is not None:
+            self._node.learn_size(source.length)
         return CheckedStream(source, self._not_dicom)
 
     def _answer(self) -> Response:
@@ -116,6 +144,20 @@ class DicomFile:
         return answer_error(
             "not-dicom", node=self._node.name, status=200, detail=f"{self._path}: {shown(headers, start)}"
         )
+
+
+class BytesStream:
+    """A file that is in memory."""
+
+    def __init__(self, body: bytes) -> None:
+        self.length: int | None = len(body)
+        self._rest = memoryview(body)
+
+    def readinto(self, view: memoryview, /) -> int:
+        count = min(len(self._rest), len(view))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 class Measured:
