@@ -1,4 +1,4 @@
-"""Images from a DICOMweb service, byte for byte as it keeps them (WADO-RS, PS3.18 section 10.4): `Read`, `ReadAhead`."""
+"""Images from a DICOMweb service, byte for byte as it keeps them (WADO-RS, PS3.18 section 10.4): `Read` and more."""
 
 from __future__ import annotations
 
