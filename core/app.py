@@ -258,8 +258,10 @@ class App:
         save_settings(self.home, settings)
         self.settings = settings
 
-    def report(self, job_id: int, form: str, file: Path) -> int:
+    def report(self, job_id: int, form: str, file: Path, *, mapping: bool = False) -> int:
         """Write the proof of a job as "csv", "json" or "html" to a file of the owner's alone; the images in it.
+
+        `mapping` as for `core.reports.write_report`.
 
         Raises
         ------
@@ -271,7 +273,7 @@ class App:
         try:
             make_private_file(file)
             with file.open("w", encoding=encoding, newline="" if report_form is ReportFormat.CSV else "\n") as out:
-                return write_report(self.ledger, self.jobs.get(job_id), report_form, out)
+                return write_report(self.ledger, self.jobs.get(job_id), report_form, out, mapping=mapping)
         except OSError as error:
             raise LocalError(
                 f"The report can't be written to {file} ({error.strerror or error}).",

@@ -40,22 +40,28 @@ COLUMNS = (
     "job", "pass", "study_uid", "patient_name", "patient_id", "study_date", "accession", "study_description",
     "source", "destination", "series_uid", "sop_instance_uid", "sop_class_uid", "bytes", "state", "path", "attempts",
     "planned_at", "sent_at", "answer", "evidence", "evidence_at", "digest_source", "digest_both", "evidence_note",
-    "at_source", "failure_code", "failure", "next_step", "failure_side",
+    "at_source", "failure_code", "failure", "next_step", "failure_side", "steps",
 )  # fmt: skip
+#: What ties an image to what steps made of it. A report names the patient: with these it says who a pseudonym is.
+MAPPING_COLUMNS = ("sent_study_uid", "sent_series_uid", "sent_sop_instance_uid", "sent_patient_id", "digest_sent")
 
 
-def write_report(ledger: Evidence, job: JobRecord, form: ReportFormat, out: TextIO) -> int:
+def write_report(ledger: Evidence, job: JobRecord, form: ReportFormat, out: TextIO, *, mapping: bool = False) -> int:
     """Write the report of a job's present pass; the number of deliveries in it.
+
+    With `mapping` it also tells under which UIDs and patient ID each image was sent, where processing steps changed
+    them; without, it leaves out whatever would tie an image to what they made of it.
 
     Studies and images are read page by page and written at once, so that memory stays the same however
     many there are. A CSV file wants ``newline=""`` and, for Excel, the encoding ``utf-8-sig``.
     Times are those of this computer with their zone (ISO 8601). A report holds patient data.
     """
     if form is ReportFormat.CSV:
-        return _write_csv(ledger, job, out)
+        return _write_csv(ledger, job, out, mapping)
     if form is ReportFormat.JSON:
-        return _write_json(ledger, job, out)
-    return write_page(job, ledger.job_counts(job.id), ledger.failure_groups(job_id=job.id), studies(ledger, job), out)
+        return _write_json(ledger, job, out, mapping)
+    counts, failures = ledger.job_counts(job.id), ledger.failure_groups(job_id=job.id)
+    return write_page(job, counts, failures, studies(ledger, job), out, mapping=mapping)
 
 
 def write_failed_list(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
@@ -97,14 +103,15 @@ def _images(ledger: Evidence, transfer_id: int) -> Iterator[DeliveryRow]:
         offset += len(page)
 
 
-def _write_csv(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
+def _write_csv(ledger: Evidence, job: JobRecord, out: TextIO, mapping: bool) -> int:
     writer = csv.writer(out)
-    writer.writerow(COLUMNS)
+    columns = (*COLUMNS, *MAPPING_COLUMNS) if mapping else COLUMNS
+    writer.writerow(columns)
     count = 0
     for row, images in studies(ledger, job):
         for image in images:
-            values = _flat(job, row, image)
-            writer.writerow([_harmless(values[name]) for name in COLUMNS])
+            values = _flat(job, row, image, mapping)
+            writer.writerow([_harmless(values[name]) for name in columns])
             count += 1
     return count
 
@@ -116,7 +123,7 @@ def _harmless(value: object) -> object:
     return "" if value is None else value
 
 
-def _write_json(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
+def _write_json(ledger: Evidence, job: JobRecord, out: TextIO, mapping: bool) -> int:
     """One object; its lists are written element by element."""
     counts = ledger.job_counts(job.id)
     head = {
@@ -147,7 +154,7 @@ def _write_json(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
         text = json.dumps(study, ensure_ascii=False).removesuffix("}")
         out.write(f'{"," if number else ""}\n  {text}, "images": [')
         for position, image in enumerate(images):
-            flat = {k: v for k, v in _flat(job, row, image).items() if k not in _OF_STUDY}
+            flat = {k: v for k, v in _flat(job, row, image, mapping).items() if k not in _OF_STUDY}
             out.write(f"{',' if position else ''}\n   {json.dumps(flat, ensure_ascii=False)}")
             count += 1
         out.write("]}")
@@ -158,8 +165,16 @@ def _write_json(ledger: Evidence, job: JobRecord, out: TextIO) -> int:
 _OF_STUDY = frozenset(COLUMNS[:10])
 
 
-def _flat(job: JobRecord, row: TransferRow, image: DeliveryRow) -> dict[str, object]:
-    s, evidence, failure = row.study, image.evidence, image.failure
+def _flat(job: JobRecord, row: TransferRow, image: DeliveryRow, mapping: bool) -> dict[str, object]:
+    s, evidence, failure, change = row.study, image.evidence, image.failure, image.change
+    told = mapping or change is None or not change.done
+    sent = {
+        "sent_study_uid": change.study_uid if change else s.study_uid,
+        "sent_series_uid": change.series_uid if change else image.series_uid,
+        "sent_sop_instance_uid": change.sop_uid if change else image.sop_uid,
+        "sent_patient_id": change.patient_id if change else s.patient_id,
+        "digest_sent": change.digest if change else "",
+    }
     return {
         "job": job.id,
         "pass": job.pass_number,
@@ -184,13 +199,15 @@ def _flat(job: JobRecord, row: TransferRow, image: DeliveryRow) -> dict[str, obj
         "evidence": evidence.method.value if evidence else "",
         "evidence_at": _time(evidence.at) if evidence else None,
         "digest_source": image.source_digest,
-        "digest_both": evidence.digest if evidence else "",
+        "digest_both": evidence.digest if evidence and told else "",
         "evidence_note": evidence.note if evidence else "",
         "at_source": "" if image.source_state is SourceState.KEPT else image.source_state.value,
         "failure_code": failure.code if failure else "",
         "failure": failure.sentence if failure else "",
         "next_step": failure.next_step if failure else "",
         "failure_side": failure.side if failure else "",
+        "steps": " ".join(change.done) if change else "",
+        **(sent if mapping else {}),
     }
 
 

@@ -54,8 +54,10 @@ def write_page(
     failures: Sequence[FailureGroup],
     studies: Iterable[tuple[TransferRow, Iterator[DeliveryRow]]],
     out: TextIO,
+    *,
+    mapping: bool = False,
 ) -> int:
-    """Write the page; the number of images on it."""
+    """Write the page; the number of images on it. `mapping` as for `core.reports.write_report`."""
     style = importlib.resources.files("resources").joinpath("report/report.css").read_text(encoding="utf-8")
     out.write(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(job.name)}</title>\n'
@@ -72,7 +74,7 @@ def write_page(
     out.write("<h2>Studies</h2>\n")
     written = 0
     for row, images_of in studies:
-        written += _study(row, images_of, out)
+        written += _study(row, images_of, out, mapping)
     if not written:
         out.write('<p class="soft">No images.</p>\n')
     out.write(
@@ -119,7 +121,7 @@ def _head(job: JobRecord, counts: Counts, out: TextIO) -> None:
     out.write("</dl>\n")
 
 
-def _study(row: TransferRow, images: Iterator[DeliveryRow], out: TextIO) -> int:
+def _study(row: TransferRow, images: Iterator[DeliveryRow], out: TextIO, mapping: bool) -> int:
     s = row.study
     state, colour = STUDY_STATE_WORDS[row.state], _COLOURS.get(row.state, "grey")
     troubled = row.state in (StudyState.ATTENTION, StudyState.FAILED, StudyState.DIFFERENT)
@@ -139,24 +141,30 @@ def _study(row: TransferRow, images: Iterator[DeliveryRow], out: TextIO) -> int:
     )
     written = 0
     for image in images:
-        out.write(_image(image))
+        out.write(_image(image, mapping))
         written += 1
     out.write("</tbody></table></details>\n")
     return written
 
 
-def _image(image: DeliveryRow) -> str:
+def _image(image: DeliveryRow, mapping: bool) -> str:
+    change = image.change
+    told = mapping or change is None or not change.done
     word, colour = _IMAGE_WORDS[image.state]
     if image.source_state is SourceState.DELETED:
         word += "; deleted at the source"
     proof = ""
     if image.evidence:
-        digest = f"<br><small>MD5 {escape(image.evidence.digest)}</small>" if image.evidence.digest else ""
+        digest = f"<br><small>MD5 {escape(image.evidence.digest)}</small>" if image.evidence.digest and told else ""
         note = f"<br><small>{escape(image.evidence.note)}</small>" if image.evidence.note else ""
         proof = f"{METHOD_WORDS[image.evidence.method]}, {_time(image.evidence.at)}{digest}{note}"
     if image.failure and image.state in (DeliveryState.FAILED, DeliveryState.CONFLICT, DeliveryState.PLANNED):
         step = f"<br><small>{escape(image.failure.next_step)}</small>" if image.failure.next_step else ""
         proof += f'{"<br>" if proof else ""}<span class="red">{escape(image.failure.sentence)}</span>{step}'
+    if change and change.done:
+        proof += f"{'<br>' if proof else ''}<small>{escape(' '.join(change.done))}</small>"
+        if mapping:
+            proof += f'<br><small class="uid">sent as {escape(change.sop_uid)}</small>'
     size = "" if image.size is None else f"{image.size:,}"
     return (
         f'<tr><td class="uid">{escape(image.sop_uid)}</td><td class="number">{size}</td>'

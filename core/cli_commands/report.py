@@ -23,6 +23,14 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output when left out.")
     ] = None,
+    mapping: Annotated[
+        bool,
+        typer.Option(
+            "--mapping",
+            help="Tell under which UIDs and patient ID images were sent that processing steps changed. Sensitive: "
+            "with it, a pseudonym is none any more.",
+        ),
+    ] = False,
     failed_list: Annotated[
         Path | None,
         typer.Option("--failed-list", help="Write the studies that are not as wanted to this file: a list to migrate."),
@@ -40,16 +48,16 @@ def report(
             if output is None:
                 return
         if output is None:
-            _to_standard_output(app, record, form)
+            _to_standard_output(app, record, form, mapping=mapping)
             return
-        count = app.report(record.id, form, output)
+        count = app.report(record.id, form, output, mapping=mapping)
         speaker.say(f"Wrote {count:,} images of “{record.name}” to {output}.")
 
 
-def _to_standard_output(app: App, job: JobRecord, form: ReportFormat) -> None:
+def _to_standard_output(app: App, job: JobRecord, form: ReportFormat, *, mapping: bool) -> None:
     out: TextIO = sys.stdout
     reconfigure = getattr(out, "reconfigure", None)
     if reconfigure is not None and not out.isatty():
         reconfigure(encoding="utf-8", newline="" if form is ReportFormat.CSV else "\n")
-    write_report(app.ledger, job, form, out)
+    write_report(app.ledger, job, form, out, mapping=mapping)
     out.flush()

@@ -39,10 +39,11 @@ def method_text(row: DeliveryRow) -> str:
 
 
 def remark(row: DeliveryRow) -> str:
-    """The failure and what to do, or what is special about the evidence."""
+    """The failure and what to do, or what is special about the evidence, and what processing steps did."""
     if row.failure is not None:
         return f"{row.failure.sentence} {row.failure.next_step}".strip()
-    return row.evidence.note if row.evidence is not None else ""
+    note = row.evidence.note if row.evidence is not None else ""
+    return " ".join((note, *(row.change.done if row.change is not None else ()))).strip()
 
 
 def whole_story(row: DeliveryRow) -> str:
@@ -65,13 +66,17 @@ def whole_story(row: DeliveryRow) -> str:
     if row.evidence is not None:
         lines.append(f"Proof: {method_text(row)}, {words.exact(row.evidence.at)}")
         if row.evidence.digest:
-            lines.append(f"MD5 on both sides: {row.evidence.digest}")
+            changed = row.change is not None and bool(row.change.done)
+            lines.append(f"MD5 {'as sent' if changed else 'on both sides'}: {row.evidence.digest}")
         if row.evidence.note:
             lines.append(row.evidence.note)
     if row.failure is not None:
         lines.append(f"{row.failure.sentence} {row.failure.next_step} ({row.failure.code})".replace("  ", " "))
         if row.failure.detail:
             lines.append(row.failure.detail)
+    if row.change is not None and row.change.done:
+        lines += [*row.change.done, f"Sent as SOP Instance UID: {row.change.sop_uid}"]
+        lines += [f"Sent as Study Instance UID: {row.change.study_uid}", f"MD5 as read: {row.change.source_digest}"]
     lines.append(f"At the source: {row.source_state.value}")
     return "\n".join(lines)
 
