@@ -9,11 +9,18 @@ ONE_BY_ONE = BatchLimits(1, 0)
 
 
 class Held:
-    """What one worker has read so far."""
+    """What one worker has read so far.
+
+    Attributes
+    ----------
+    doubtful : list[Delivery]
+        Sent with others, and not known to be stored: to be carried alone.
+    """
 
     def __init__(self, limits: BatchLimits) -> None:
+        self.doubtful: list[Delivery] = []
         self._limits = limits
-        self._images: list[tuple[Delivery, bytes]] = []
+        self._images: list[tuple[Delivery, bytes | memoryview]] = []
         self._size = 0
 
     def takes(self, length: int) -> bool:
@@ -27,10 +34,10 @@ class Held:
     def is_full(self) -> bool:
         return len(self._images) >= self._limits.count or self._size >= self._limits.size
 
-    def add(self, delivery: Delivery, body: bytes) -> None:
+    def add(self, delivery: Delivery, body: bytes | memoryview) -> None:
         self._images.append((delivery, body))
         self._size += len(body)
 
-    def take(self) -> list[tuple[Delivery, bytes]]:
+    def take(self) -> list[tuple[Delivery, bytes | memoryview]]:
         images, self._images, self._size = self._images, [], 0
         return images

@@ -31,6 +31,7 @@ from core.nodes.base import (
     PushWords,
     Read,
     ReadAhead,
+    ReadTogether,
     Write,
     WriteMany,
     digest_of,
@@ -99,6 +100,7 @@ class Pipeline:
         assert isinstance(destination.node, Write)
         self._read: Read = source.node
         self._write: Write = destination.node
+        self._together = source.node if isinstance(source.node, ReadTogether) else None
         self._many = destination.node if isinstance(destination.node, WriteMany) else None
         self._judging = Judging(
             source.node, destination.node, deletes=options.after is After.MOVE, pace=self._pace, abort=abort
@@ -247,19 +249,47 @@ class Pipeline:
 
         What `may_go_on` leaves is planned again; of all others the outcome is in the ledger afterwards.
         """
-        assert self._many is not None
-        held = Held(self._many.batch_limits)
-        for at, delivery in enumerate(deliveries):
+        held = Held(self.batch_limits)
+        rest = self._read_together(chunk, deliveries, held)
+        self._store_held(chunk, held)
+        for at, delivery in enumerate(rest):
             if not may_go_on():
-                self.ledger.back(deliveries[at:])
+                self.ledger.back(rest[at:])
                 break
             self._carry(chunk, delivery, None if delivery.id in chunk.replace else held)
             if held.is_full:
-                self._store_held(chunk, held.take())
-        self._store_held(chunk, held.take())
+                self._store_held(chunk, held)
+        self._store_held(chunk, held)
+        for at, delivery in enumerate(held.doubtful):
+            if not may_go_on():
+                self.ledger.back(held.doubtful[at:])
+                break
+            self._carry(chunk, delivery, None)
 
-    def _store_held(self, chunk: Chunk, held: list[tuple[Delivery, bytes]]) -> None:
-        """Send what was read; each image has an outcome of its own."""
+    def _read_together(self, chunk: Chunk, deliveries: Sequence[Delivery], held: Held) -> list[Delivery]:
+        """Read what the source gives in one go; what is left of `deliveries` is to be read one by one."""
+        row = [d for d in deliveries if d.size and held.takes(d.size) and d.id not in chunk.replace]
+        if self._together is None or len(row) < 2:
+            return list(deliveries)
+        others = [d for d in deliveries if d not in row]
+        try:
+            files = self._together.open_together(
+                [d.instance for d in row], _row_buffer(self.batch_limits.size), abort=self.abort
+            )
+        except FerryError as error:
+            self.all_failed(row, self.source, error)
+            return others
+        for delivery, file in zip(row, files, strict=True):
+            if file is None:
+                others.append(delivery)
+            else:
+                self._learn(delivery, file.digest, file.body)
+                held.add(delivery, file.body)
+        return others
+
+    def _store_held(self, chunk: Chunk, waiting: Held) -> None:
+        """Send what was read; each image has an outcome of its own, or is in doubt."""
+        held = waiting.take()
         if not held:
             return
         assert self._many is not None
@@ -271,14 +301,18 @@ class Pipeline:
             self.all_failed([delivery for delivery, _body in held], self.destination, error)
             return
         failed: dict[FerryError, list[Delivery]] = {}
+        stored: list[tuple[Delivery, Acknowledgement]] = []
         for (delivery, _body), answer in zip(held, answers, strict=True):
-            if isinstance(answer, FerryError):
+            if answer is None:
+                waiting.doubtful.append(delivery)
+            elif isinstance(answer, FerryError):
                 failed.setdefault(answer, []).append(delivery)
             else:
-                self._acknowledged(delivery, answer)
+                stored.append((delivery, answer))
         for reason, deliveries in failed.items():
             self.all_failed(deliveries, self.destination, reason)
-        if sum(map(len, failed.values())) < len(held):
+        if stored:
+            self._acknowledged(stored)
             self.source.worked()
             self.destination.worked()
 
@@ -298,7 +332,7 @@ class Pipeline:
                     streamed = False
                     if held is not None and held.takes(stream.length):
                         if held.is_full_with(stream.length):
-                            self._store_held(chunk, held.take())
+                            self._store_held(chunk, held)
                         held.add(delivery, bytes(body))  # type: ignore[arg-type]
                         return
                 else:
@@ -330,10 +364,10 @@ class Pipeline:
                     TransportFault.CUT, f"{self.source.name} broke off in the middle of an image.", "It is tried again."
                 )
             at += count
-        self.learn(delivery, None, view)
+        self._learn(delivery, None, view)
         return view
 
-    def learn(self, delivery: Delivery, digest: str | None, body: memoryview) -> None:
+    def _learn(self, delivery: Delivery, digest: str | None, body: memoryview) -> None:
         """An image was read whole: what its digest is, as the source said or as it is hashed here."""
         delivery.known_digest = digest or delivery.known_digest
         if delivery.known_digest is None and self._hashes_here(len(body)):
@@ -364,13 +398,14 @@ class Pipeline:
             self.make_room(chunk.task.study, delivery.instance)
         answer = self._write.store(chunk.task.study, delivery.instance, body, abort=self.abort)
         self.require_not_fenced()
-        self._acknowledged(delivery, answer)
+        self._acknowledged([(delivery, answer)])
 
-    def _acknowledged(self, delivery: Delivery, answer: Acknowledgement) -> None:
-        delivery.newly_stored = answer.stored
-        self.bytes_moved += delivery.size
-        self.ledger.sent(
-            delivery, f"{answer.answer}; {answer.warning}" if answer.warning else answer.answer, answer.ref
+    def _acknowledged(self, stored: Sequence[tuple[Delivery, Acknowledgement]]) -> None:
+        for delivery, answer in stored:
+            delivery.newly_stored = answer.stored
+            self.bytes_moved += delivery.size
+        self.ledger.sent_together(
+            [(d, f"{a.answer}; {a.warning}" if a.warning else a.answer, a.ref) for d, a in stored]
         )
 
     def make_room(self, study: StudyInfo, instance: InstanceRef) -> None:
@@ -516,3 +551,10 @@ def _buffer() -> memoryview:
     if not hasattr(_OWN, "buffer"):
         _OWN.buffer = memoryview(bytearray(INLINE_BYTES))
     return _OWN.buffer  # type: ignore[no-any-return]
+
+
+def _row_buffer(size: int) -> memoryview:
+    """This thread's room for images that are read together."""
+    if not hasattr(_OWN, "row") or len(_OWN.row) < size:
+        _OWN.row = memoryview(bytearray(size))
+    return _OWN.row  # type: ignore[no-any-return]

@@ -191,8 +191,7 @@ class Deliveries(LedgerPart):
 
     def sent(self, delivery: Delivery, answer: str, ref: str) -> None:
         """The destination acknowledged it."""
-        delivery.answer = answer
-        self.writer.rows(_SENT, ((delivery.id, now(), answer, ref),), (_moved(delivery, S.SENT),))
+        self.sent_together([(delivery, answer, ref)])
 
     def sent_together(self, acknowledged: Sequence[tuple[Delivery, str, str]]) -> None:
         """The destination acknowledged these, with its answer and its handle for each."""

@@ -43,8 +43,7 @@ class Delivery:
     `known_digest` is the source's own MD5, from the source or from hashing what was read.
     `newly_stored` is True once the destination said that it had stored it anew. `tried` says whether it was sent,
     or begun to be sent, before it was claimed; `proof` and `proof_note` are the digest and the note of the evidence
-    that was seen so far. `change` is what processing steps made of it, where a job has some. `alone`
-    says that it was in doubt when it travelled with others.
+    that was seen so far. `change` is what processing steps made of it, where a job has some.
     """
 
     id: int
@@ -60,7 +59,6 @@ class Delivery:
     proof: str = ""
     proof_note: str = ""
     change: Change | None = None
-    alone: bool = False
 
     @property
     def size(self) -> int:

@@ -219,19 +219,6 @@ class ReadTogether(Protocol, metaclass=_Capability):
 
 
 @runtime_checkable
-class WriteTogether(Protocol, metaclass=_Capability):
-    """A node with `Write` that takes several small instances in one go."""
-
-    def store_together(
-        self, study: StudyInfo, instances: Sequence[tuple[InstanceRef, memoryview]], *, abort: Abort | None = None
-    ) -> list[Acknowledgement | None]:
-        """What was acknowledged without any doubt; None for whatever has to be stored by itself (again).
-
-        Raises `TransportError` where no answer came at all (or ``ABORTED``).
-        """
-
-
-@runtime_checkable
 class Write(Protocol, metaclass=_Capability):
     def store(
         self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
@@ -255,15 +242,18 @@ class BatchLimits:
 
 @runtime_checkable
 class WriteMany(Protocol, metaclass=_Capability):
-    """A node with `Write` where a request costs more than a small image: several are stored with one."""
+    """A node with `Write` where a round trip costs more than a small image: several are stored with one."""
 
     @property
     def batch_limits(self) -> BatchLimits: ...
 
     def store_many(
         self, study: StudyInfo, images: Sequence[tuple[InstanceRef, bytes | memoryview]], *, abort: Abort | None = None
-    ) -> list[Acknowledgement | FerryError]:
-        """What became of each image, in their order. Nothing is raised but for what is no error of the node."""
+    ) -> list[Acknowledgement | FerryError | None]:
+        """What became of each image, in their order; None where that is in doubt: it is to be stored alone, then.
+
+        Nothing is raised but for what is no error of the node.
+        """
 
 
 @runtime_checkable

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from core.model.errors import TransportError
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import ReadTogether, WriteTogether
+from core.nodes.base import Acknowledgement, ReadTogether, WriteMany
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, orthanc_node, the_study
-from tests.support.proxy import FaultProxy
 from tests.support.studies import Study, small_study
-
-Before = Callable[[OrthancServer | str], FaultProxy]
 
 
 def room() -> memoryview:
@@ -55,11 +52,11 @@ def test_one_that_is_gone_is_left_out_and_the_others_come(orthanc: OrthancServer
 def test_each_is_acknowledged_by_its_own_identifier(orthanc: OrthancServer) -> None:
     info, images = described(small_study(6))
     with orthanc_node(orthanc) as node:
-        assert isinstance(node, WriteTogether)
-        first = node.store_together(info, images)
-        assert [answer is not None and answer.stored for answer in first] == [True] * 6
-        again = node.store_together(info, images)
-        assert [answer is not None and not answer.stored for answer in again] == [True] * 6
+        assert isinstance(node, WriteMany)
+        first = node.store_many(info, images)
+        assert [isinstance(answer, Acknowledgement) and answer.stored for answer in first] == [True] * 6
+        again = node.store_many(info, images)
+        assert [isinstance(answer, Acknowledgement) and not answer.stored for answer in again] == [True] * 6
     assert orthanc.count() == 6
 
 
@@ -68,15 +65,22 @@ def test_what_is_no_dicom_gets_no_acknowledgement_and_the_others_do(orthanc: Ort
     images[1] = images[1][0], memoryview(b"no DICOM at all" * 100)
     images[2] = images[2][0], images[3][1]  # another image than was announced
     with orthanc_node(orthanc) as node:
-        found = node.store_together(info, images)
+        found = node.store_many(info, images)
         assert [answer is not None for answer in found] == [True, False, False, True]
 
 
-def test_a_server_behind_a_proxy_that_closes_each_connection_is_asked_singly(
-    orthanc_112: OrthancServer, fault_proxy: Before
-) -> None:
-    info, images = described(small_study(3))
-    with fault_proxy(orthanc_112) as proxy, orthanc_node(proxy) as node:
+def test_a_server_that_takes_no_rows_is_asked_singly(orthanc_112: OrthancServer) -> None:
+    _info, images = described(small_study(3))
+    with orthanc_node(orthanc_112) as node:
+        assert node.batch_limits.count > 1
         node.rest.pool.takes_rows = False
-        assert node.store_together(info, images) == [None] * 3
+        assert node.batch_limits.count == 1
         assert node.open_together([one for one, _body in images], room()) == [None] * 3
+
+
+def test_a_server_that_is_down_says_so_for_each(orthanc_112: OrthancServer) -> None:
+    info, images = described(small_study(3))
+    with orthanc_node(orthanc_112) as node:
+        orthanc_112.stop()
+        found = node.store_many(info, images)
+        assert [isinstance(answer, TransportError) for answer in found] == [True] * 3

@@ -32,6 +32,6 @@ class OrthancNode(
     OrthancDicomweb,
     OrthancDisk,
 ):
-    """`Diagnose`, `Inventory`, `Read`, `ReadTogether`, `Write`, `WriteTogether`, `Delete`, `Confirm`, `Compare`,
+    """`Diagnose`, `Inventory`, `Read`, `ReadTogether`, `Write`, `WriteMany`, `Delete`, `Confirm`, `Compare`,
     `Follow`, `Push`, `PushResume`, `PushWords`, `Remotes`, `Label`, `Identity`, `Extras`, `Dimse`, `Stow`,
     `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""

@@ -1,4 +1,4 @@
-"""Several small images in one go, from and to an Orthanc: rows of requests on one connection."""
+"""Several images in one go, from and to an Orthanc: rows of requests on one connection."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from core.model.errors import FerryError, TransportError
 from core.model.study import InstanceRef, StudyInfo
-from core.nodes.base import Acknowledgement, Fetched
+from core.nodes.base import Acknowledgement, BatchLimits, Fetched
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.holdings import expected_id
 from core.nodes.orthanc.transfer import DICOM_TYPES, etag_digest
@@ -15,10 +16,12 @@ from core.nodes.web.stream import MAGIC_END
 from core.wire.http import Abort
 
 _ANSWERS = 65536  # bytes for the answers to a row of uploads
+_ROW = BatchLimits(16, 2 << 20)
+_ALONE = BatchLimits(1, 0)
 
 
 class OrthancTogether(OrthancBase):
-    """`ReadTogether` and `WriteTogether` of an Orthanc."""
+    """`ReadTogether` and `WriteMany` of an Orthanc."""
 
     def open_together(
         self, instances: Sequence[InstanceRef], into: memoryview, *, abort: Abort | None = None
@@ -43,22 +46,28 @@ class OrthancTogether(OrthancBase):
             found.append(Fetched(answer.body, etag_digest(answer.headers.get("etag", ""))) if good else None)
         return found + [None] * (len(instances) - len(found))
 
-    def store_together(
-        self, study: StudyInfo, instances: Sequence[tuple[InstanceRef, memoryview]], *, abort: Abort | None = None
-    ) -> list[Acknowledgement | None]:
+    @property
+    def batch_limits(self) -> BatchLimits:
+        return _ROW if self.rest.pool.takes_rows else _ALONE
+
+    def store_many(
+        self, study: StudyInfo, images: Sequence[tuple[InstanceRef, bytes | memoryview]], *, abort: Abort | None = None
+    ) -> list[Acknowledgement | FerryError | None]:
         """``POST /instances`` in a row; an answer counts only with the identifier that its image has to get."""
-        if not self.rest.pool.takes_rows:
-            return [None] * len(instances)
-        answers = self.rest.pool.row(
-            "POST",
-            [("/instances", body) for _one, body in instances],
-            memoryview(bytearray(_ANSWERS)),
-            content_type="application/dicom",
-            abort=abort,
-        )
+        try:
+            answers = self.rest.pool.row(
+                "POST",
+                [("/instances", body) for _one, body in images],
+                memoryview(bytearray(_ANSWERS)),
+                content_type="application/dicom",
+                abort=abort,
+            )
+        except TransportError as error:
+            self.rest.forget()
+            return [error] * len(images)
         return [
             None if answer is None or answer.status != 200 else _acknowledged(study, one, answer.body)
-            for (one, _body), answer in zip_longest(instances, answers)
+            for (one, _body), answer in zip_longest(images, answers)
         ]
 
 
