@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _STUDY = 0x0020000D
 _NOTED = {
     "private": ("1 private attribute removed.", "{} private attributes removed."),
+    "unknown": ("1 attribute unknown to the standard removed.", "{} attributes unknown to the standard removed."),
     "overlays": ("1 overlay attribute removed.", "{} overlay attributes removed."),
     "kept on request": ("1 attribute kept on request.", "{} attributes kept on request."),
 }
@@ -48,7 +49,7 @@ class Deidentify(Step):
         self._exceptions = parse_exceptions(fields.exceptions)
         self._afterwards = Tags(self._exceptions.actions, Rule(), notes=False) if self._exceptions.actions else None
         self.maps_uids = Option.UIDS not in self._options
-        self._plan = plan(self._options, self._exceptions.kept, self.uid)
+        self._plan = plan(self._options, self._exceptions.kept, pseudonyms.uid)
 
     def uid(self, uid: str) -> str:
         return self._pseudonyms.uid(uid) if self.maps_uids else uid

@@ -94,10 +94,9 @@ def texts(dataset: Dataset, tag: int) -> list[str]:
     value = dataset[tag].value
     if value is None:
         return []
-    many = value if not isinstance(value, str | bytes) and hasattr(value, "__iter__") else [value]
-    from pydicom.valuerep import PersonName
+    from pydicom.multival import MultiValue
 
-    return [str(PersonName(v)) if isinstance(v, PersonName) else str(v) for v in many]
+    return [str(v) for v in (value if isinstance(value, MultiValue | list | tuple) else [value])]
 
 
 def _decoded(raw: bytes, dataset: Dataset, vr: str) -> str:
@@ -134,7 +133,9 @@ def put(dataset: Dataset, tag: int, vr: str, value: Any) -> None:
 
 def zero(dataset: Dataset, tag: int, vr: str) -> None:
     """Z: no value; a sequence has no items."""
-    put(dataset, tag, vr, [] if vr == "SQ" else None)
+    from pydicom.dataelem import empty_value_for_VR
+
+    put(dataset, tag, vr, [] if vr == "SQ" else empty_value_for_VR(vr))
 
 
 def dummy(dataset: Dataset, tag: int, vr: str, map_uid: Callable[[str], str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -177,6 +178,8 @@ class Work:
         elif tag == PATIENT_ID:
             own = texts(dataset, tag)
             put(dataset, tag, "LO", self._pseudonym(own[0]) if own and own[0] and not top else self._patient)
+        elif row is None and not _is_known(tag):
+            self._remove(dataset, tag, "unknown")
         elif row is None:
             self._judge_by_kind(dataset, tag, vr)
         else:
@@ -296,7 +299,7 @@ class Work:
             self._shift(dataset, tag, vr)
         elif vr == "SQ":
             self._walk_items(dataset, tag)
-        elif tag == _TIMEZONE:
+        elif tag == _TIMEZONE and re.fullmatch(r"[+-]\d{4}", " ".join(texts(dataset, tag)).strip()):
             return
         elif vr in SHORT and not is_empty(dataset, tag):
             new = [self.cleaned(value) for value in texts(dataset, tag)]
@@ -345,6 +348,13 @@ class Work:
 
 def _fitting(value: str, vr: str) -> str:
     return value or ("ANONYMIZED" if vr in ("AE", "PN") else REMOVED)
+
+
+def _is_known(tag: int) -> bool:
+    """Whether the standard has such an attribute; of one that it hasn't, nobody can say what it tells."""
+    from pydicom.datadict import dictionary_has_tag, repeater_has_tag
+
+    return bool(dictionary_has_tag(tag) or repeater_has_tag(tag))
 
 
 def _names_a_class(tag: int) -> bool:
