@@ -14,13 +14,37 @@ from core.jobs.discovery import study_tags, tags_for
 from core.model.errors import FerryError
 from core.model.rules import Rule
 from core.model.rules.tags import SAME_IN_SERIES
-from core.model.study import InstanceRef, StudyInfo, StudyQuery
+from core.model.study import InstanceRef, Listing, StudyInfo, StudyQuery
 from core.nodes.base import Inventory, Node
 from core.wire.http import Abort
 
 EXAMPLES = 12
 _SAY_EVERY = 0.15  # seconds
 _OF_EACH_SERIES = 4  # images, spread over it, where a rule looks at what may differ between them
+
+
+class StudyLists:
+    """What nodes listed, kept in memory so that another rule can be tried without asking them again."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, tuple[tuple[StudyInfo, ...], Listing]] = {}
+
+    def studies(self, node: Inventory, name: str, most: int, abort: Abort) -> Iterator[StudyInfo | Listing]:
+        """The studies of a node, of many one more than `most` at least; at the end how whole that is."""
+        known = self._lists.get(name)
+        if known is not None:
+            yield from known[0]
+            yield known[1]
+            return
+        listing = node.studies(StudyQuery(), abort=abort)
+        found: list[StudyInfo] = []
+        for study in listing:
+            found.append(study)
+            if len(found) > most:  # whoever looks at so many stops there
+                self._lists[name] = tuple(found), Listing(len(found), False, "The list was not read to its end.")
+            yield study
+        self._lists[name] = tuple(found), listing.outcome
+        yield listing.outcome
 
 
 class Opens(Protocol):
@@ -148,6 +172,7 @@ def try_rule(
     abort: Abort | None = None,
     progress: Callable[[Trial], None] | None = None,
     today: date | None = None,
+    lists: StudyLists | None = None,
 ) -> Trial:
     """Hold a rule against the studies of some nodes. Blocking; `abort` ends it at once.
 
@@ -155,13 +180,17 @@ def try_rule(
     ----------
     progress : Callable[[Trial], None] | None
         Called now and then with what was found so far.
+    lists : StudyLists | None
+        What the nodes listed before, and where it is kept.
 
     Raises
     ------
     FerryError
         None of the nodes could be asked; of several, one that could not is a `Trouble`.
     """
-    trial = _Attempt(rule, limits or TrialLimits(), abort or Abort(), progress, today or date.today())
+    trial = _Attempt(
+        rule, limits or TrialLimits(), abort or Abort(), progress, today or date.today(), lists or StudyLists()
+    )
     first: FerryError | None = None
     for name in names:
         if trial.ended:
@@ -189,7 +218,13 @@ class _Attempt:
     """Adds up a trial, study by study."""
 
     def __init__(
-        self, rule: Rule, limits: TrialLimits, stop: Abort, progress: Callable[[Trial], None] | None, today: date
+        self,
+        rule: Rule,
+        limits: TrialLimits,
+        stop: Abort,
+        progress: Callable[[Trial], None] | None,
+        today: date,
+        lists: StudyLists,
     ) -> None:
         self.now = Trial()
         self.stop = stop
@@ -197,6 +232,7 @@ class _Attempt:
         self._limits = limits
         self._progress = progress
         self._today = today
+        self._lists = lists
         self._said = 0.0
         self._mute: set[str] = set()  # sources that don't tell what the rule looks at
 
@@ -211,16 +247,17 @@ class _Attempt:
         """All studies of a node, as far as the limits go."""
         need(node, Inventory)
         assert isinstance(node, Inventory)
-        listing = node.studies(StudyQuery(), abort=self.stop)
-        for study in listing:
+        for study in self._lists.studies(node, node.name, self._limits.studies, self.stop):
             self.stop.check()
-            if self.now.studies >= self._limits.studies:
+            if isinstance(study, Listing):
+                if not study.complete:
+                    reason = study.reason or f"{node.name} does not vouch for its list."
+                    self.now = replace(self.now, complete=False, reasons=(*self.now.reasons, reason))
+            elif self.now.studies >= self._limits.studies:
                 self.now = replace(self.now, bounded=True)
                 return
-            self._count(self._judged(node, node.name, study))
-        if not listing.outcome.complete:
-            reason = listing.outcome.reason or f"{node.name} does not vouch for its list."
-            self.now = replace(self.now, complete=False, reasons=(*self.now.reasons, reason))
+            else:
+                self._count(self._judged(node, node.name, study))
 
     def _count(self, example: Example) -> None:
         n, verdict = self.now, example.verdict

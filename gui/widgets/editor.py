@@ -19,11 +19,14 @@ from PySide6.QtWidgets import (
 )
 
 from core.model.fields import FieldType, FormField, Suggestion
+from core.model.steps import StepChoice
 from gui.icons import IconButton, IconToolButton
 from gui.theme import STEP
 from gui.widgets.basics import label, restyle
+from gui.widgets.lines import LinesEdit
 from gui.widgets.node_checks import NodeChecks
 from gui.widgets.rows import RowsEditor
+from gui.widgets.rule_editor import RuleEditor
 
 SAVED_SECRET = "Saved. Type to replace it."
 FORGOTTEN_SECRET = "Will be forgotten."
@@ -83,10 +86,14 @@ class Editor(QWidget):
     def set_value(self, value: Any) -> None:
         self._set(value)
 
+    def own_problem(self) -> str:
+        """What is wrong with it before the model has looked at it: something is not filled in yet."""
+        return self.main.wrong if isinstance(self.main, RuleEditor) else ""
+
     def show_problem(self, text: str) -> None:
         self.wrong = text
         self.problem.setText(text)
-        self.problem.setVisible(bool(text))
+        self.problem.setVisible(bool(text) and not self.own_problem())  # which is told where it is
         self.main.setProperty("wrong", "true" if text else "false")
         restyle(self.main)
 
@@ -153,11 +160,48 @@ class Editor(QWidget):
             return self._choice(self._node_choices(nodes))
         if kind is FieldType.NODES:
             return self._node_checks(nodes)
+        if kind is FieldType.STEPS:
+            return self._steps()
+        if kind is FieldType.LINES:
+            return self._lines()
         if kind is FieldType.LIST and self.field.columns:
             return self._rows()
+        if kind is FieldType.RULE:
+            return self._rule()
         if self.field.suggested_by:
             return self._suggested()
         return self._text()
+
+    def _rule(self) -> QWidget:
+        rule = RuleEditor()
+        rule.changed.connect(self.changed)
+        self.main = rule
+        self._get = rule.value
+        self._set = lambda v: rule.set_value(str(v or ""))
+        self._set(self.field.default)
+        return rule
+
+    def _steps(self) -> QWidget:
+        from gui.widgets.steps import StepsEditor  # whose steps have forms of such editors themselves
+
+        steps = StepsEditor()
+        steps.changed.connect(self.changed)
+        self.main = steps
+        self._get = steps.value
+        self._set = lambda v: steps.set_choices([StepChoice.model_validate(one) for one in v or ()])
+        return steps
+
+    def _lines(self) -> QWidget:
+        """A text of several lines."""
+        edit = LinesEdit()
+        edit.setPlaceholderText(self.field.placeholder)
+        edit.textChanged.connect(self.changed)
+        edit.left.connect(self.left)
+        self.main = edit
+        self._get = lambda: edit.toPlainText().strip()
+        self._set = lambda v: edit.setPlainText(_written(v))
+        self._set(self.field.default)
+        return edit
 
     def _node_checks(self, nodes: Sequence[str]) -> QWidget:
         checks = NodeChecks(nodes, self.field.empty)

@@ -214,6 +214,11 @@ class Form(QWidget):
 
     def problems(self) -> dict[str, str]:
         """What the model finds wrong, by field; under "" what concerns no single field shown here."""
+        return self._model_problems() | {
+            n: own for n, e in self.editors.items() if e.applies and (own := e.own_problem())
+        }
+
+    def _model_problems(self) -> dict[str, str]:
         try:
             self._model.model_validate(
                 {**self._extra, **self.values(), **{n: v for n, v in self.secrets().items() if v}}

@@ -19,6 +19,7 @@ from gui.theme import STEP, Tone
 from gui.widgets.banner import Banner
 from gui.widgets.basics import card, clear, label, row
 from gui.widgets.pill import Pill
+from gui.widgets.rule_trial import trying
 from gui.wizards.frame import Wizard, WizardPage
 from gui.wizards.migrate_pages import HowPage, LimitsPage, StudiesPage
 from gui.wizards.route_page import ASKING, NodeOption, RoutePage
@@ -285,6 +286,7 @@ class SendWizard(Wizard):
             return
         self.route.show_kind(fields, several="filter" in {f.name for f in fields})
         self.what.show_kind(fields)
+        self.what.offer_trial(trying(self.session.app), self.route.sources.chosen())
         self.when.show_kind(kind, fields)
         self.when.set_others(self.route.values() | self.what.values())
         self.change_pages([self.kind_page, self.route, self.what, self.when, self.summary])
@@ -339,9 +341,7 @@ class SendWizard(Wizard):
         fallback = self.route.values().get("fallback")
         if fallback:
             found.append(("Instead", f"{fallback}, when a destination is down"))
-        found.append(
-            ("What", self.what.filter_text() or "Everything" if "filter" in kind.Fields.model_fields else "Everything")
-        )
+        found.append(("What", self.what.in_words() if "filter" in kind.Fields.model_fields else "Everything"))
         if "after" in kind.Fields.model_fields:
             text = "Deleted once confirmed at every destination" if self.what.moves else "Kept"
             found.append(("At the source", text))

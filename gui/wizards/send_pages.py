@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
-from PySide6.QtCore import QDate, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QComboBox,
-    QLineEdit,
     QRadioButton,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
-from core.model.errors import FerryError
 from core.model.fields import FormField, form_fields
-from core.model.rules import parse_rule
+from core.model.rules import Rule
+from core.model.rules.words import sentence
 from gui.theme import STEP, Tone
 from gui.widgets.banner import Banner
 from gui.widgets.basics import label, row
-from gui.widgets.day import DayEdit
 from gui.widgets.form import Form
+from gui.widgets.rule_editor import RuleEditor
+from gui.widgets.rule_trial import Try
 from gui.wizards.frame import Choice, WizardPage
 
 if TYPE_CHECKING:
@@ -92,34 +92,9 @@ class WhatPage(WizardPage):
         self.filter_box = QWidget()
         layout = QVBoxLayout(self.filter_box)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2 * STEP)
-        dates = row()
-        self.by_date = QCheckBox("Only studies from")
-        today = QDate.currentDate()
-        self.date_from = DayEdit(today.addMonths(-1), "First study date")
-        self.date_to = DayEdit(today, "Last study date")
-        dates.addWidget(self.by_date)
-        dates.addWidget(self.date_from)
-        dates.addWidget(label("to"))
-        dates.addWidget(self.date_to)
-        dates.addStretch(1)
-        layout.addLayout(dates)
-        self.date_problem = label("The first date is after the last one.", "error")
-        layout.addWidget(self.date_problem)
-        rule_title = label("Only what fits this rule", "strong")
-        self.rule = QLineEdit()
-        self.rule.setPlaceholderText("Modality = CT and StudyDescription ~ *thorax*")
-        self.rule.setAccessibleName("Only what fits this rule")
-        rule_title.setBuddy(self.rule)
-        self.rule_help = label("", "small", wrap=True)
-        self.rule_problem = label("", "error", wrap=True)
-        layout.addSpacing(STEP)
-        for part in (rule_title, self.rule, self.rule_help, self.rule_problem):
-            layout.addWidget(part)
-        self.by_date.toggled.connect(lambda _: self._tell())
-        self.date_from.dateChanged.connect(lambda _: self._tell())
-        self.date_to.dateChanged.connect(lambda _: self._tell())
-        self.rule.textChanged.connect(lambda _: self._tell())
+        self.rule = RuleEditor()
+        self.rule.changed.connect(self.changed)
+        layout.addWidget(self.rule)
         return self.filter_box
 
     def _build_after(self) -> QWidget:
@@ -157,45 +132,28 @@ class WhatPage(WizardPage):
         self.after_box.setVisible(self._has_after)
         self.all_of_it.setVisible(not self._has_filter)
         self.title = "Which studies?" if self._has_filter else "Everything"
-        self._tell()
-
-    def entered(self) -> None:
-        self._tell()
+        self.changed.emit()
 
     @property
     def moves(self) -> bool:
         return self._has_after and self.move_them.isChecked()
 
-    def _tell(self) -> None:
-        by_date = self.by_date.isChecked()
-        self.date_from.setEnabled(by_date)
-        self.date_to.setEnabled(by_date)
-        wrong_dates = by_date and self.date_from.date() > self.date_to.date()
-        self.date_problem.setVisible(wrong_dates)
-        text, problem = self.rule.text().strip(), ""
-        try:
-            rule = parse_rule(text)
-        except FerryError as error:
-            problem = f"{error.sentence} {error.next_step}"
-        else:
-            understood = f"Understood: {rule}" if rule.parts else "Empty takes everything."
-            self.rule_help.setText(understood)
-        self.rule_help.setVisible(not problem)
-        self.rule_problem.setText(problem)
-        self.rule_problem.setVisible(bool(problem))
-        self.changed.emit()
+    def offer_trial(self, attempt: Try, sources: Sequence[str]) -> None:
+        """Where the rule can be tried."""
+        self.rule.trial.offer(attempt, sources)
 
     def complete(self) -> bool:
-        return not self._has_filter or (self.date_problem.isHidden() and self.rule_problem.isHidden())
+        return not self._has_filter or not self.rule.wrong
+
+    def leave(self) -> None:
+        self.rule.trial.halt()
 
     def filter_text(self) -> str:
-        parts = []
-        rule = self.rule.text().strip()
-        if self.by_date.isChecked():
-            first, last = (d.date().toString("yyyyMMdd") for d in (self.date_from, self.date_to))
-            parts.append(f"StudyDate >= {first} and StudyDate <= {last}")
-            rule = f"({rule})" if rule else ""
-        return " and ".join(p for p in (rule, *parts) if p)
+        return self.rule.value()
+
+    def in_words(self) -> str:
+        """The rule for the summary."""
+        return sentence(self.rule.rule or Rule())
 
     def values(self) -> dict[str, JsonValue]:
         found: dict[str, JsonValue] = {}

@@ -219,7 +219,7 @@ def _route(camera: Photographer, wizard) -> None:  # type: ignore[no-untyped-def
 
 
 def _what(wizard) -> None:  # type: ignore[no-untyped-def]
-    wizard.what.rule.setText("Modality = CT and StudyDate >= 20200101")
+    wizard.what.rule.set_value("Modality = CT and StudyDate >= 20200101")
     wizard.what.move_them.setChecked(True)
 
 
