@@ -106,6 +106,10 @@ class TokenSource:
                 self._token = None
         return self.header(abort)
 
+    def reach(self) -> TransportError | None:
+        """Why the endpoint can't be reached, its certificate included; None where it can. No secret is sent."""
+        return self._endpoint.reach()
+
     def forget(self) -> None:
         """Drop the token and what failed last, so that the next request asks the endpoint anew (a person's test)."""
         with self._changed:

@@ -190,6 +190,15 @@ class TokenEndpoint:
             raise self._error(code, detail=f"{error.sentence} {error.next_step} {error.detail}".strip()) from error
         return self._granted(answer)
 
+    def reach(self) -> TransportError | None:
+        """Why no connection comes about; None where one does. Asks without saying who asks."""
+        try:
+            self._pool.fetch("HEAD", "/", idempotent=True, limit=_LIMIT)
+        except TransportError as error:
+            # Once connected, whatever it answers to this odd question says nothing about the next one.
+            return error if not error.request_sent else None
+        return None
+
     def again(self, error: FerryError) -> FerryError:
         """A fresh error that says the same, for another thread."""
         status = error.status if isinstance(error, AnswerError) else 0

@@ -8,6 +8,7 @@ from core.model.errors import AnswerError
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Acknowledgement, Body
 from core.nodes.dicomweb.access import DicomwebAccess
+from core.nodes.dicomweb.azure_diagnosis import AzureDiagnosis
 from core.nodes.dicomweb.azure_fields import AzureFields
 from core.nodes.dicomweb.node import DicomwebNode
 from core.wire.abort import Abort
@@ -26,7 +27,7 @@ class AzureAccess(DicomwebAccess):
     def error(self, path: str, status: int, headers: Mapping[str, str], body: bytes) -> AnswerError:
         error = super().error(path, status, headers, body)
         code = ""
-        if _is_page(headers, body):
+        if _is_page(headers, body) or status == 200:
             code = "not-the-server" if status < 500 else ""
         elif status == 403:
             code = "azure-role"
@@ -44,7 +45,7 @@ def _is_page(headers: Mapping[str, str], body: bytes) -> bool:
     return headers.get("content-type", "").lower().startswith("text/html") or body.lstrip()[:1] == b"<"
 
 
-class AzureNode(DicomwebNode):
+class AzureNode(AzureDiagnosis, DicomwebNode):
     """A DICOM service of Azure Health Data Services."""
 
     fields: AzureFields
