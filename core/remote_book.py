@@ -56,7 +56,9 @@ class RemoteBook:
         with self._opened(name) as (node, server):
             found = server.remotes()
             ours = self._ours(node, server, found.entries)
-        return replace(found, entries=tuple(replace(e, node=ours.get((e.kind, e.name), "")) for e in found.entries))
+            tell = tuple((kind, self._tell(server, kind, found.entries)) for kind in found.kinds)
+        entries = tuple(replace(e, node=ours.get((e.kind, e.name), "")) for e in found.entries)
+        return replace(found, entries=entries, tell=tuple((kind, text) for kind, text in tell if text))
 
     def entry(self, name: str, kind: RemoteKind, remote: str) -> RemoteEntry:
         """One entry.
@@ -127,7 +129,7 @@ class RemoteBook:
         model = REMOTE_FIELDS[kind]
         plain = {key: value for key, value in fields.items() if key not in secret_fields(model)}
         with self._opened(name) as (_, server):
-            return server.remote_text(kind, self.check(kind, plain, {}))
+            return server.remote_text(kind, [self.check(kind, plain, {})])
 
     def drafts(self, name: str) -> list[RemoteDraft]:
         """How a server would know each of our other nodes that it doesn't know yet; several ways for some."""
@@ -140,18 +142,29 @@ class RemoteBook:
         taken = {(kind, ours[kind, entry]) for kind, entry in ours}
         return [self._with_token(d) for d in found if (d.kind, d.node) not in taken]
 
-    def add_draft(self, name: str, draft: RemoteDraft) -> RemoteFields:
+    def add_draft(
+        self,
+        name: str,
+        draft: RemoteDraft,
+        fields: Mapping[str, JsonValue] | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> RemoteFields:
         """Make a server know one of our nodes, with the login that we have for it.
+
+        Parameters
+        ----------
+        fields, secrets
+            What a person has entered instead.
 
         Raises
         ------
         ConfigurationError, SecretError
         """
-        secrets = {}
+        known = {}
         for field, ours in draft.secrets:
             value = self._nodes.secret(draft.node, ours) or ""
-            secrets[field] = f"Bearer {value.removeprefix('Bearer ')}" if ours == _TOKEN and value else value
-        return self.add(name, draft.kind, draft.fields, secrets)
+            known[field] = f"Bearer {value.removeprefix('Bearer ')}" if ours == _TOKEN and value else value
+        return self.add(name, draft.kind, {**draft.fields, **(fields or {})}, {**known, **(secrets or {})})
 
     def check(self, kind: RemoteKind, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> RemoteFields:
         """Fields and secrets as their model.
@@ -182,6 +195,16 @@ class RemoteBook:
             yield node, node
         finally:
             node.close()
+
+    def _tell(self, server: Remotes, kind: RemoteKind, entries: Sequence[RemoteEntry]) -> str:
+        known: list[RemoteFields] = []
+        for entry in entries:
+            if entry.kind is kind:
+                try:
+                    known.append(self.check(kind, entry.fields, {}))
+                except ConfigurationError:  # an old entry that would not be taken any more
+                    log.info("the %s %s has odd fields", kind.words, entry.name)
+        return server.remote_text(kind, known) if known else ""
 
     def _ours(self, node: Node, server: Remotes, entries: Sequence[RemoteEntry]) -> dict[tuple[RemoteKind, str], str]:
         """Names of our nodes by entry."""

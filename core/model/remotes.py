@@ -276,11 +276,14 @@ class RemoteList:
         The lists that it has: no DICOMweb servers without the plugin.
     refused : str
         Why some of it can't be seen, in a sentence.
+    tell : tuple[tuple[RemoteKind, str], ...]
+        By list, what to tell the server's administrator so that its entries stay, ready to paste.
     """
 
     entries: tuple[RemoteEntry, ...]
     kinds: tuple[RemoteKind, ...]
     refused: str = ""
+    tell: tuple[tuple[RemoteKind, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +296,8 @@ class RemoteDraft:
         Secret fields of the entry, and the secret of our node that goes there.
     doubts : tuple[str, ...]
         Sentences to read before: its address may be another one seen from there, its password goes there …
+    elsewhere : bool
+        Its address here surely means something else there: a person has to enter another one.
     """
 
     kind: RemoteKind
@@ -300,6 +305,7 @@ class RemoteDraft:
     fields: dict[str, JsonValue]
     secrets: tuple[tuple[str, str], ...] = ()
     doubts: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 LASTING = {

@@ -415,7 +415,8 @@ class Remotes(Protocol, metaclass=_Capability):
         """Add an entry, or replace it; `fields` hold the secrets as well.
 
         Raises `ConfigurationError` where there is one of that name already (or none to be replaced), where
-        something would get lost, or where the server lets nobody change its lists: its next step says what to do.
+        something would get lost, or where the server lets nobody change its lists (``remote-fixed``): its detail is
+        what to tell the administrator then.
         """
 
     def remove_remote(self, kind: RemoteKind, name: str) -> bool:
@@ -424,8 +425,8 @@ class Remotes(Protocol, metaclass=_Capability):
     def test_remote(self, kind: RemoteKind, name: str) -> str:
         """Let the server call it; what it found, in a sentence. Raises a `FerryError` in words when it can't."""
 
-    def remote_text(self, kind: RemoteKind, fields: RemoteFields) -> str:
-        """What to tell the server's administrator, ready to paste, so that the entry stays; never a secret."""
+    def remote_text(self, kind: RemoteKind, entries: Sequence[RemoteFields]) -> str:
+        """What to tell the server's administrator, ready to paste, so that these entries stay; never a secret."""
 
     def remote_drafts(self, node: Node) -> Sequence[RemoteDraft]:
         """How this server would know another registered node, the best way first; empty where it can't."""

@@ -26,6 +26,8 @@ class NodeLine:
     listens : bool
         Others call it, as long as an engine runs.
     engine_runs : bool
+    sends : bool
+        A server that sends to others by itself, and keeps lists of them.
     """
 
     record: NodeRecord
@@ -36,6 +38,7 @@ class NodeLine:
     health: NodeChanged | None
     listens: bool = False
     engine_runs: bool = False
+    sends: bool = False
 
     @property
     def whereabouts(self) -> str:

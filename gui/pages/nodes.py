@@ -26,6 +26,7 @@ from gui.widgets.cells import PillCell, WithIcon
 from gui.widgets.checklist import Checklist
 from gui.widgets.empty import EmptyState
 from gui.widgets.page import Page
+from gui.widgets.remotes import RemotesView
 from gui.widgets.standing import StandingView
 from gui.widgets.table import Share, Table
 from gui.wizards.add_node import AddNode
@@ -51,6 +52,7 @@ class NodesPage(Page):
         self._steps: dict[str, list[DiagnosisStep]] = {}
         self._engine_ran = False
         self._shown = ""
+        self._keeps_lists = False  # the node that is shown
         self._wanted = ""  # a node to choose once it is in the list
         self.wizard: AddNode | None = None
         self.add = self.button("Add node…", kind="primary")
@@ -140,6 +142,11 @@ class NodesPage(Page):
         self._steps_area = scrolled(inside)
         self.looks.addWidget(self._steps_area)
         self.looks.addWidget(self.images)
+        self.remotes = RemotesView(self._session)
+        self.remotes.counted.connect(
+            lambda count: self.sends_tab.setText("Sends to" if count < 0 else f"Sends to ({count})")
+        )
+        self.looks.addWidget(self.remotes)
         layout.addWidget(self.looks, 1)
         layout.addWidget(divider())
         self.foot = label("", "soft", wrap=True)
@@ -166,8 +173,9 @@ class NodesPage(Page):
         line.setContentsMargins(3 * STEP, 2 * STEP, 3 * STEP, 0)
         self.steps_tab = IconButton("Test", kind="quiet")
         self.images_tab = IconButton("Images it takes", kind="quiet")
+        self.sends_tab = IconButton("Sends to", kind="quiet")
         self._tab_group = QButtonGroup(self)
-        for at, tab in enumerate((self.steps_tab, self.images_tab)):
+        for at, tab in enumerate((self.steps_tab, self.images_tab, self.sends_tab)):
             tab.setCheckable(True)
             tab.clicked.connect(lambda _=False, at=at: self.looks.setCurrentIndex(at))
             self._tab_group.addButton(tab)
@@ -207,6 +215,7 @@ class NodesPage(Page):
                         health.get(record.name),
                         kind is not None and kind.listens,
                         running,
+                        kind is not None and "intermediary" in kind.traits,
                     )
                 )
             return lines, ledger.jobs()
@@ -255,6 +264,7 @@ class NodesPage(Page):
             self._show_images(None)
             self.standing.show_standing(None)
             self._standing_of = ""
+        self._show_lists(node)
         self._read_images(node)
         self._ask_standing()
         self.list.offers = not node.listens
@@ -320,11 +330,20 @@ class NodesPage(Page):
 
         self._session.read(self, lambda: accepted_table(profile), take)
 
+    def _show_lists(self, node: NodeLine) -> None:
+        """Modalities, peers and DICOMweb servers, of a server that keeps such lists."""
+        self._keeps_lists = node.sends
+        self.sends_tab.setVisible(node.sends)
+        self.remotes.show_node(node.record.name if node.sends else "")
+
     def _show_images(self, table: AcceptedTable | None) -> None:
-        self.tabs.setVisible(table is not None)
-        if table is None:
+        self.tabs.setVisible(table is not None or self._keeps_lists)
+        self.images_tab.setVisible(table is not None)
+        at = self.looks.currentIndex()
+        if (at == 1 and table is None) or (at == 2 and not self._keeps_lists):
             self.steps_tab.setChecked(True)
             self.looks.setCurrentIndex(0)
+        if table is None:
             return
         self.images_tab.setText(f"Images it takes ({table.taken} of {len(table.kinds)})")
         self.images.show_table(table)

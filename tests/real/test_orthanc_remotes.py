@@ -130,8 +130,8 @@ def test_a_server_that_lets_nobody_change_it(app: App, start_orthanc: Start, fau
         app.remotes.add("MRI", PEER, {"name": "p", "url": "http://x/", "username": "ada"}, {"password": "pa55"})
     assert raised.value.sentence == "“MRI” does not let this user change its peers."
     for part in ('"OrthancPeers": {', '"Url": "http://x/"', '"Password": "…"', "OrthancPeersInDatabase"):
-        assert part in raised.value.next_step
-    assert "pa55" not in raised.value.next_step
+        assert part in raised.value.detail
+    assert "pa55" not in raised.value.detail
     proxy.answer(403, r"GET /peers")
     listed = app.remotes.listing("MRI")
     assert listed.kinds == (MODALITY, DICOMWEB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -41,6 +42,18 @@ _MANAGED = frozenset(
     | {"Url", "Username", "Password", "HttpHeaders", "CertificateKeyPassword", *_TEXTS.values(), *_FLAGS.values()}
 )
 _SECTIONS = {RemoteKind.MODALITY: "DicomModalities", RemoteKind.PEER: "OrthancPeers"}
+#: What need not be written.
+_USUAL: JsonObject = {
+    "Manufacturer": "Generic",
+    "LocalAet": "",
+    "Timeout": 0,
+    "UseDicomTls": False,
+    "CertificateKeyFile": "",
+    "ChunkedTransfers": True,
+    "HasDelete": False,
+    "HasWadoRsUniversalTransferSyntax": True,
+    **dict.fromkeys(_PERMISSIONS.values(), True),
+}
 _YOURS = "…"  # in the place of a secret
 
 
@@ -111,15 +124,17 @@ def payload_of(kind: RemoteKind, fields: RemoteFields, old: JsonObject) -> JsonO
     return kept | _web(fields)
 
 
-def snippet(server: str, kind: RemoteKind, fields: RemoteFields) -> str:
+def snippet(server: str, kind: RemoteKind, entries: Sequence[RemoteFields]) -> str:
     """What an administrator writes into the server's configuration, with … in the place of secrets."""
-    entry = _modality(fields) if isinstance(fields, ModalityFields) else _web(_concealed(fields))
-    written = {key: value for key, value in entry.items() if value not in ("", {}, 0, None)}
+    written = {}
+    for fields in entries:
+        entry = _modality(fields) if isinstance(fields, ModalityFields) else _web(_concealed(fields))
+        written[fields.name] = {key: value for key, value in entry.items() if _USUAL.get(key) != value}
     if kind is RemoteKind.DICOMWEB:
-        section: dict[str, Any] = {"DicomWeb": {"Servers": {fields.name: written}}}
+        section: dict[str, Any] = {"DicomWeb": {"Servers": written}}
         keep = "“ServersInDatabase”: true in “DicomWeb”"
     else:
-        section = {_SECTIONS[kind]: {fields.name: written}}
+        section = {_SECTIONS[kind]: written}
         keep = f"“{_SECTIONS[kind]}InDatabase”: true"
     text = json.dumps(section, indent=2, ensure_ascii=False)
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from core.model.errors import AnswerError, ConfigurationError, FerryError, NotSupportedError
@@ -113,11 +114,11 @@ class OrthancRemotes(OrthancBase):
         if answer.status == 200:
             return
         if answer.status in (403, 405):
-            tell = self.remote_text(kind, fields) if fields is not None else ""
-            step = "Ask its administrator to let this user do it, or to change the server's configuration file"
             raise ConfigurationError(
                 f"“{self.name}” does not let this user change its {kind.many}.",
-                f"{step}:\n{tell}" if tell else f"{step}.",
+                "Ask its administrator to let this user do it, or to change the server's configuration file; the "
+                "details are what to tell.",
+                detail=self.remote_text(kind, [fields]) if fields is not None else "",
                 code="remote-fixed",
             )
         described = error_body(answer.body)
@@ -130,8 +131,8 @@ class OrthancRemotes(OrthancBase):
             )
         self.rest.refuse(path, answer.status, answer.headers, answer.body)
 
-    def remote_text(self, kind: RemoteKind, fields: RemoteFields) -> str:
-        return snippet(self.name, kind, fields)
+    def remote_text(self, kind: RemoteKind, entries: Sequence[RemoteFields]) -> str:
+        return snippet(self.name, kind, entries)
 
     # --- testing ---
 
@@ -229,7 +230,7 @@ class OrthancRemotes(OrthancBase):
                     f"{node.name} lets in by a token only: allow “{self.name}” to send with ours in the settings of "
                     f"{node.name} (“Lend our token to”), or keep a token in this entry fresh in another way."
                 )
-                draft = RemoteDraft(draft.kind, node.name, draft.fields, doubts=(*draft.doubts, doubt))
+                draft = replace(draft, secrets=(), doubts=(*draft.doubts, doubt))
             found.append(draft)
         if isinstance(node, Dimse) and not isinstance(node, OrthancBase):
             try:
@@ -244,6 +245,7 @@ class OrthancRemotes(OrthancBase):
                     node.name,
                     fields.model_dump(mode="json", exclude_defaults=True) | ({"tls": True} if tls else {}),
                     doubts=self._doubts(at.host),
+                    elsewhere=bool(self._doubts(at.host)),
                 )
             )
         return found
@@ -265,7 +267,8 @@ class OrthancRemotes(OrthancBase):
             doubts.append(f"User name and password (or the extra header) of {node.name} are handed to “{self.name}”.")
             if not self.fields.is_https and not is_loopback(self.fields.host):
                 doubts.append(f"They would travel unencrypted to {self.fields.host}.")
-        return RemoteDraft(kind, node.name, fields, tuple(secrets), tuple(doubts))
+        elsewhere = bool(self._doubts(web.host)) if web is not None else False
+        return RemoteDraft(kind, node.name, fields, tuple(secrets), tuple(doubts), elsewhere)
 
     def _doubts(self, host: str) -> tuple[str, ...]:
         if not is_loopback(host) or is_loopback(self.fields.host):
