@@ -213,10 +213,11 @@ class MultipartReader:
             if not colon or not name.strip():
                 raise no_http(self._where, "a header line of a part is malformed", repr(line[:200]))
             found[name.strip().decode("latin-1").lower()] = value.decode("latin-1").strip(" \t")
-        # The line end of the empty line may also be that before a boundary: a part without a body (RFC 2046 5.1.1).
-        self._start -= 2
-        if not self._at_boundary():
-            self._start += 2
+        if "content-length" not in found:
+            # The line end of the empty line may be that before a boundary: a part without a body (RFC 2046 5.1.1).
+            self._start -= 2
+            if not self._at_boundary():
+                self._start += 2
         return found
 
     def _at_boundary(self) -> bool:
@@ -225,7 +226,7 @@ class MultipartReader:
                 return False
             if not self._fill():
                 return False
-        return self._buffer.startswith(self._mark, self._start)
+        return self._buffer.startswith(self._mark, self._start) and self._is_boundary()
 
     def _line(self, limit: int) -> bytes:
         """A line without its end, which has to be CR LF."""

@@ -10,4 +10,4 @@ from core.nodes.dicomweb.store import DicomwebStore
 
 
 class DicomwebNode(DicomwebDiagnosis, DicomwebInventory, DicomwebStore, DicomwebConfirm, DicomwebCompare):
-    """`Diagnose`, `Inventory`, `Read`, `ReadAhead`, `Write`, `WriteMany`, `Confirm`, `CompareByFetching` and `Delete`."""
+    """`Diagnose`, `Inventory`, `Read`, `ReadAhead`, `Write`, `WriteMany`, `Confirm`, `CompareByFetching`, `Delete`."""
