@@ -148,7 +148,7 @@ def _actions(product: Element) -> None:
 
 def _files(top: Element, feature: Element, frozen: Path) -> None:
     """Each file a component of its own, as Windows Installer wants it; folders as they are."""
-    folders: dict[Path, Element] = {Path("."): top}
+    folders: dict[Path, Element] = {Path(): top}
     for path in sorted(frozen.rglob("*")):
         name = path.relative_to(frozen)
         parent = folders[name.parent]

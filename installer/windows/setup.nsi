@@ -14,8 +14,12 @@
 Target amd64-unicode
 Unicode true
 ManifestDPIAware true
-SetCompressor /SOLID lzma
-SetCompressorDictSize 32
+!ifdef QUICK
+  SetCompressor zlib
+!else
+  SetCompressor /SOLID lzma
+  SetCompressorDictSize 32
+!endif
 RequestExecutionLevel highest
 Name "DICOM Ferry"
 OutFile "${OUTPUT}"

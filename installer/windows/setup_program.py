@@ -10,7 +10,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def build_setup(
-    frozen: Path, closing: Path, icon: Path, version: str, target: Path, work: Path, sign: Sequence[str] = ()
+    frozen: Path,
+    closing: Path,
+    icon: Path,
+    version: str,
+    target: Path,
+    work: Path,
+    sign: Sequence[str] = (),
+    *,
+    quick: bool = False,
 ) -> Path:
     """Make the setup program.
 
@@ -20,6 +28,8 @@ def build_setup(
         The library that asks running copies to end.
     sign : Sequence[str]
         A command that signs the file behind it in place; for the uninstaller, which only exists inside.
+    quick : bool
+        Compress less: for tests.
     """
     work.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +37,7 @@ def build_setup(
     # Windows' own line ends, or the page shows one long line.
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     licence.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
-    numbers = ".".join((version.split(".") + ["0", "0", "0", "0"])[:4])
+    numbers = ".".join([*version.split("."), "0", "0", "0"][:4])
     kilobytes = sum(file.stat().st_size for file in frozen.rglob("*") if file.is_file()) // 1024
     defined = {
         "VERSION": version,
@@ -39,6 +49,7 @@ def build_setup(
         "OUTPUT": target.resolve(),
         "SIZE_KB": kilobytes,
         **({"SIGN": " ".join(sign)} if sign else {}),
+        **({"QUICK": 1} if quick else {}),
     }
     subprocess.run(
         [

@@ -89,11 +89,12 @@ class Wine:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        stdin: str | None = None,
     ) -> subprocess.Popen[str]:
         """Start a Windows program. Its output is a pipe: with a terminal or a file, Windows Python dies at start."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [loader(), *(str(word) for word in command)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,6 +103,11 @@ class Wine:
             env=self.environment(env),
             cwd=cwd,
         )
+        if stdin is not None:
+            assert process.stdin is not None
+            process.stdin.write(stdin)
+            process.stdin.close()
+        return process
 
     def run(
         self,
@@ -109,6 +115,7 @@ class Wine:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        stdin: str | None = None,
         timeout: float = 600,
         expect: int | None = 0,
         show: bool = False,
@@ -129,7 +136,7 @@ class Wine:
         WineError
             It ended otherwise, or not in time.
         """
-        process = self.start(command, env=env, cwd=cwd)
+        process = self.start(command, env=env, cwd=cwd, stdin=stdin)
         said: list[str] = []
         try:
             with _killed_after(process, timeout):

@@ -1,0 +1,170 @@
+"""The whole pipeline: ``python -m installer.windows`` (``make windows``), on Linux with Wine.
+
+Fetches and verifies a Windows Python, runs the tests in it, freezes the program, checks what was frozen, builds
+both installers into ``dist``, and proves them. Parts: ``--only tests``, ``build``, ``proof`` (of what was built).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core import __version__
+from installer.windows.msi import build_msi
+from installer.windows.pe import check_folder
+from installer.windows.product import NAME
+from installer.windows.proof import Installers, Proof
+from installer.windows.setup_program import build_setup
+from installer.windows.signing import Certificate
+from installer.windows.windows_python import (
+    PYTHON,
+    ROOT,
+    TEST_LIBRARIES,
+    add_shims,
+    cache_folder,
+    make_python,
+    shim_names,
+)
+from installer.windows.wine import Wine, WineError, windows_path
+
+WORK = ROOT / "build" / "windows"
+DIST = ROOT / "dist"
+PICTURES = WORK / "pictures"
+OLD_VERSION = "0.0.1"
+ONLY_IN_OLD = "only-in-the-older-version.txt"
+MOST_BYTES = {".exe": 50_000_000, ".msi": 65_000_000}
+PARTS = ("tests", "build", "proof")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=PARTS, action="append", help="do this part alone")
+    parser.add_argument("pytest", nargs="*", help="words for pytest, behind --")
+    chosen = parser.parse_args()
+    parts = chosen.only or list(PARTS)
+    WORK.mkdir(parents=True, exist_ok=True)
+    cache = cache_folder()
+    began = time.monotonic()
+    if "tests" in parts or "build" in parts:
+        with Wine(cache / "prefix") as python:
+            with timed("Windows Python"):
+                make_python(python, cache)
+            if "tests" in parts:
+                with timed("tests on Windows Python"):
+                    run_tests(python, chosen.pytest)
+            if "build" in parts:
+                with timed("frozen"):
+                    freeze(python)
+    if "build" in parts:
+        build_installers()
+    if "proof" in parts:
+        with timed("proof"):
+            figures = prove(cache)
+        print("\n".join(["", "Measured:", *(f"  {line}" for line in figures)]))
+    print(f"All is well, after {time.monotonic() - began:.0f} s.")
+    return 0
+
+
+def run_tests(python: Wine, words: list[str]) -> None:
+    """The tests that make sense on Windows, in the source tree."""
+    python.run(
+        [PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
+        env={"PYTHONPATH": TEST_LIBRARIES, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT, timeout=900, show=True,
+    )  # fmt: skip
+
+
+def freeze(python: Wine) -> Path:
+    """Freeze the program by the same script as on Windows itself, and check each program and library."""
+    frozen = WORK / "frozen"
+    shutil.rmtree(frozen, ignore_errors=True)
+    python.run(
+        [
+            PYTHON, windows_path(ROOT / "installer" / "build.py"), "--dist", windows_path(frozen),
+            "--work", r"C:\build",
+        ],
+        timeout=1200,
+    )  # fmt: skip
+    shutil.copy2(python.drive / "build" / "dicom-ferry" / "dicom-ferry.ico", WORK / "dicom-ferry.ico")
+    folder = frozen / NAME
+    wrong = check_folder(folder)
+    wrong += [f"{path.name} is for Wine alone" for path in folder.rglob("*") if path.name.lower() in shim_names()]
+    if wrong:
+        raise WineError("The frozen program is not fit to be shipped:\n" + "\n".join(wrong))
+    return folder
+
+
+def build_installers() -> None:
+    """Both installers into ``dist``, signed where the environment names a certificate; older ones for the proof."""
+    DIST.mkdir(exist_ok=True)
+    frozen, icon = WORK / "frozen" / NAME, WORK / "dicom-ferry.ico"
+    closing = WORK / "closing.dll"
+    subprocess.run(
+        ["x86_64-w64-mingw32-gcc", "-O2", "-Wall", "-Wextra", "-shared", "-s", "-static", "-o", closing,
+         ROOT / "installer" / "windows" / "closing.c", "-lmsi"],
+        check=True, timeout=120,
+    )  # fmt: skip
+    certificate = Certificate.from_environment()
+    if certificate:
+        certificate.sign([*frozen.glob("*.exe"), closing])
+    made = current()
+    with timed("MSI"):
+        build_msi(frozen, closing, icon, __version__, made.msi, WORK / "msi")
+    with timed("setup program"):
+        sign = certificate.command() if certificate else []
+        build_setup(frozen, closing, icon, __version__, made.setup, WORK / "setup", sign)
+    if certificate:
+        certificate.sign([made.msi, made.setup])
+    for file in (made.msi, made.setup):
+        size = file.stat().st_size
+        print(f"  {file.relative_to(ROOT)}: {size / 1e6:.1f} MB{', signed' if certificate else ''}")
+        if size > MOST_BYTES[file.suffix]:
+            raise WineError(f"{file.name} has {size} bytes, more than {MOST_BYTES[file.suffix]}.")
+    with timed("installers of an older version, for the proof"):
+        old = WORK / "old" / NAME
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(frozen, old)
+        (old / "_internal" / ONLY_IN_OLD).write_text("gone after an upgrade\n", encoding="ascii")
+        build_msi(old, closing, icon, OLD_VERSION, made.old_msi, WORK / "msi")
+        build_setup(old, closing, icon, OLD_VERSION, made.old_setup, WORK / "setup", quick=True)
+
+
+def current() -> Installers:
+    return Installers(
+        msi=DIST / f"DICOM-Ferry-{__version__}.msi",
+        setup=DIST / f"DICOM-Ferry-{__version__}-setup.exe",
+        old_msi=WORK / f"DICOM-Ferry-{OLD_VERSION}.msi",
+        old_setup=WORK / f"DICOM-Ferry-{OLD_VERSION}-setup.exe",
+        version=__version__,
+        old_version=OLD_VERSION,
+        only_in_old=ONLY_IN_OLD,
+    )
+
+
+def prove(cache: Path) -> list[str]:
+    """Both installers on a Windows that has nothing but what Windows has; the figures."""
+    base = Wine(cache / "prefix-empty")
+    if not (base.prefix / "ready").exists():
+        with base:
+            add_shims(base)
+            base.settle()
+        (base.prefix / "ready").touch()
+    return Proof(base, current(), WORK, PICTURES).run().lines
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    print(f"{what} …", flush=True)
+    yield
+    print(f"{what}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
