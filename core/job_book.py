@@ -103,7 +103,8 @@ class JobBook:
             opened[name] = self._nodes.open(name)
         kind.check(fields, opened, follow=follow)
         if isinstance(kind, TransferKind) and isinstance(fields, ProcessingFields) and self._steps is not None:
-            self._steps.check(kind.options(fields, follow=follow))
+            sources = [opened[name] for name in fields.source]
+            self._steps.check(kind.options(fields, follow=follow).between(sources))
 
     def node_names(self, fields: JobFields) -> list[str]:
         """Names of all nodes that a job's fields speak of."""

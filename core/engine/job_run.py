@@ -25,7 +25,7 @@ from core.ledger.rows import Planned, TransferTask
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel
-from core.model.job import After, JobRecord, TransferFields
+from core.model.job import JobRecord, TransferFields
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
 from core.steps.base import StepSurroundings
 from core.wire.http import Abort
@@ -66,7 +66,6 @@ class JobRun:
         self.job = job
         self.options = kind.options(fields, follow=job.follow)
         self.abort = Abort()
-        self._steps = open_job_steps(self.options, replace(surroundings, stopped=lambda: self.abort.aborted))
         self._clock = clock
         self._stopping = False
         self._window_open = self.options.schedule.is_open(clock())
@@ -79,6 +78,8 @@ class JobRun:
         self._first_failure = ""  # set where the job stops at the first image that has failed for good
         names = [*self.options.sources, *self.options.destinations, self.options.fallback]
         self.gates = {name: gate_of(name) for name in names if name}
+        effective = self.options.between(self.gates[n].node for n in self.options.sources)
+        self._steps = open_job_steps(effective, replace(surroundings, stopped=lambda: self.abort.aborted))
         self._throttle = Throttle(self.options.bandwidth)
         self._lanes: dict[tuple[str, str], Lane] = {}
         targets = [n for n in (*self.options.destinations, self.options.fallback) if n]
@@ -112,8 +113,7 @@ class JobRun:
 
     def _options_at(self, source: str) -> TransferOptions:
         """The options for what comes from a source: a move deletes only where it may."""
-        o = self.options
-        return o if o.deletes_at(self.gates[source].node) else replace(o, after=After.KEEP)
+        return self.options.between([self.gates[source].node])
 
     def _lane(self, source: str, target: str) -> Lane:
         given = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from core.model.disk import DiskLimit
@@ -105,6 +105,12 @@ class TransferOptions:
     keep_confirmed: float = 0.0
     routing: bool = True
     heartbeat: HeartBeat | None = None
+
+    def between(self, sources: Iterable[Node]) -> TransferOptions:
+        """As these sources take them: a move that deletes at none of them keeps."""
+        if self.after is After.MOVE and not any(self.deletes_at(node) for node in sources):
+            return replace(self, after=After.KEEP)
+        return self
 
     def deletes_at(self, source: Node) -> bool:
         """Whether what is confirmed is deleted at this source."""

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from core.model.errors import ConfigurationError
 from core.model.gateway import GatewayState
 from core.model.job import JobState
 from core.model.outcome import Method, SourceState
+from core.secrets import variable_name
+from core.step_book import SHARED
+from core.steps.deidentify.pseudonyms import secret_name
 from tests.support.gateways import Hurrying, dcmsend, moved_clock, send_quickly, this_computer, wait_listening
 from tests.support.orthanc import OrthancServer
 from tests.support.running_app import RunningApp
@@ -238,6 +242,45 @@ def test_an_orthanc_in_front_keeps_what_it_has_and_is_caught_up_with(
     assert behind.digests() == front.digests()
     assert behind.received_count() == 9
     assert front.count() == 9, "a server keeps what it has"
+
+
+def test_from_an_orthanc_to_another_one_by_dicomweb(running: RunningApp, start_orthanc: Start, tmp_path: Path) -> None:
+    """dcmsend → Orthanc 1.10 → gateway → the DICOMweb plugin of Orthanc 1.12."""
+    front = start_orthanc("1.10", name="FRONT", config={"StableAge": 1, "DicomCheckCalledAet": False})
+    behind = start_orthanc("1.12", name="BEHIND", dicomweb=True)
+    running.orthanc("Front", front)
+    running.app.nodes.add("dicomweb", "Behind", {"url": behind.dicomweb_url}, {})
+    job = gateway(running, ["Front"], ["Behind"])
+    study, other = ct_study(5), make_study(modality="MR", accession="M", series=2, instances=8)
+    dcmsend(front.dicom_port, study, tmp_path / "one", called="FRONT")
+    dcmsend(front.dicom_port, other, tmp_path / "two", called="FRONT")
+    running.wait(lambda: running.record(job).counts.verified == 21, "both studies to be confirmed")
+    assert set(behind.digests()) == set(front.digests())
+    assert behind.received_count() == 21
+    assert front.count() == 21
+
+
+def test_a_gateway_that_deidentifies_sends_no_name_and_forgets_the_original_only_then(
+    running: RunningApp, start_orthanc: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = start_orthanc("1.12", name="BEHIND", dicomweb=True)
+    port = this_computer(running)
+    running.app.nodes.add("dicomweb", "Behind", {"url": behind.dicomweb_url}, {})
+    monkeypatch.setenv(variable_name(SHARED, secret_name("standard")), "7f" * 32)
+    study = make_study(patient="Ferry^Ada", patient_id="ADA-1", instances=4)
+    with pytest.raises(ConfigurationError, match="only images that say whose they are"):
+        gateway(running, ["Here"], ["Behind"], step=["deidentify"])
+    job = gateway(running, ["Here"], ["Behind"], step=["deidentify"], originals_elsewhere=True)
+    dcmsend(port, study, tmp_path / "one")
+    running.wait(lambda: running.record(job).counts.verified == 4, "the study to be confirmed")
+    running.wait(lambda: spool_count(running) == 0, "the spool to be empty")
+    arrived = behind.digests()
+    assert len(arrived) == 4
+    assert not set(arrived) & set(study.sop_uids), "other UIDs"
+    for uid in arrived:
+        file = behind.file(uid)
+        assert b"Ferry^Ada" not in file
+        assert b"ADA-1" not in file
 
 
 def test_an_orthanc_in_front_is_emptied_where_that_was_asked_for(running: RunningApp, start_orthanc: Start) -> None:

@@ -131,6 +131,7 @@ def test_a_day_with_an_outage_ends_with_every_image_verified_or_named(
         # Nothing that was verified was sent twice, nor anything else: what an answer was lost of was asked for.
         twice = {uid: n for uid, n in service.shelf.arrivals.items() if uid in good and n != 1}
         assert not twice
+        running.wait(lambda: not any(r.source_state is SourceState.DELETING for r in running.rows(job)), "that noted")
         rows = {row.sop_uid: row for row in running.rows(job)}
         assert rows.keys() == good | bad
         for uid in good:
