@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from core.model.step_preview import StepsPreview, TagRow, TagState
 from core.model.steps import StepChoice
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.node_book import NodeBook
-from core.nodes.base import Inventory, Read
+from core.nodes.base import Inventory, Node, Read
 from core.secrets import Kept, Secrets, variable_name
 from core.steps.base import LargeValue, StepError, StepKind, StepSurroundings
 from core.steps.registry import checked_fields, described, normalised, open_steps, step_kinds
@@ -30,6 +31,29 @@ if TYPE_CHECKING:
 
 SHARED = "steps"  # under which name the keyring keeps what steps share
 LONGEST = 400  # characters of a value that are shown
+
+
+def kinds() -> dict[str, StepKind]:
+    """The kinds of steps that can be chosen, by name."""
+    return step_kinds.all()
+
+
+def describe(choice: StepChoice) -> str:
+    """What a step does, in one short line."""
+    return described(choice)
+
+
+def tried(choice: StepChoice) -> StepChoice:
+    """A step with its fields judged and completed, whose files and programs were seen to be there.
+
+    Raises
+    ------
+    ConfigurationError
+        Its fields are wrong, or what it needs is not there.
+    """
+    checked = normalised(choice)
+    step_kinds.get(checked.kind).look(checked_fields(checked))
+    return checked
 
 
 class StepBook:
@@ -48,7 +72,7 @@ class StepBook:
 
     def kinds(self) -> dict[str, StepKind]:
         """The kinds of steps that can be chosen, by name."""
-        return step_kinds.all()
+        return kinds()
 
     def surroundings(self) -> StepSurroundings:
         """For the steps of jobs that an engine runs."""
@@ -76,10 +100,6 @@ class StepBook:
         """
         return tuple(normalised(choice) for choice in choices)
 
-    def describe(self, choice: StepChoice) -> str:
-        """What a step does, in one short line."""
-        return described(choice)
-
     def check(self, options: TransferOptions) -> None:
         """Open the steps of a job as it would be started, and close them again.
 
@@ -94,20 +114,19 @@ class StepBook:
                 if steps is not None:
                     steps.close()
 
-    def try_out(self, choice: StepChoice) -> None:
-        """Open a step as a job would, and close it again.
+    # preview --------------------------------------------------------------------------------------------
+
+    def some_studies(self, node: str, limit: int, *, abort: Abort | None = None) -> list[StudyInfo]:
+        """The first studies that a node gives, to choose one of. Blocking.
 
         Raises
         ------
-        ConfigurationError
-            Its fields are wrong, or what it needs is not there.
+        FerryError
         """
-        checked_fields(choice)
-        with _private_folder() as folder:
-            for step in open_steps([choice], replace(self.surroundings(), folder=folder)):
-                step.close()
-
-    # preview --------------------------------------------------------------------------------------------
+        with closing(self._nodes.open(node)) as opened:
+            _require_readable(opened)
+            assert isinstance(opened, Inventory)
+            return list(islice(opened.studies(StudyQuery(), abort=abort or Abort()), limit))
 
     def preview(
         self,
@@ -132,8 +151,8 @@ class StepBook:
         """
         stop = abort or Abort()
         with _private_folder() as folder, closing(self._nodes.open(node)) as opened:
-            if not isinstance(opened, Inventory) or not isinstance(opened, Read):
-                raise ConfigurationError(f"{opened.name} can't give images.", "Choose another node.", code="capability")
+            _require_readable(opened)
+            assert isinstance(opened, Read)
             study, instance = _chosen(opened, study_uid, sop_uid, stop)
             with opened.open(instance, abort=stop) as stream:
                 file, _digest = applying.received(stream, folder, lambda _count: None, opened.name)
@@ -179,6 +198,11 @@ def _private_folder() -> Iterator[Path]:
     """Not the engine's: that empties its own when it starts."""
     with tempfile.TemporaryDirectory(prefix="dicom-ferry-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def _require_readable(node: Node) -> None:
+    if not isinstance(node, Inventory) or not isinstance(node, Read):
+        raise ConfigurationError(f"{node.name} can't give images.", "Choose another node.", code="capability")
 
 
 def _chosen(node: Any, study_uid: str, sop_uid: str, abort: Abort) -> tuple[StudyInfo, InstanceRef]:

@@ -18,7 +18,7 @@ from core.jobs.transfers import check_transfer, transfer_options
 from core.model.disk import parse_disk_limit
 from core.model.errors import ConfigurationError, FerryError
 from core.model.fields import FieldType, declared
-from core.model.job import After, JobFields, Path, TransferFields, Trigger
+from core.model.job import After, JobFields, Path, ProcessingFields, TransferFields, Trigger
 from core.model.study import StudyInfo, StudyQuery
 from core.nodes.base import DiskUse, Inventory, Node
 
@@ -43,7 +43,7 @@ class Delays(StrEnum):
     CONSTANT = "constant"
 
 
-class MigrateFields(TransferFields):
+class MigrateFields(TransferFields, ProcessingFields):
     """Fields of a migration."""
 
     date_from: str = declared(

@@ -34,6 +34,7 @@ class FieldType(StrEnum):
     DATE = "date"
     RULE = "rule"
     STEPS = "steps"
+    LINES = "lines"
 
 
 @dataclass(frozen=True, slots=True)

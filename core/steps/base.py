@@ -130,13 +130,20 @@ class WholeFile(Protocol):
 
 
 class StepKind(ABC):
-    """A kind of step: its declared fields, and how one is opened. Registered by `registry.register`."""
+    """A kind of step: its declared fields, and how one is opened. Registered by `registry.register`.
+
+    Attributes
+    ----------
+    deidentifies : bool
+        As `Step.deidentifies`, for all of its steps.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     summary: ClassVar[str]
     icon: ClassVar[str]
     Fields: ClassVar[type[StepFields]]
+    deidentifies: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, fields: StepFields, surroundings: StepSurroundings) -> Step:
@@ -147,6 +154,15 @@ class StepKind(ABC):
         ConfigurationError
             A file or program that it needs is not there, or can't be used.
         """
+
+    def look(self, fields: StepFields) -> None:
+        """Look whether files and programs that it needs are there, while a person chooses; asks for no secret.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        return
 
     def describe(self, fields: StepFields) -> str:
         """What it does, in one short line for lists ("Set PatientID; remove 2 tags"); no patient data."""

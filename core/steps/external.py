@@ -235,11 +235,15 @@ class ExternalKind(StepKind):
 
     def open(self, fields: StepFields, surroundings: StepSurroundings) -> Step:
         assert isinstance(fields, ExternalFields)
+        self.look(fields)
+        return External(fields, surroundings)
+
+    def look(self, fields: StepFields) -> None:
+        assert isinstance(fields, ExternalFields)
         program = Path(fields.program)
         if not program.is_file() or (sys.platform != "win32" and not os.access(program, os.X_OK)):
             why = "may not be run" if program.is_file() else "is not there"
             raise ConfigurationError(f"The program {program} {why}.", "Choose another program.", code="external-start")
-        return External(fields, surroundings)
 
     def describe(self, fields: StepFields) -> str:
         assert isinstance(fields, ExternalFields)

@@ -137,6 +137,13 @@ def _text(dataset: Dataset, tag: int) -> str:
     return values.shown(element).strip() if element is not None else ""
 
 
+def _table(fields: LookupFields) -> TableFile:
+    """The table, read once."""
+    table = TableFile(Path(fields.table), fields.header)
+    table.now()
+    return table
+
+
 class LookupKind(StepKind):
     """Brings patients in line with another system."""
 
@@ -148,9 +155,11 @@ class LookupKind(StepKind):
 
     def open(self, fields: StepFields, surroundings: StepSurroundings) -> Step:
         assert isinstance(fields, LookupFields)
-        table = TableFile(Path(fields.table), fields.header)
-        table.now()
-        return Lookup(fields, table)
+        return Lookup(fields, _table(fields))
+
+    def look(self, fields: StepFields) -> None:
+        assert isinstance(fields, LookupFields)
+        _table(fields)
 
     def describe(self, fields: StepFields) -> str:
         assert isinstance(fields, LookupFields)

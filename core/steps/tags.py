@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator
 
-from core.model.fields import declared
+from core.model.fields import FieldType, declared
 from core.model.rules import Rule
 from core.steps import original, values
 from core.steps.base import LargeValue, Step, StepError, StepFields, StepKind, StepSurroundings
@@ -39,7 +39,8 @@ class TagsFields(WhereFields):
         help="One a line, or parted by semicolons: set TAG=VALUE · replace TAG=VALUE (where it is there) · prefix "
         "TAG=TEXT · suffix TAG=TEXT · empty TAG · remove TAG · keep TAG, TAG (and remove all others but identifiers "
         "and pixels). Tags by keyword or number, x for any digit, dots lead into sequences.",
-        placeholder="set InstitutionName=Radiology; remove (0019,xx10)",
+        placeholder="set InstitutionName=Radiology\nremove (0019,xx10)",
+        type=FieldType.LINES,
         min_length=1,
     )
     note_former: bool = declared(

@@ -37,7 +37,7 @@ CHOSEN = (
     "identifier",
 )  # on the first page
 THOUGHT_OVER = ("path", "evidence", "after")  # on the second
-ELSEWHERE = (*CHOSEN, *THOUGHT_OVER, "source", "destination", "schedule")
+ELSEWHERE = (*CHOSEN, *THOUGHT_OVER, "source", "destination", "schedule", "step", "originals_elsewhere")
 FIRST_GROUPS = ("Limits", "Retries")
 CHECK_MS = 300
 

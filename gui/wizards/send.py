@@ -24,6 +24,7 @@ from gui.wizards.frame import Wizard, WizardPage
 from gui.wizards.migrate_pages import HowPage, LimitsPage, StudiesPage
 from gui.wizards.route_page import ASKING, NodeOption, RoutePage
 from gui.wizards.send_pages import KindPage, WhatPage, WhenPage, placed_fields
+from gui.wizards.steps_page import StepsPage
 
 
 class SummaryPage(WizardPage):
@@ -236,6 +237,7 @@ class SendWizard(Wizard):
         self.what = WhatPage()
         self.when = WhenPage()
         self.studies = StudiesPage(session)
+        self.steps = StepsPage()
         self.how = HowPage(self)
         self.limits = LimitsPage(self)
         self.summary = SummaryPage(self)
@@ -282,14 +284,26 @@ class SendWizard(Wizard):
             self.how.show_kind(kind)
             self.limits.show_kind(kind)
             self.limits.set_others(self.route.values() | self.studies.values() | self.how.values())
-            self.change_pages([self.kind_page, self.route, self.studies, self.how, self.limits, self.summary])
+            self.change_pages([
+                self.kind_page, self.route, self.studies, self.how, *self._step_pages(), self.limits, self.summary,
+            ])  # fmt: skip
             return
         self.route.show_kind(fields, several="filter" in {f.name for f in fields})
         self.what.show_kind(fields)
         self.what.offer_trial(trying(self.session.app), self.route.sources.chosen())
         self.when.show_kind(kind, fields)
         self.when.set_others(self.route.values() | self.what.values())
-        self.change_pages([self.kind_page, self.route, self.what, self.when, self.summary])
+        pages = [self.kind_page, self.route, self.what, *self._step_pages(), self.when, self.summary]
+        self.change_pages(pages)
+
+    def _step_pages(self) -> list[WizardPage]:
+        if "step" not in self._kinds[self.kind].Fields.model_fields:
+            return []
+        self.steps.offer(self.session.app, self.route.sources.chosen(), moves=self.moves)
+        return [self.steps]
+
+    def _step_values(self) -> dict[str, JsonValue]:
+        return self.steps.values() if self.steps in self.pages else {}
 
     def _read_nodes(self) -> None:
         app = self.session.app
@@ -326,8 +340,10 @@ class SendWizard(Wizard):
 
     def fields(self) -> dict[str, JsonValue]:
         if self.by_days:
-            return self.limits.values() | self.how.values() | self.route.values() | self.studies.values()
-        return self.when.values() | self.route.values() | self.what.values()
+            found = self.limits.values() | self.how.values() | self.route.values() | self.studies.values()
+        else:
+            found = self.when.values() | self.route.values() | self.what.values()
+        return found | self._step_values()
 
     def facts(self) -> list[tuple[str, str]]:
         """The choices in words."""
@@ -337,7 +353,8 @@ class SendWizard(Wizard):
             ("To", ", ".join(self.route.destinations.chosen())),
         ]
         if self.by_days:
-            return [*found, ("Which", self.studies.sentence()), *self.how.facts(), *self.limits.facts()]
+            steps = self._step_facts()
+            return [*found, ("Which", self.studies.sentence()), *self.how.facts(), *steps, *self.limits.facts()]
         fallback = self.route.values().get("fallback")
         if fallback:
             found.append(("Instead", f"{fallback}, when a destination is down"))
@@ -345,8 +362,12 @@ class SendWizard(Wizard):
         if "after" in kind.Fields.model_fields:
             text = "Deleted once confirmed at every destination" if self.what.moves else "Kept"
             found.append(("At the source", text))
+        found += self._step_facts()
         found.append(("When", self.when.sentence()))
         return found
+
+    def _step_facts(self) -> list[tuple[str, str]]:
+        return [("On the way", self.steps.sentence())] if self._step_values().get("step") else []
 
     def suggested_name(self) -> str:
         title = self._kinds[self.kind].title

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from core.app import JobKind
 
 # Fields that have a place of their own in these pages; all others are found under "More options".
-PLACED = ("source", "destination", "fallback", "fallback_after", "filter", "after", "trigger", "existing", "schedule")
+PLACED = ("source", "destination", "fallback", "fallback_after", "filter", "after", "trigger", "existing", "schedule",
+          "step", "originals_elsewhere")  # fmt: skip
 
 
 # What most people look for comes first; groups that are not named here follow in the order of their declaration.

@@ -176,6 +176,7 @@ class DeidentifyKind(StepKind):
     summary = "Take away who the patient is, by the DICOM standard's profile, with pseudonyms that stay the same."
     icon = "eye-off"
     Fields = DeidentifyFields
+    deidentifies = True
 
     def open(self, fields: StepFields, surroundings: StepSurroundings) -> Step:
         assert isinstance(fields, DeidentifyFields)
