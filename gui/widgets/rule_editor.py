@@ -15,6 +15,7 @@ from gui.widgets.rule_rows import DEEPEST, GroupBox, unfinished
 from gui.widgets.rule_trial import TrialPanel
 
 _MOST_ROWS = 40
+_MOST_LINES = 6
 _OFFERED = (("Modality", "Modality"), ("StudyDate", "Study date"), ("StudyDescription", "Description"))
 _AFTER_TYPING_MS = 250
 
@@ -27,12 +28,11 @@ class RuleText(QPlainTextEdit):
         self.setTabChangesFocus(True)
         self.setAccessibleName("The rule as text")
         self.setPlaceholderText("Modality in CT, MR and StudyDate in last 7 days")
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.document().documentLayout().documentSizeChanged.connect(lambda _: self.updateGeometry())
         self._fit()
 
     def sizeHint(self) -> QSize:
-        lines = min(6, max(1, int(self.document().size().height())))
+        lines = min(_MOST_LINES, max(1, int(self.document().size().height())))
         return QSize(200, lines * self.fontMetrics().lineSpacing() + 18)
 
     def minimumSizeHint(self) -> QSize:
@@ -44,6 +44,9 @@ class RuleText(QPlainTextEdit):
 
     def _fit(self) -> None:
         self.setFixedHeight(self.sizeHint().height())
+        long = self.document().size().height() > _MOST_LINES
+        policy = Qt.ScrollBarPolicy.ScrollBarAsNeeded if long else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        self.setVerticalScrollBarPolicy(policy)
 
     def mark(self, error: RuleError | None) -> None:
         """Underline where it goes wrong."""
@@ -171,7 +174,7 @@ class RuleEditor(QWidget):
         self._syncing = False
         self._typing.stop()
         self._read()
-        self._show()
+        self._show(by_text=False)
         self.changed.emit()
 
     def _typed(self) -> None:
@@ -198,7 +201,7 @@ class RuleEditor(QWidget):
     def _fits(self) -> bool:
         return _depth(self._rule) <= DEEPEST and sum(1 for _ in self._rule.conditions()) <= _MOST_ROWS
 
-    def _show(self) -> None:
+    def _show(self, *, by_text: bool = True) -> None:
         error = self._error
         fits = self._fits()
         missing = unfinished(self.group) if fits else 0
@@ -216,6 +219,7 @@ class RuleEditor(QWidget):
         restyle(self.problem)
         self.problem.setVisible(bool(self.wrong))
         self.group.setVisible(fits)
+        self.group.setEnabled(error is None or not by_text)  # they would not be what is read beside them
         self.too_much.setVisible(not fits)
         self.nothing.setVisible(fits and not self.group.parts and error is None)
         told = "" if self.wrong else "\n".join(remarks(self._rule))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 
-from PySide6.QtCore import QDate, QEvent, QObject, QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QDate, QEvent, QObject, QPoint, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QComboBox,
@@ -36,6 +36,7 @@ _PLACEHOLDERS = {
 _NUMBER_PX = 120
 _POPUP_PX = (320, 330)
 _LONGEST_CODE = 16
+_LINE_PX = 26
 
 
 class ValueField(QWidget):
@@ -190,7 +191,7 @@ class ChoiceValue(ValueField):
         for value, text in choices:
             self.box.addItem(f"{value}  ·  {text}", value)
         self.box.setCurrentIndex(-1)
-        self.box.setMinimumWidth(170)
+        self.box.setFixedWidth(220)
         edit = QLineEdit()
         edit.setPlaceholderText("Choose or type")
         self.box.setLineEdit(edit)
@@ -285,6 +286,9 @@ class ModalityPopup(QFrame):
         self.list = QListWidget()
         self.list.setAccessibleName("Modalities")
         self.list.setFrameShape(QFrame.Shape.NoFrame)
+        self.list.setProperty("plain", "true")
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
         layout.addWidget(self.search)
         layout.addWidget(self.list, 1)
         self.resize(*_POPUP_PX)
@@ -299,6 +303,7 @@ class ModalityPopup(QFrame):
     def _add(self, code: str, meaning: str) -> QListWidgetItem:
         item = QListWidgetItem(f"{code}  ·  {meaning}" if meaning else code)
         item.setData(Qt.ItemDataRole.UserRole, code)
+        item.setSizeHint(QSize(0, _LINE_PX))
         item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsSelectable)
         ticked = code.upper() in (c.upper() for c in self._chosen)
         item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)

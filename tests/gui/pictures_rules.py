@@ -55,8 +55,9 @@ def _editor(camera: Photographer, suffix: str, *, everything: bool) -> None:
     camera.wait(200)
     wizard.go_on()
     camera.until(lambda: "Orthanc CT" in wizard.route.sources.checks)
-    wizard.route.sources.checks["Orthanc CT"].setChecked(True)
-    wizard.route.destinations.checks["Cloud archive"].setChecked(True)
+    for side, chosen in ((wizard.route.sources, "Orthanc CT"), (wizard.route.destinations, "Cloud archive")):
+        for name, check in side.checks.items():
+            check.setChecked(name == chosen)
     wizard.go_on()
     camera.wait(200)
     rule = wizard.what.rule
