@@ -36,7 +36,7 @@ def main() -> int:
 
 def freeze(dist: Path, work: Path) -> Path:
     """Freeze; the folder that holds the program."""
-    from PyInstaller.__main__ import run
+    from PyInstaller.__main__ import run  # type: ignore[import-untyped]
 
     folder = dist / WINDOW_NAME
     shutil.rmtree(folder, ignore_errors=True)

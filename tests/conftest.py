@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -62,8 +63,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(str(value))
 
 
+#: Windows Python under Wine has no Orthanc, DCMTK, X server or Secret Service beside it.
+_OF_LINUX = {
+    "_orthanc_pool", "start_orthanc", "fault_proxy", "xvfb", "xvfb_with_tray", "secret_service", "ferry",
+}  # fmt: skip
+if sys.platform == "win32":
+    collect_ignore = ["bench", "faults", "real"]
+
+
+def _leave_to_linux(items: list[pytest.Item]) -> None:
+    """On Windows, tests of what is Linux's and tests that need servers which run there are skipped, with the reason."""
+    for item in items:
+        needs = _OF_LINUX & set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="Windows has nothing of the kind"))
+        elif needs:
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(sorted(needs))}: on Linux only"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long runs only when asked for (``-m soak``)."""
+    if sys.platform == "win32":
+        _leave_to_linux(items)
     if "soak" in (config.getoption("markexpr") or ""):
         return
     long_runs = [item for item in items if item.get_closest_marker("soak")]

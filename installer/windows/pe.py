@@ -11,9 +11,9 @@ from installer.windows.product import CONSOLE_EXE, WINDOW_EXE
 OF_WINDOWS = frozenset(
     """
     advapi32 authz bcrypt bcryptprimitives comctl32 comdlg32 crypt32 cryptbase d3d9 d3d11 d3d12 dcomp dnsapi dwmapi
-    dwrite d2d1 dxgi gdi32 gdiplus icuuc imm32 iphlpapi kernel32 mpr msi msimg32 msvcrt netapi32 ncrypt ntdll ole32 oleaut32
-    powrprof propsys psapi rpcrt4 secur32 setupapi shcore shell32 shlwapi uiautomationcore user32 userenv uxtheme
-    version winhttp winmm winspool ws2_32 wtsapi32
+    dwrite d2d1 dxgi gdi32 gdiplus icuuc imm32 iphlpapi kernel32 mpr msi msimg32 msvcrt netapi32 ncrypt ntdll ole32
+    oleaut32 powrprof propsys psapi rpcrt4 secur32 setupapi shcore shell32 shlwapi uiautomationcore user32 userenv
+    uxtheme version winhttp winmm winspool ws2_32 wtsapi32
     """.split()  # noqa: SIM905 - a list of words
 )
 _AMD64 = 0x8664
@@ -38,7 +38,7 @@ def check_folder(folder: Path) -> list[str]:
 
 
 def _check(path: Path, here: set[str]) -> Iterator[str]:
-    import pefile
+    import pefile  # type: ignore[import-untyped]
 
     if any(mark in path.read_bytes()[:4096] for mark in _WINE_MARKS):
         yield "it is Wine's"
@@ -66,7 +66,7 @@ def _check(path: Path, here: set[str]) -> Iterator[str]:
 
 def _check_program(path: Path, subsystem: int) -> Iterator[str]:
     """The resources of one of our own two programs."""
-    import pefile
+    import pefile  # type: ignore[import-untyped]
 
     image = pefile.PE(str(path))
     try:

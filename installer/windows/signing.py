@@ -47,11 +47,11 @@ class Certificate:
         """Sign the files in place."""
         for file in files:
             signed = file.with_name(file.name + ".signed")
-            command: list[str | Path] = [
-                "osslsigncode", "sign", "-pkcs12", self.pfx, "-h", "sha256", "-n", "DICOM Ferry",
-                *(["-readpass", self.password_file] if self.password_file else []),
+            command = [
+                "osslsigncode", "sign", "-pkcs12", str(self.pfx), "-h", "sha256", "-n", "DICOM Ferry",
+                *(["-readpass", str(self.password_file)] if self.password_file else []),
                 *(["-ts", self.timestamp] if self.timestamp else []),
-                "-in", file, "-out", signed,
+                "-in", str(file), "-out", str(signed),
             ]  # fmt: skip
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=300)
             signed.chmod(file.stat().st_mode)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Self
 
-import jeepney  # type: ignore[import-untyped]
-import secretstorage
-from jeepney.io.blocking import DBusConnection, open_dbus_connection  # type: ignore[import-untyped]
+if sys.platform != "win32":  # D-Bus is Linux's
+    import jeepney  # type: ignore[import-untyped]
+    import secretstorage
+    from jeepney.io.blocking import DBusConnection, open_dbus_connection  # type: ignore[import-untyped]
 
 from tests.support.processes import Child, clean_environment
 from tests.support.servers import required_program
