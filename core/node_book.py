@@ -312,6 +312,10 @@ class NodeBook:
         )
         return node_kinds.get(kind).warnings(checked, has_secret=given)
 
+    def derived(self, kind: str, fields: Mapping[str, JsonValue]) -> tuple[tuple[str, str], ...]:
+        """What follows from the fields: titles and values, to be seen before they are saved."""
+        return node_kinds.get(kind).derived(self.check(kind, fields, {}))
+
     def has_secret(self, name: str, field: str) -> bool:
         """Whether this secret is kept (or given by the environment).
 

@@ -77,6 +77,11 @@ class AddNode(Wizard):
             found = [*found, f"{until} {self._keyring.sentence} {self._keyring.next_step}"]
         return found
 
+    def derived(self) -> tuple[tuple[str, str], ...]:
+        """What follows from the fields as they are now."""
+        draft = self.draft()
+        return self.session.app.nodes.derived(draft.kind, draft.fields)
+
     _marked: tuple[str, ...] = ()
     _keyring: SecretsStatus | None = None
 

@@ -93,6 +93,9 @@ class FieldsPage(WizardPage):
         self._checking.timeout.connect(self._warn)
         self._place = QVBoxLayout()
         self.body.addLayout(self._place)
+        self.derived = label("", "small", wrap=True, selectable=True)
+        self.derived.hide()
+        self.body.addWidget(self.derived)
         self.body.addWidget(self._warning)
         self.body.addStretch(1)
 
@@ -153,8 +156,12 @@ class FieldsPage(WizardPage):
         """What a person should know before it is saved, as soon as the fields make sense."""
         if self.form is None or self.form.problems():
             self._warning.put_away()
+            self.derived.hide()
             return
         show_warnings(self._warning, self._wizard.warnings())
+        found = self._wizard.derived()
+        self.derived.setText("\n".join(f"{title}: {value}" for title, value in found))
+        self.derived.setVisible(bool(found))
 
 
 def show_warnings(banner: Banner, found: Sequence[str]) -> None:
