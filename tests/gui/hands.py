@@ -129,6 +129,8 @@ class Hands:
         if move:
             wizard.what.move_them.setChecked(True)
         self.click(wizard.next)
+        if wizard.page is wizard.steps:
+            self.click(wizard.next)
         self.click(wizard.next)
         assert wizard.page is wizard.summary
         self.wait(lambda: not wizard.summary.counting)

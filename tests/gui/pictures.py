@@ -184,6 +184,7 @@ def _send(camera: Photographer, suffix: str, *, everything: bool) -> None:
         ("kind", lambda: None),
         ("route", lambda: _route(camera, wizard)),
         ("what", lambda: _what(wizard)),
+        ("steps", lambda: None),
         ("when", lambda: wizard.when.follow.setChecked(True)),
     ]
     for name, act in steps:

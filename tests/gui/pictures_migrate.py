@@ -184,6 +184,7 @@ def _wizard(camera: Photographer, folder: Path, suffix: str, *, everything: bool
     wizard.how.choices["evidence"].choose("committed")
     take("how")
     wizard.go_on()
+    wizard.go_on()
     take("limits")
     for form in wizard.limits.forms:
         form.set_values({"disk_limit": "", "unconfirmed_pushes": 4})
