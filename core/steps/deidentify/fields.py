@@ -55,8 +55,8 @@ class DeidentifyFields(StepFields):
     pseudonyms: str = declared(
         "",
         title="Table of given pseudonyms",
-        help="A CSV file whose first column is the Patient ID and whose second is the pseudonym that this "
-        "patient is to have. Its first row may be a heading.",
+        help="A CSV file with a line for each patient: the Patient ID and the pseudonym. It is read again when it "
+        "changes.",
         type=FieldType.FILE,
         empty="None: they are made",
         group="Patient",

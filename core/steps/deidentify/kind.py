@@ -10,7 +10,7 @@ from core.steps.base import Step, StepError, StepFields, StepKind, StepSurroundi
 from core.steps.deidentify import doubts
 from core.steps.deidentify.exceptions import parse_exceptions
 from core.steps.deidentify.fields import Dates, DeidentifyFields, Documents, Doubt, Unlisted
-from core.steps.deidentify.given import given_pseudonyms
+from core.steps.deidentify.given import GivenPseudonyms
 from core.steps.deidentify.marks import METHOD, mark
 from core.steps.deidentify.profile import EDITION, Option, attributes
 from core.steps.deidentify.pseudonyms import Pseudonyms, key_of, secret_name
@@ -35,13 +35,13 @@ class Deidentify(Step):
 
     Parameters
     ----------
-    given : dict[str, str] | None
-        Pseudonym by Patient ID, where a person gave a table.
+    given : GivenPseudonyms | None
+        Where a person gave a table.
     """
 
     deidentifies = True
 
-    def __init__(self, fields: DeidentifyFields, pseudonyms: Pseudonyms, given: dict[str, str] | None) -> None:
+    def __init__(self, fields: DeidentifyFields, pseudonyms: Pseudonyms, given: GivenPseudonyms | None) -> None:
         self._fields = fields
         self._pseudonyms = pseudonyms
         self._given = given
@@ -78,7 +78,7 @@ class Deidentify(Step):
         said = [f"De-identified by PS3.15 {EDITION}, key {self._pseudonyms.fingerprint}."]
         said += self._look_for_doubts(dataset)
         identity = self._identity(dataset)
-        patient = self._pseudonym_of(_one(dataset, PATIENT_ID), identity)
+        patient = self._pseudonym_of(dataset, identity)
         work = Work(self._plan, dataset, self._nested_pseudonym, patient, self._pseudonyms.days(identity))
         earlier = texts(dataset, METHOD)
         work.do()
@@ -148,10 +148,11 @@ class Deidentify(Step):
     def _numbered(self, number: str, issuer: str) -> str:
         return f"id\0{number}\0{issuer}" if self._fields.issuer else f"id\0{number}"
 
-    def _pseudonym_of(self, number: str, identity: str) -> str:
+    def _pseudonym_of(self, dataset: Dataset, identity: str) -> str:
         if self._given is None:
             return self._pseudonyms.patient(identity)
-        found = self._given.get(number) if number else None
+        number = _one(dataset, PATIENT_ID)
+        found = self._given.find(number, _one(dataset, ISSUER)) if number else None
         if found is None:
             if self._fields.unlisted is Unlisted.REFUSE:
                 raise StepError(
@@ -163,8 +164,8 @@ class Deidentify(Step):
         return found
 
     def _nested_pseudonym(self, number: str) -> str:
-        """Of a Patient ID within a sequence: another patient's (the mother's, say) is nobody's whom a table lists."""
-        given = (self._given or {}).get(number)
+        """Of a Patient ID within a sequence: the patient's own, or another's (the mother's, say)."""
+        given = self._given.find(number, "") if self._given is not None else None
         return given or self._pseudonyms.patient(self._numbered(number, ""))
 
 
@@ -180,13 +181,18 @@ class DeidentifyKind(StepKind):
 
     def open(self, fields: StepFields, surroundings: StepSurroundings) -> Step:
         assert isinstance(fields, DeidentifyFields)
-        given = given_pseudonyms(fields.pseudonyms) if fields.pseudonyms else None
+        given = GivenPseudonyms(fields.pseudonyms) if fields.pseudonyms else None
         if fields.fingerprint and not surroundings.secret(secret_name(fields.key)):
             raise _wrong_key(fields, "there is none on this computer")
         pseudonyms = Pseudonyms(key_of(fields.key, surroundings), fields.prefix, fields.shift_days)
         if fields.fingerprint and pseudonyms.fingerprint != fields.fingerprint:
             raise _wrong_key(fields, f"the one on this computer has {pseudonyms.fingerprint}")
         return Deidentify(fields, pseudonyms, given)
+
+    def look(self, fields: StepFields) -> None:
+        assert isinstance(fields, DeidentifyFields)
+        if fields.pseudonyms:
+            GivenPseudonyms(fields.pseudonyms)
 
     def describe(self, fields: StepFields) -> str:
         assert isinstance(fields, DeidentifyFields)
