@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Optional
 
 import typer
@@ -11,7 +13,7 @@ from rich.table import Table
 from core.app import App
 from core.cli_commands.fields import build, gather, option, parameters, read_secrets, secret_option
 from core.cli_commands.opening import opened
-from core.cli_commands.speaking import exit_with, speaking
+from core.cli_commands.speaking import Speaker, exit_with, speaking
 from core.model.errors import ConfigurationError, FerryError
 from core.model.remotes import LASTING, REMOTE_FIELDS, RemoteDraft, RemoteKind
 
@@ -57,14 +59,14 @@ def _command(kind: RemoteKind, *, change: bool) -> Any:
             given = gather(model, arguments, environment={} if change else None)
             given.values.pop("name", None)
             secrets = read_secrets(model, f"A {kind.words}", name, secret_stdin)
-            with opened() as opened_app:
+            if change and not given.values and not secrets:
+                raise ConfigurationError(
+                    "Nothing was said about what to change.",
+                    f"See what can be: dicom-ferry node remote edit {kind.value} --help.",
+                    code="nothing-to-change",
+                )
+            with opened() as opened_app, _telling(speaker):
                 if change:
-                    if not given.values and not secrets:
-                        raise ConfigurationError(
-                            "Nothing was said about what to change.",
-                            f"See what can be: dicom-ferry node remote edit {kind.value} --help.",
-                            code="nothing-to-change",
-                        )
                     opened_app.remotes.edit(node, kind, name, given.values, secrets)
                 else:
                     opened_app.remotes.add(node, kind, {**given.values, "name": name}, secrets)
@@ -131,7 +133,8 @@ def add_node(
         for doubt in draft.doubts:
             speaker.remark(f"! {doubt}", "yellow")
             speaker.data("warning", sentence=doubt)
-        made = opened_app.remotes.add_draft(node, draft)
+        with _telling(speaker):
+            made = opened_app.remotes.add_draft(node, draft)
         speaker.data("added", node=node, kind=draft.kind.value, name=made.name)
         speaker.say(f"{node} knows {draft.node} now, as the {draft.kind.words} {made.name}.")
         speaker.say(LASTING[draft.kind])
@@ -175,6 +178,17 @@ def tell(kind: Kind, node: Server, name: Name, json: Json = False) -> None:
         text = opened_app.remotes.text(node, kind, entry.fields)
         speaker.data("tell", node=node, kind=kind.value, name=name, text=text)
         speaker.say(text)
+
+
+@contextmanager
+def _telling(speaker: Speaker) -> Iterator[None]:
+    """Where the server lets nobody change its lists, say what its administrator has to be told."""
+    try:
+        yield
+    except ConfigurationError as error:
+        if error.code == "remote-fixed" and error.detail:
+            speaker.say(error.detail)
+        raise
 
 
 def _draft(opened_app: App, node: str, other: str, kind: RemoteKind | None) -> RemoteDraft:

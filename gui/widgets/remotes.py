@@ -46,7 +46,7 @@ class RemoteLine(QWidget):
         head = row(spacing=2 * STEP)
         head.addWidget(label(entry.name, "strong"))
         if entry.node:
-            head.addWidget(Pill(f"our {entry.node}", Tone.BLUE))
+            head.addWidget(Pill(f"our {entry.node}", Tone.BLUE), 0, Qt.AlignmentFlag.AlignVCenter)
         head.addStretch(1)
         texts.addLayout(head)
         texts.addWidget(Elided(entry.where, "small"))
