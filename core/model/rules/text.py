@@ -98,7 +98,7 @@ def _shown(text: str) -> str:
 def _tokens(text: str) -> list[_Token]:
     found: list[_Token] = []
     for at, character in enumerate(text):
-        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\r\n":
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character not in "\t\r\n":
             raise RuleError("a character stands that can't be typed", at)
     at = _after_blanks(text, 0)
     while at < len(text):
@@ -108,6 +108,8 @@ def _tokens(text: str) -> list[_Token]:
             raise RuleError(what, at)
         kind = str(match.lastgroup)
         word = match.group(kind)
+        if kind == "quoted" and set(word) & set("\t\r\n"):
+            raise RuleError("a line ends, or a tabulator stands, within quotes", at, match.end() - at)
         found.append(_Token(kind, word.replace('""', '"') if kind == "quoted" else word, at, match.end()))
         at = _after_blanks(text, match.end())
     return found
@@ -204,7 +206,9 @@ class _Reader:
             return Condition(tag, operator, self._list(tag, operator, vr))
         first = self._value(tag, operator, vr)
         if operator is not Operator.BETWEEN:
-            return Condition(tag, operator, (first.text,))
+            if first.text.strip():
+                return Condition(tag, operator, (first.text,))
+            return Condition(tag, Operator.EMPTY if operator is Operator.EQUAL else Operator.PRESENT)
         if not self._takes("and"):
             raise _wrong("between what and what? The word “and” and a second value are missing", self.now or self._end)
         second = self._value(tag, operator, vr)
@@ -259,8 +263,10 @@ class _Reader:
         token = self._next(f"after “{tag} {operator.value}” a value is missing")
         if token.kind not in ("word", "quoted"):
             raise _wrong(f"after “{tag} {operator.value}” a value is missing", token)
+        if operator not in (Operator.EQUAL, Operator.NOT_EQUAL) and not token.text.strip():
+            raise _wrong("an empty value stands where there should be one; of empty tags write “is empty”", token)
         if operator not in (Operator.MATCHES, Operator.NOT_MATCHES):
-            _usable(vr, token, needed=operator not in (Operator.EQUAL, Operator.NOT_EQUAL))
+            _usable(vr, token)
         return token
 
     def _list(self, tag: str, operator: Operator, vr: str) -> tuple[str, ...]:
@@ -271,6 +277,8 @@ class _Reader:
             if token.kind == "quoted":
                 if not wanted:
                     break
+                if not token.text.strip():
+                    raise _wrong("a list holds no empty value; write “or” and “is empty”", token)
                 found.append(token.text)
                 _usable(vr, token)
                 wanted = False
@@ -296,10 +304,8 @@ class _Reader:
 # what could be read and makes no sense ----------------------------------------------------------------------
 
 
-def _usable(vr: str, token: _Token, *, needed: bool = False) -> None:
+def _usable(vr: str, token: _Token) -> None:
     """Refuse what can never be compared, such as a date of seven digits: a typing error would match at random."""
-    if needed and not token.text.strip() and (vr in TEMPORAL_VRS or vr in NUMBER_VRS or vr == "AS"):
-        raise _wrong("nothing comes before or after an empty value", token)
     why = unusable(vr, token.text)
     if why:
         raise _wrong(f"“{_shown(token.text)}” {why}", token)

@@ -31,7 +31,8 @@ UNITS = ("days", "weeks", "months", "years")
 
 def plain(text: str) -> str:
     """A text as it is compared: without blanks around it, composed (NFC), without regard to case."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip(" \0")).casefold())
+    text = text.replace("\N{NO-BREAK SPACE}", " ").strip(" \0")
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 # equality and patterns ------------------------------------------------------------------------------------
