@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import field_validator, model_validator
 
-from core.model.fields import FieldType, declared
-from core.model.node import NodeFields
+from core.model.fields import Declared, FieldType, declared
 from core.nodes.dicomweb.fields import DicomwebFields, Transcoding
 from core.nodes.web.fields import checked_url
 from core.wire.host import is_loopback
@@ -75,7 +74,7 @@ _CLOUDS = {
 _DERIVED = ("url", "oauth_url", "scope")
 
 
-class AzureNames(NodeFields):
+class AzureNames(Declared):
     """What the portal calls the service and the application; shown before all that a DICOMweb node has."""
 
     tenant: str = declared(
@@ -107,14 +106,6 @@ class AzureNames(NodeFields):
         title="DICOM service",
         help="Name of the DICOM service in that workspace.",
         placeholder="archive",
-        beside=True,
-        group="Service",
-    )
-    api_version: ApiVersion = declared(
-        ApiVersion.V2,
-        title="Version",
-        help="Of the service's interface. v2 unless your service is an old one.",
-        labels={"v1": "v1", "v2": "v2"},
         group="Service",
     )
     cloud: Cloud = declared(
@@ -126,6 +117,13 @@ class AzureNames(NodeFields):
             Cloud.US_GOVERNMENT.value: "Azure Government (USA)",
             Cloud.CHINA.value: "Azure in China (21Vianet)",
         },
+        group="Service",
+    )
+    api_version: ApiVersion = declared(
+        ApiVersion.V2,
+        title="Version",
+        help="v2, unless the service is an old one.",
+        labels={"v1": "v1", "v2": "v2"},
         beside=True,
         group="Service",
     )
