@@ -175,6 +175,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, type[Declared]
     found: dict[str, type[Declared]] = {"settings": Settings}
     found |= {f"node {n}": k.Fields for n, k in app.node_kinds().items()}
     found |= {f"job {n}": k.Fields for n, k in app.job_kinds().items()}
+    found |= {f"step {n}": k.Fields for n, k in app.steps.kinds().items()}
     app.close()
     return found
 
@@ -195,5 +196,5 @@ def test_every_kind_has_a_form_whose_defaults_are_right(models: dict[str, type[D
         for field_name, value in values.items():
             # What a form shows of a default is that default again.
             field = fields[field_name]
-            if not field.required and field.type not in (FieldType.NODES, FieldType.LIST):
+            if not field.required and field.type not in (FieldType.NODES, FieldType.LIST, FieldType.STEPS):
                 assert value == getattr(field.default, "value", field.default), (name, field_name)

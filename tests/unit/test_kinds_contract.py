@@ -20,12 +20,14 @@ from core.model.job import JobFields, TransferFields
 from core.model.node import NodeFields, NodeRecord
 from core.nodes.base import Confirm, Delete, Inventory, Label, Node, NodeKind, OpenContext, Read, Write
 from core.nodes.registry import node_kinds
+from core.steps.base import StepFields, StepKind
+from core.steps.registry import step_kinds
 
 NODE_KINDS = sorted(node_kinds.all().items())
 JOB_KINDS = sorted(job_kinds.all().items())
-every_kind = pytest.mark.parametrize(
-    ("name", "kind"), NODE_KINDS + JOB_KINDS, ids=[n for n, _ in NODE_KINDS + JOB_KINDS]
-)
+STEP_KINDS = sorted(step_kinds.all().items())
+ALL_KINDS = NODE_KINDS + JOB_KINDS + STEP_KINDS
+every_kind = pytest.mark.parametrize(("name", "kind"), ALL_KINDS, ids=[n for n, _ in ALL_KINDS])
 every_node_kind = pytest.mark.parametrize(("name", "kind"), NODE_KINDS, ids=[n for n, _ in NODE_KINDS])
 every_job_kind = pytest.mark.parametrize(("name", "kind"), JOB_KINDS, ids=[n for n, _ in JOB_KINDS])
 
@@ -41,7 +43,7 @@ TYPED = {
     FieldType.SECRET: "",
     FieldType.RULE: "Modality = CT",
 }
-TEXTS = ("http://pacs.lan:8042", "pacs.lan", "FERRY", "text")
+TEXTS = ("set PatientID=X", "http://pacs.lan:8042", "pacs.lan", "FERRY", "text")
 
 
 #: Asked without brackets; asking may take a request, so they are looked at, not asked.
@@ -54,7 +56,7 @@ def can(node: Node, capability: type) -> bool:
     return all(hasattr(type(node), n) for n in wanted)
 
 
-def where(kind: NodeKind | JobKind) -> str:
+def where(kind: NodeKind | JobKind | StepKind) -> str:
     """File and line of a kind's fields, for messages."""
     fields = type(kind).Fields
     _, line = inspect.getsourcelines(fields)
@@ -103,7 +105,8 @@ def test_a_kind_says_what_it_is(name, kind):
 @every_kind
 def test_fields_are_declared_for_people(name, kind):
     fields = type(kind).Fields
-    assert issubclass(fields, NodeFields if isinstance(kind, NodeKind) else JobFields), where(kind)
+    base = NodeFields if isinstance(kind, NodeKind) else StepFields if isinstance(kind, StepKind) else JobFields
+    assert issubclass(fields, base), where(kind)
     wrong = []
     found = form_fields(fields)
     for f in found:
