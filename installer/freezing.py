@@ -18,6 +18,14 @@ EXCLUDED = [
     "sqlalchemy.testing", "sqlalchemy.dialects.mssql", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.oracle",
 ]  # fmt: skip
 
+#: Modules that a library imports only when it is asked for what the program never asks: colours for the source
+#: code of five hundred languages, pydantic's old self.
+UNUSED_MODULES = ("pygments.lexers.*", "pygments.styles.*", "pygments.formatters.*", "pydantic.v1.*", "pydantic.v1")
+KEPT_MODULES = (
+    "pygments.lexers._mapping", "pygments.lexers.python", "pygments.lexers.special", "pygments.lexers.text",
+    "pygments.formatters._mapping", "pygments.styles._mapping", "pygments.styles.default",
+)  # fmt: skip
+
 #: Files that libraries bring and the program never opens. Paths in the frozen folder, with slashes.
 UNUSED = (
     # Qt: software OpenGL (20 MB), the OpenSSL way of TLS (ours is Python's), formats and inputs that we don't show.
@@ -55,6 +63,15 @@ def kind_modules() -> list[str]:
 def slim(entries: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """The entries of PyInstaller's table that are kept."""
     return [entry for entry in entries if not is_unused(entry[0])]
+
+
+def needed(modules: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The modules of PyInstaller's table that are kept."""
+    return [entry for entry in modules if entry[0] in KEPT_MODULES or not _is_unused_module(entry[0])]
+
+
+def _is_unused_module(name: str) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in UNUSED_MODULES)
 
 
 def is_unused(destination: str) -> bool:

@@ -66,7 +66,7 @@ def _check(path: Path, here: set[str]) -> Iterator[str]:
 
 def _check_program(path: Path, subsystem: int) -> Iterator[str]:
     """The resources of one of our own two programs."""
-    import pefile  # type: ignore[import-untyped]
+    import pefile
 
     image = pefile.PE(str(path))
     try:
