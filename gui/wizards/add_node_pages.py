@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from core.app import NodeKind
     from gui.wizards.add_node import AddNode
 
+CERTIFICATE_FIELD = "pinned_certificate"
+"""How the names of fields end that hold the fingerprint of the one certificate to trust."""
+
 _IMAGES_PX = 300
 
 
@@ -319,7 +322,10 @@ class TestPage(WizardPage):
         form = self._wizard.fields_page.form
         if step.result is StepResult.FAILED and step.fills and form is not None:
             self._offered = dict(step.fills)
-            self.pin.setToolTip("Compare the fingerprint with the server's administrator first.")
+            trusts = any(name.endswith(CERTIFICATE_FIELD) for name in self._offered)
+            self.pin.setText("Trust this certificate for this node" if trusts else "Take this over")
+            hint = "Compare the fingerprint with the server's administrator first." if trusts else ""
+            self.pin.setToolTip(hint or ", ".join(self._offered.values()))
             self.pin.setVisible(set(self._offered) <= set(form.editors))
 
     def _trust(self) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from core.model.diagnosis import DiagnosisStep, StepResult
-from core.model.errors import AnswerError, FerryError
+from core.model.errors import AnswerError
 from core.nodes.dicomweb.azure_fields import ApiVersion, AzureFields
 from core.nodes.dicomweb.base import DicomwebBase, instance_path
+from core.nodes.dicomweb.sign_in import FIELD, SIGN_IN_REACHED, sign_in_reached
 from core.nodes.web.checklist import Step, failed_step, name_found, port_answers, walked
-from core.nodes.web.trust import certificate_step, distrusted
+from core.nodes.web.trust import certificate_step
 from core.wire.http import Answer
-from core.wire.tls import fetch_certificate
 
 _SEARCH = "/studies?limit=1"
 _NO_UID = "2.25.0"  # of no instance: a root that UUIDs make (PS3.5 section B.2), with the UUID that stands for none
@@ -50,9 +49,8 @@ class AzureDiagnosis(DicomwebBase):
         ]
         if fields.is_https:
             steps.append(("Certificate trusted", self._certificate_trusted))
-        if fields.oauth_url.startswith("https:"):
-            steps.append(("Sign-in reached", self._sign_in_reached))
         steps += [
+            (SIGN_IN_REACHED, self._sign_in_reached),
             ("Token given", self._token_given),
             ("Version known", self._version_known),
             ("Token accepted", self._token_accepted),
@@ -105,23 +103,11 @@ class AzureDiagnosis(DicomwebBase):
     # --- the token ---
 
     def _sign_in_reached(self) -> DiagnosisStep:
-        """Its certificate, so that one that isn't trusted can be looked at and trusted."""
-        name = "Sign-in reached"
-        tokens = self.access.tokens
+        fields, tokens = self.fields, self.access.tokens
         assert tokens is not None
-        error = tokens.reach()
-        where = urlsplit(self.fields.oauth_url)
-        if error is None:
-            return DiagnosisStep(name, StepResult.OK, where.netloc)
-        if error.code != "tls":
-            return failed_step(name, error)
-        shown = None
-        if not self.proxied:
-            try:
-                shown = fetch_certificate(where.hostname or "", where.port or 443, timeout=self.fields.connect_timeout)
-            except FerryError:
-                shown = None
-        return distrusted(name, error, shown, field="oauth_pinned_certificate", title="Sign-in's certificate")
+        title = AzureFields.model_fields[FIELD].title or FIELD
+        seconds = fields.connect_timeout
+        return sign_in_reached(tokens, fields.oauth_url, title=title, timeout=seconds, proxied=self.proxied)
 
     def _token_given(self) -> DiagnosisStep:
         tokens = self.access.tokens

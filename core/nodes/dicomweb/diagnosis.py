@@ -10,6 +10,7 @@ from core.model.errors import AnswerError, FerryError
 from core.model.study import InstanceRef
 from core.nodes.dicomweb.base import QUERY_LIMIT, instance_path
 from core.nodes.dicomweb.read import DicomwebRead
+from core.nodes.dicomweb.sign_in import FIELD, SIGN_IN_REACHED, sign_in_reached
 from core.nodes.search.answers import number
 from core.nodes.web.checklist import Step, name_found, port_answers, walked
 from core.nodes.web.trust import certificate_step
@@ -53,6 +54,7 @@ class DicomwebDiagnosis(DicomwebRead):
         if fields.is_https:
             steps.append(("Certificate trusted", self._certificate_trusted))
         if self.access.tokens is not None:
+            steps.append((SIGN_IN_REACHED, self._sign_in_reached))
             steps.append(("Token given", self._token_given))
         steps += [
             ("HTTP answers", self._http_answers),
@@ -98,6 +100,13 @@ class DicomwebDiagnosis(DicomwebRead):
             timeout=fields.connect_timeout,
             proxied=self.proxied,
         )
+
+    def _sign_in_reached(self) -> DiagnosisStep:
+        fields, tokens = self.fields, self.access.tokens
+        assert tokens is not None
+        title = type(fields).model_fields[FIELD].title or FIELD
+        seconds = fields.connect_timeout
+        return sign_in_reached(tokens, fields.oauth_url, title=title, timeout=seconds, proxied=self.proxied)
 
     def _token_given(self) -> DiagnosisStep:
         tokens = self.access.tokens
