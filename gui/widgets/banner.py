@@ -58,7 +58,8 @@ class Banner(QFrame):
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._buttons = row()
         self._close = IconToolButton("cross", "Put this message away")
-        self._close.setVisible(closable)
+        if not closable:  # to show it here would show it as a window of its own, for it lies in nothing yet
+            self._close.hide()
         self._close.clicked.connect(self._put_away)
         layout.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignVCenter)
         layout.addWidget(self._text, 1)
