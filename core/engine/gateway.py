@@ -16,7 +16,7 @@ from core.ledger.ledger import Ledger
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel, NodeHealth
-from core.model.gateway import DestinationLevel, GatewayStanding
+from core.model.gateway import SWITCHED_OFF, DestinationLevel, GatewayStanding
 from core.model.job import JobRecord, JobState
 from core.nodes.base import Intake
 
@@ -26,7 +26,6 @@ LOOK_EVERY = 5.0  # seconds between two looks at how much room there is
 SHORT_BYTES = 1_000_000_000  # with less room than this, what is confirmed makes place for what comes
 IDLE_SECONDS = 60.0  # after which a destination that nothing was sent to is asked whether it is there
 STILL_SECONDS = 60.0  # after which an engine that has not looked after the job counts as hung
-SWITCHED_OFF = "Auto-routing is switched off: images are received and nothing is sent."
 
 
 class GatewaySide:

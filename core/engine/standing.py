@@ -9,12 +9,19 @@ from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
 from core.model import clock
 from core.model.errors import FerryError
-from core.model.gateway import DestinationLevel, GatewayStanding, GatewayState, IntakeLevel, RouteLevel
+from core.model.gateway import (
+    SWITCHED_OFF,
+    DestinationLevel,
+    GatewayStanding,
+    GatewayState,
+    IntakeLevel,
+    RouteLevel,
+)
 from core.model.job import JobRecord, JobState
 from core.nodes.base import Intake, Node
 
 _STATES = {
-    GatewayState.OFF: "Auto-routing is switched off: images are received and nothing is sent.",
+    GatewayState.OFF: SWITCHED_OFF,
     GatewayState.PAUSED: "The gateway is paused: images are received and nothing is sent.",
     GatewayState.STOPPED: "The gateway does not run.",
 }

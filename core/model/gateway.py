@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+SWITCHED_OFF = "Auto-routing is switched off: images are received and nothing is sent."
+
 
 @dataclass(frozen=True, slots=True)
 class HeartBeat:

@@ -19,6 +19,8 @@ def state_words(job: JobRecord) -> tuple[str, Tone]:
     text, tone = words.JOB_WORDS[job.state]
     c = job.counts
     if job.state is JobState.RUNNING:
+        if job.fields.get("routing") is False:
+            return "Routing off", Tone.AMBER
         if job.planning and not c.total:
             return "Looking", Tone.BLUE
         if job.follow and not c.planned and not c.sending and not c.sent:
@@ -63,7 +65,7 @@ def second(job: JobRecord) -> str:
     parts = [job.kind.capitalize(), route(job), *wanted(job)]
     if job.follow:
         parts.append("keeps following")
-    if job.fields.get("after") == "move":
+    if job.fields.get("after") == "move" and "routing" not in job.fields:
         parts.append("move")
     return " · ".join(parts)
 

@@ -18,6 +18,7 @@ from gui.session import Session
 from gui.theme import STEP, Role
 from gui.widgets.bar import BarLine
 from gui.widgets.basics import Elided, card, clear, divider, label, row, scrolled
+from gui.widgets.gateways import GatewaysCard
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
 
@@ -50,10 +51,16 @@ class HomePage(Page):
         self.new.clicked.connect(self.wants_transfer)
         self.new.hide()
         content = QWidget()
-        self._layout = QVBoxLayout(content)
-        self._layout.setContentsMargins(0, 0, 0, 0)
+        whole = QVBoxLayout(content)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(3 * STEP)
+        whole.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._layout = QVBoxLayout()
         self._layout.setSpacing(3 * STEP)
-        self._layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.gateways = GatewaysCard(session)
+        self.gateways.opened.connect(lambda job: session.going.emit("jobs", job))
+        whole.addWidget(self.gateways)
+        whole.addLayout(self._layout)
         self.body.addWidget(scrolled(content), 1)
         self._seen: _Seen | None = None
         self._reading = QTimer(self)
@@ -82,6 +89,7 @@ class HomePage(Page):
             return _Seen(app.nodes.all(), app.jobs.all(), counts, groups)
 
         self._session.read(self, read, self._take)
+        self.gateways.watch()
 
     def _take(self, seen: _Seen) -> None:
         if seen == self._seen:

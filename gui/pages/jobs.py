@@ -9,10 +9,12 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from core.model.events import JobChanged
+from core.model.gateway import SWITCHED_OFF
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
 from core.model.views import StateFilter
 from gui import words
 from gui.icons import IconButton
+from gui.models.gateways import is_gateway, is_routing
 from gui.models.jobs import JobsModel, state_words
 from gui.pages.transfers import TransfersWish
 from gui.session import Session
@@ -21,6 +23,7 @@ from gui.widgets.ask import ask
 from gui.widgets.basics import Elided, card, label, row
 from gui.widgets.cells import BarCell, PillCell, Plain, TwoLines
 from gui.widgets.empty import EmptyState
+from gui.widgets.gateways import GatewayPanel
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
 from gui.widgets.proof import ProofButton, file_name
@@ -91,6 +94,8 @@ class JobsPage(Page):
         self.trouble = label("", "warning", wrap=True, selectable=True)
         layout.addWidget(self.facts)
         layout.addWidget(self.trouble)
+        self.gateway = GatewayPanel(self._session)
+        layout.addWidget(self.gateway)
         actions = QHBoxLayout()
         actions.setSpacing(2 * STEP)
         self.open = IconButton("Show its studies", "transfers")
@@ -144,10 +149,16 @@ class JobsPage(Page):
         self._show()
 
     def _changed(self, changes: list[JobChanged]) -> None:
+        switched = any(c.kind == "gateway" and (SWITCHED_OFF in c.note) == self._routes(c.job_id) for c in changes)
         known = [self.model.apply(c) for c in changes]
-        if not all(known):
+        if switched or not all(known):
             self._soon.start()
         self._show()
+
+    def _routes(self, job_id: int) -> bool:
+        """Whether a job's switch is on, as it is shown here."""
+        at = self.model.row_of(job_id)
+        return at is not None and is_routing(self.model.record(at))
 
     def chosen(self) -> JobRecord | None:
         rows = self.table.selected_rows()
@@ -155,6 +166,7 @@ class JobsPage(Page):
 
     def _show(self) -> None:
         job = self.chosen()
+        self.gateway.show_job(job if job is not None and is_gateway(job) else None)
         self.panel.setVisible(job is not None)
         if job is None:
             return
@@ -163,7 +175,7 @@ class JobsPage(Page):
         self.facts.setText(" · ".join(_facts(job)))
         trouble = " ".join(dict.fromkeys(t for t in (job.problem, job.note) if t))
         self.trouble.setText(trouble)
-        self.trouble.setVisible(bool(trouble))
+        self.trouble.setVisible(bool(trouble) and not is_gateway(job))  # a gateway's panel says it
         unfinished = job.state in JOB_UNFINISHED
         titles = {
             JobState.SAVED: "Start",

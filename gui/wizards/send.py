@@ -21,6 +21,7 @@ from gui.widgets.basics import card, clear, label, row
 from gui.widgets.pill import Pill
 from gui.widgets.rule_trial import trying
 from gui.wizards.frame import Wizard, WizardPage
+from gui.wizards.gateway_page import GatewayPage
 from gui.wizards.migrate_pages import HowPage, LimitsPage, StudiesPage
 from gui.wizards.route_page import ASKING, NodeOption, RoutePage
 from gui.wizards.send_pages import KindPage, WhatPage, WhenPage, placed_fields
@@ -96,8 +97,7 @@ class SummaryPage(WizardPage):
             self._facts.addWidget(label(title, "soft"), at, 0, Qt.AlignmentFlag.AlignTop)
             self._facts.addWidget(label(text, wrap=True), at, 1)
         self.name.setPlaceholderText(self._wizard.suggested_name())
-        moves = self._wizard.moves
-        self.understood.setVisible(moves)
+        self.understood.setVisible(self._wizard.deletes)
         self.understood.setChecked(False)
         self._name_deletion(None)
         self._count()
@@ -108,7 +108,8 @@ class SummaryPage(WizardPage):
         images = "the images"
         if preview is not None:
             images = words.plural(preview.instances // max(1, len(route.destinations.chosen())), "image")
-        text = f"Delete {images} at {', '.join(route.sources.chosen())}, each once it is confirmed"
+        where = self._wizard.standing.empties if self._wizard.stands else route.sources.chosen()
+        text = f"Delete {images} at {', '.join(where)}, each once it is confirmed"
         self.understood.setText(text.replace("&", "&&"))
 
     def leave(self) -> None:
@@ -119,7 +120,7 @@ class SummaryPage(WizardPage):
         self.counting = False
 
     def complete(self) -> bool:
-        return not self.refused and (not self._wizard.moves or self.understood.isChecked())
+        return not self.refused and (not self._wizard.deletes or self.understood.isChecked())
 
     def _show_found(self, p: Preview, *, done: bool) -> None:
         """Whether the sources have told all that there is, and why perhaps not."""
@@ -238,6 +239,7 @@ class SendWizard(Wizard):
         self.when = WhenPage()
         self.studies = StudiesPage(session)
         self.steps = StepsPage()
+        self.standing = GatewayPage()
         self.how = HowPage(self)
         self.limits = LimitsPage(self)
         self.summary = SummaryPage(self)
@@ -262,7 +264,19 @@ class SendWizard(Wizard):
 
     @property
     def moves(self) -> bool:
+        if self.stands:
+            return self.standing.moves
         return self.how.moves if self.by_days else self.what.moves
+
+    @property
+    def deletes(self) -> bool:
+        """Images are deleted where others have put them: that wants a second thought."""
+        return bool(self.standing.empties) if self.stands else self.moves
+
+    @property
+    def stands(self) -> bool:
+        """The kind is a gateway."""
+        return self._kinds[self.kind].always_follows
 
     @property
     def follows(self) -> bool:
@@ -289,12 +303,23 @@ class SendWizard(Wizard):
             ])  # fmt: skip
             return
         self.route.show_kind(fields, several="filter" in {f.name for f in fields})
-        self.what.show_kind(fields)
+        self.what.show_kind([f for f in fields if f.name != "after" or not self.stands])
         self.what.offer_trial(trying(self.session.app), self.route.sources.chosen())
         self.when.show_kind(kind, fields)
         self.when.set_others(self.route.values() | self.what.values())
-        pages = [self.kind_page, self.route, self.what, *self._step_pages(), self.when, self.summary]
-        self.change_pages(pages)
+        pages = [self.kind_page, self.route, self.what, *self._standing_pages(), *self._step_pages()]
+        self.change_pages([*pages, self.when, self.summary])
+
+    def _standing_pages(self) -> list[WizardPage]:
+        if not self.stands:
+            return []
+        nodes = self.session.app.nodes
+        listens = {name: nodes.kind(nodes.get(name)).listens for name in self.route.sources.chosen()}
+        self.standing.show_kind(self._kinds[self.kind], placed_fields(self._kinds[self.kind]))
+        own = [name for name, listening in listens.items() if listening]
+        self.standing.show_sources(own, [name for name in listens if name not in own])
+        self.standing.set_others(self.route.values() | self.what.values())
+        return [self.standing]
 
     def _step_pages(self) -> list[WizardPage]:
         if "step" not in self._kinds[self.kind].Fields.model_fields:
@@ -343,6 +368,8 @@ class SendWizard(Wizard):
             found = self.limits.values() | self.how.values() | self.route.values() | self.studies.values()
         else:
             found = self.when.values() | self.route.values() | self.what.values()
+            if self.stands:
+                found |= self.standing.values()
         return found | self._step_values()
 
     def facts(self) -> list[tuple[str, str]]:
@@ -359,7 +386,9 @@ class SendWizard(Wizard):
         if fallback:
             found.append(("Instead", f"{fallback}, when a destination is down"))
         found.append(("What", self.what.in_words() if "filter" in kind.Fields.model_fields else "Everything"))
-        if "after" in kind.Fields.model_fields:
+        if self.stands:
+            found += self.standing.facts()
+        elif "after" in kind.Fields.model_fields:
             text = "Deleted once confirmed at every destination" if self.what.moves else "Kept"
             found.append(("At the source", text))
         found += self._step_facts()

@@ -26,6 +26,7 @@ from gui.widgets.basics import label, row
 from gui.widgets.form import Form
 from gui.widgets.rule_editor import RuleEditor
 from gui.widgets.rule_trial import Try
+from gui.wizards import gateway_page
 from gui.wizards.frame import Choice, WizardPage
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 # Fields that have a place of their own in these pages; all others are found under "More options".
 PLACED = ("source", "destination", "fallback", "fallback_after", "filter", "after", "trigger", "existing", "schedule",
-          "step", "originals_elsewhere")  # fmt: skip
+          "step", "originals_elsewhere", *gateway_page.PLACED)  # fmt: skip
 
 
 # What most people look for comes first; groups that are not named here follow in the order of their declaration.
@@ -225,6 +226,10 @@ class WhenPage(WizardPage):
         self.follow.setEnabled(kind.can_follow)
         if not kind.can_follow:
             self.once.setChecked(True)
+        if kind.always_follows:
+            self.follow.setChecked(True)
+        for way in (self.once, self.follow):
+            way.setVisible(not kind.always_follows)
         self._tell()
 
     @property
