@@ -20,8 +20,9 @@ _UIDS_AT_ONCE = 100
 _WORTH_A_LOOK = 50  # answers from which on it is looked whether something lies before and after them
 _FAILURES = 5  # in a row and without a single answer: asking for less does not help
 _NO_VALUE = '""'  # empty value matching (PS3.4 C.2.2.2.7), which few servers know
+_CUT_OFF = "incomplete"
 _TOO_MUCH = {"find-a7xx", "find-cxxx", "find-fe00", "find-other", "find-0110", "find-0213", "find-no-identifier",
-    "incomplete", "too-large", "server-error", "bad-gateway",
+    _CUT_OFF, "too-large", "server-error", "bad-gateway",
 }  # fmt: skip
 
 _UNLIMITED = 1 << 62
@@ -184,7 +185,7 @@ class StudySearch:
         return False
 
     def _cannot_be_smaller(self, found: Found) -> None:
-        if found.failure is not None:
+        if found.failure is not None and found.failure.code != _CUT_OFF:
             raise found.failure
         self._doubt("there may be more studies at the same minute than it lists")
 
