@@ -37,10 +37,10 @@ _NAME = "field_name"  # of the options made from the fields: the name is an argu
 Json = Annotated[bool, typer.Option("--json", help="Write JSON objects, one a line.")]
 Server = Annotated[str, typer.Argument(metavar="NODE", help="The node of the Orthanc.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The entry's name in that server.")]
-Kind = Annotated[RemoteKind, typer.Argument(metavar="KIND", help="modality, peer or dicomweb.")]
+Kind = Annotated[RemoteKind, typer.Argument(metavar="KIND", help="modality, peer or dicomweb-server.")]
 OfKind = Annotated[
     Optional[RemoteKind],  # noqa: UP045 - Typer below 0.16 reads no unions made with |
-    typer.Option("--as", metavar="KIND", help="modality, peer or dicomweb; the best way when left out."),
+    typer.Option("--as", metavar="KIND", help="modality, peer or dicomweb-server; the best way when left out."),
 ]
 
 

@@ -19,33 +19,33 @@ class RemoteKind(StrEnum):
 
     MODALITY = "modality"
     PEER = "peer"
-    DICOMWEB = "dicomweb"
+    DICOMWEB = "dicomweb-server"
 
     @property
     def heading(self) -> str:
-        return {"modality": "Modality", "peer": "Peer", "dicomweb": "DICOMweb server"}[self.value]
+        return self.words if self is RemoteKind.DICOMWEB else self.value.capitalize()
 
     @property
     def plural(self) -> str:
-        return {"modality": "Modalities", "peer": "Peers", "dicomweb": "DICOMweb servers"}[self.value]
+        return self.many if self is RemoteKind.DICOMWEB else self.many.capitalize()
 
     @property
     def words(self) -> str:
         """Within a sentence."""
-        return {"modality": "modality", "peer": "peer", "dicomweb": "DICOMweb server"}[self.value]
+        return "DICOMweb server" if self is RemoteKind.DICOMWEB else self.value
 
     @property
     def many(self) -> str:
         """Within a sentence, several of them."""
-        return {"modality": "modalities", "peer": "peers", "dicomweb": "DICOMweb servers"}[self.value]
+        return {"modality": "modalities", "peer": "peers"}.get(self.value, "DICOMweb servers")
 
     @property
     def summary(self) -> str:
         return {
-            "modality": "A PACS, a modality or a workstation that it sends to by DICOM (C-STORE).",
-            "peer": "Another Orthanc that it sends to by its web interface.",
-            "dicomweb": "A service that it sends to by STOW-RS.",
-        }[self.value]
+            RemoteKind.MODALITY: "A PACS, a modality or a workstation that it sends to by DICOM (C-STORE).",
+            RemoteKind.PEER: "Another Orthanc that it sends to by its web interface.",
+            RemoteKind.DICOMWEB: "A service that it sends to by STOW-RS.",
+        }[self]
 
 
 class RemoteFields(Declared):

@@ -16,7 +16,7 @@ from gui.widgets.basics import label
 from gui.widgets.form import Form
 from gui.wizards.frame import Choice, Wizard, WizardPage
 
-ICONS = {RemoteKind.MODALITY: "dicom", RemoteKind.PEER: "orthanc", RemoteKind.DICOMWEB: "cloud"}
+ICONS = {RemoteKind.MODALITY: "modality", RemoteKind.PEER: "peer", RemoteKind.DICOMWEB: "cloud"}
 
 
 class RemoteKindPage(WizardPage):

@@ -89,11 +89,11 @@ def test_the_server_sends_by_stow(version: str, other: str, start_orthanc: Start
         assert isinstance(node, PushWords)
         assert isinstance(to, Stow)
         assert to.dicomweb_address().url == target.dicomweb_url
-        assert node.push_target(to) == "dicomweb:cloud"
-        assert node.push_words("dicomweb:cloud") == "its DICOMweb server “cloud”, by STOW-RS"
+        assert node.push_target(to) == "stow:cloud"
+        assert node.push_words("stow:cloud") == "its DICOMweb server “cloud”, by STOW-RS"
         assert node.push_target(nowhere) == ""
         assert node.push_refusal(nowhere) == "MRI does not know X as a peer"
-        job = node.push(instances, "dicomweb:cloud")
+        job = node.push(instances, "stow:cloud")
         assert ended(node, job).state is PushState.DONE
         assert node.push_status(job).progress == 1.0
         assert node.push_cancel(job)  # it has ended: nothing is running there
@@ -106,13 +106,13 @@ def test_the_way_that_was_chosen_where_there_are_several(start_orthanc: Start) -
     with sender(start_orthanc, "1.12", **config) as (server, node, _), orthanc_node(target, name="TO") as to:
         assert node.push_target(to) == "peer"
         assert node.push_words("peer") == "its peer “peer”"
-        with orthanc_node(server, name="MRI", send_by="dicomweb") as other:
-            assert other.push_target(to) == "dicomweb:cloud"
+        with orthanc_node(server, name="MRI", send_by="stow") as other:
+            assert other.push_target(to) == "stow:cloud"
         with orthanc_node(server, name="MRI", send_by="accelerator") as other:  # there is no such plugin
             assert other.push_target(to) == "peer"
         server.delete("/peers/peer")
-        assert node.push_target(to) == "dicomweb:cloud"
-        assert node.push_target(Service(DicomwebAddress(target.dicomweb_url + "/"))) == "dicomweb:cloud"
+        assert node.push_target(to) == "stow:cloud"
+        assert node.push_target(Service(DicomwebAddress(target.dicomweb_url + "/"))) == "stow:cloud"
         unknown = Service(DicomwebAddress("http://127.0.0.1:1/dicom-web"))
         assert node.push_target(unknown) == ""
         assert node.push_refusal(unknown) == "MRI does not know CLOUD as a DICOMweb server"
@@ -122,8 +122,8 @@ def test_a_plugin_at_another_path(start_orthanc: Start) -> None:
     target = start_orthanc("1.12", dicomweb=True, config={"DicomWeb": {"Root": "/a/web/"}})
     config = {"DicomWeb": {"Root": "/b/web/", "Servers": {"cloud": {"Url": f"{target.url}/a/web"}}}}
     with sender(start_orthanc, "1.10", **config) as (_, node, instances), orthanc_node(target, name="TO") as to:
-        assert node.push_target(to) == "dicomweb:cloud"
-        assert ended(node, node.push(instances, "dicomweb:cloud")).state is PushState.DONE
+        assert node.push_target(to) == "stow:cloud"
+        assert ended(node, node.push(instances, "stow:cloud")).state is PushState.DONE
     assert target.digests() == STUDY.digests()
 
 
@@ -158,7 +158,7 @@ def test_a_large_send_goes_in_parts(version: str, start_orthanc: Start, monkeypa
     monkeypatch.setattr(push_module, "in_parts", lambda images: in_parts(images, max(sizes) * 4))
     target = start_orthanc(version, dicomweb=True)
     with sender(start_orthanc, version, **server_entry(target.dicomweb_url)) as (server, node, instances):
-        job = node.push(instances, "dicomweb:cloud")
+        job = node.push(instances, "stow:cloud")
         assert ended(node, job).state is PushState.DONE
         assert len(server.get("/jobs")) == 4  # two series of six
     assert target.digests() == STUDY.digests()
@@ -183,7 +183,7 @@ def test_jobs_that_are_one() -> None:
 def test_a_receiver_that_does_not_let_it_in(version: str, login: dict[str, str], start_orthanc: Start) -> None:
     target = start_orthanc(version, dicomweb=True, users={"ada": "secret"})
     with sender(start_orthanc, version, **server_entry(target.dicomweb_url, **login)) as (_, node, instances):
-        status = ended(node, node.push(instances, "dicomweb:cloud"))
+        status = ended(node, node.push(instances, "stow:cloud"))
         assert status.state is PushState.FAILED
         assert isinstance(status.error, ConfigurationError)
         assert status.error.sentence == (
@@ -198,7 +198,7 @@ def test_a_receiver_that_does_not_let_it_in(version: str, login: dict[str, str],
 @VERSIONS
 def test_a_receiver_that_is_not_there(version: str, start_orthanc: Start) -> None:
     with sender(start_orthanc, version, **server_entry("http://127.0.0.1:1/dicom-web")) as (_, node, instances):
-        status = ended(node, node.push(instances, "dicomweb:cloud"))
+        status = ended(node, node.push(instances, "stow:cloud"))
         assert status.state is PushState.FAILED
         assert status.error is not None
         assert "could not bring the images to the DICOMweb server “cloud”" in status.error.sentence
@@ -209,7 +209,7 @@ def test_a_receiver_that_is_not_there(version: str, start_orthanc: Start) -> Non
 def test_an_entry_that_is_gone(version: str, start_orthanc: Start) -> None:
     with sender(start_orthanc, version, **server_entry("http://127.0.0.1:1/dicom-web")) as (server, node, instances):
         server.delete("/dicom-web/servers/cloud")
-        status = ended(node, node.push(instances, "dicomweb:cloud"))
+        status = ended(node, node.push(instances, "stow:cloud"))
         assert status.state is PushState.FAILED
         assert isinstance(status.error, ConfigurationError)
         assert status.error.sentence == "“MRI” no longer knows the DICOMweb server “cloud”."
@@ -221,7 +221,7 @@ def test_a_receiver_that_takes_only_some(version: str, start_orthanc: Start) -> 
     lua = f'function ReceivedInstanceFilter(dicom) return dicom.SOPInstanceUID ~= "{refused}" end'
     target = start_orthanc(version, dicomweb=True, lua=[lua], count_received=False)
     with sender(start_orthanc, version, **server_entry(target.dicomweb_url)) as (_, node, instances):
-        status = ended(node, node.push(instances, "dicomweb:cloud"))
+        status = ended(node, node.push(instances, "stow:cloud"))
         if status.state is PushState.FAILED:
             assert status.error is not None
             assert status.error.sentence == "The DICOMweb server “cloud” did not take all images that “MRI” sent to it."
@@ -234,10 +234,10 @@ def test_what_is_gone_at_the_source_stops_nothing_else(version: str, start_ortha
     target = start_orthanc(version, dicomweb=True)
     with sender(start_orthanc, version, **server_entry(target.dicomweb_url)) as (server, node, instances):
         server.delete(f"/instances/{instances[1].ref}")
-        assert ended(node, node.push(instances, "dicomweb:cloud")).state is PushState.DONE
+        assert ended(node, node.push(instances, "stow:cloud")).state is PushState.DONE
         assert target.count() == len(instances) - 1
         with pytest.raises(AnswerError) as raised:
-            node.push([instances[1]], "dicomweb:cloud")
+            node.push([instances[1]], "stow:cloud")
         assert raised.value.code == "gone"
 
 
@@ -247,19 +247,19 @@ def test_a_send_can_be_cancelled(version: str, start_orthanc: Start, fault_proxy
     proxy = fault_proxy(target)
     hung = proxy.delay(20, r"POST /dicom-web/studies")
     with sender(start_orthanc, version, **server_entry(f"{proxy.url}/dicom-web")) as (server, node, instances):
-        job = node.push(instances, "dicomweb:cloud")
+        job = node.push(instances, "stow:cloud")
         hung.wait_hit()
-        assert node.push_resume(instances, "dicomweb:cloud") == job
-        assert node.push_resume(instances[1:], "dicomweb:cloud") == job
-        assert node.push_resume([], "dicomweb:cloud") == ""
+        assert node.push_resume(instances, "stow:cloud") == job
+        assert node.push_resume(instances[1:], "stow:cloud") == job
+        assert node.push_resume([], "stow:cloud") == ""
         assert node.push_resume(instances, "cloud") == ""  # a peer of this name is something else
         if version == "1.12":  # its job tells what it is about, once it is at work
-            wait_for(lambda: node.push_resume(instances, "dicomweb:other") == "", what="the job to tell its server")
-            assert node.push_resume([ref("x", 1)], "dicomweb:cloud") == ""
+            wait_for(lambda: node.push_resume(instances, "stow:other") == "", what="the job to tell its server")
+            assert node.push_resume([ref("x", 1)], "stow:cloud") == ""
         hung.off()
         node.push_cancel(job)
         assert ended(node, job).state is not PushState.RUNNING
-        assert node.push_resume(instances, "dicomweb:cloud") == ""
+        assert node.push_resume(instances, "stow:cloud") == ""
         assert server.get(f"/jobs/{job}")["State"] in ("Failure", "Success")
 
 
@@ -289,10 +289,10 @@ def test_a_token_comes_along_with_each_order(version: str, start_orthanc: Start)
         assert node.push_target(cloud("CT")) == ""
         assert node.push_refusal(cloud("CT")) == "CLOUD lets in by a token, which MRI is not given"
         assert given == []
-        assert node.push_target(cloud("CT", "MRI")) == "dicomweb:cloud"
-        assert node.push_words("dicomweb:cloud").endswith("by STOW-RS, with this program's token")
+        assert node.push_target(cloud("CT", "MRI")) == "stow:cloud"
+        assert node.push_words("stow:cloud").endswith("by STOW-RS, with this program's token")
         for part in (instances[:4], instances[4:]):
-            assert ended(node, node.push(part, "dicomweb:cloud")).state is PushState.DONE
+            assert ended(node, node.push(part, "stow:cloud")).state is PushState.DONE
         assert len(given) == 2  # one that is fresh for each
         told = json.dumps([server.get("/jobs?expand"), server.get("/dicom-web/servers?expand")])
         assert given[0] not in told
@@ -310,8 +310,8 @@ def test_a_token_never_travels_unencrypted(start_orthanc: Start) -> None:
         entry = {"Url": "http://own.example/dw/", "HttpHeaders": {"Authorization": "Bearer other"}}
         server.put("/dicom-web/servers/own", entry)
         own = DicomwebAddress("http://own.example/dw", needs_token=True)
-        assert node.push_target(Service(own)) == "dicomweb:own"
-        assert "token" not in node.push_words("dicomweb:own")
+        assert node.push_target(Service(own)) == "stow:own"
+        assert "token" not in node.push_words("stow:own")
 
 
 # --- the transfers accelerator

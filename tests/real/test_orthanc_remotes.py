@@ -55,7 +55,7 @@ def test_entries_come_and_go(version: str, app: App, start_orthanc: Start) -> No
     assert shown(app) == {
         ("modality", "west"): "WEST at w.lan:11112",
         ("peer", "p"): "http://p.lan:8042/",
-        ("dicomweb", "w"): "https://w.lan/dw/",
+        ("dicomweb-server", "w"): "https://w.lan/dw/",
     }
     entries = {e.name: e for e in remotes.listing("MRI").entries}
     assert (entries["west"].fields["allow_store"], entries["west"].fields["timeout"]) == (False, 7)

@@ -20,7 +20,7 @@ class SendBy(StrEnum):
     AUTO = "auto"
     PEER = "peer"
     ACCELERATOR = "accelerator"
-    DICOMWEB = "dicomweb"
+    STOW = "stow"
 
 
 class OrthancFields(WebFields):
@@ -48,7 +48,7 @@ class OrthancFields(WebFields):
             SendBy.AUTO.value: "Choose for me",
             SendBy.PEER.value: "To a peer",
             SendBy.ACCELERATOR.value: "To a peer, by the transfers accelerator",
-            SendBy.DICOMWEB.value: "To a DICOMweb server, by STOW-RS",
+            SendBy.STOW.value: "To a DICOMweb server, by STOW-RS",
         },
         advanced=True,
         group="Sending by itself",

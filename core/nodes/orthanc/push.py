@@ -44,7 +44,7 @@ class OrthancPush(OrthancTargets):
         target = self.known_as(destination)
         if target is None:
             return ""
-        if target.way is PushWay.DICOMWEB:
+        if target.way is PushWay.STOW:
             address = dicomweb_address(destination)
             lent = address is not None and address.needs_token and self.name in address.lends_to
             self._tokens[str(target)] = address.token if address is not None and lent else None
@@ -96,7 +96,7 @@ class OrthancPush(OrthancTargets):
         return self._start(left, known)
 
     def _start(self, instances: Sequence[InstanceRef], target: PushTarget) -> str:
-        parts = in_parts(instances) if target.way is PushWay.DICOMWEB else [instances]
+        parts = in_parts(instances) if target.way is PushWay.STOW else [instances]
         begun: list[str] = []
         try:
             for part in parts:
@@ -130,7 +130,7 @@ class OrthancPush(OrthancTargets):
                 "Peer": target.name,
                 "Priority": 0,
             }
-        if target.way is PushWay.DICOMWEB:
+        if target.way is PushWay.STOW:
             token = self._tokens.get(str(target))
             if token is not None:  # of this one request: it is kept in no configuration, and told by no job
                 payload["HttpHeaders"] = {"Authorization": token()}
@@ -199,7 +199,7 @@ class OrthancPush(OrthancTargets):
                 url = text(entry, "Url") if isinstance(entry, dict) else ""
             peers = self.configuration.peers()
             return any(peer.name == target.name and peer.url.rstrip("/") == url.rstrip("/") for peer in peers)
-        if kind == STOW and target.way is PushWay.DICOMWEB:
+        if kind == STOW and target.way is PushWay.STOW:
             return text(content, "Server") in ("", target.name)
         if kind == TRANSFER and target.way is PushWay.ACCELERATOR:
             return text(content, "Peer") in ("", target.name)

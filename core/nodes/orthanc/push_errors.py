@@ -15,7 +15,7 @@ _UNKNOWN, _REFUSED, _BAD_LOGIN, _NETWORK = 7, (8, 15), 29, 9  # Orthanc's error 
 
 def unknown_target(server: str, target: PushTarget, detail: str = "") -> ConfigurationError:
     """The server no longer knows what it was told to send to."""
-    what = {PushWay.MODALITY: "modality", PushWay.DICOMWEB: "DICOMweb server"}.get(target.way, "peer")
+    what = {PushWay.MODALITY: "modality", PushWay.STOW: "DICOMweb server"}.get(target.way, "peer")
     return ConfigurationError(
         f"“{server}” no longer knows the {what} “{target.name}”.",
         "Add it again in the settings of that server, or send through this computer.",
@@ -37,7 +37,7 @@ def push_error(job: JsonObject, *, server: str, target: PushTarget | None) -> Fe
     kind = text(job, "Type")
     if kind == STOW:
         name = text(jobs.content_of(job), "Server")
-        return _stow_error(job, server, target or (PushTarget(PushWay.DICOMWEB, name) if name else None))
+        return _stow_error(job, server, target or (PushTarget(PushWay.STOW, name) if name else None))
     if kind == TRANSFER:
         return _transfer_error(job, server, target)
     return None

@@ -30,7 +30,7 @@ class PushWay(StrEnum):
 
     PEER = "peer"
     ACCELERATOR = "accelerator"
-    DICOMWEB = "dicomweb"
+    STOW = "stow"
     MODALITY = "modality"
 
 
@@ -55,10 +55,10 @@ class PushTarget:
     @property
     def words(self) -> str:
         """As a part of a sentence."""
-        kind = {PushWay.DICOMWEB: "DICOMweb server", PushWay.MODALITY: "modality"}.get(self.way, "peer")
+        kind = {PushWay.STOW: "DICOMweb server", PushWay.MODALITY: "modality"}.get(self.way, "peer")
         how = {
             PushWay.ACCELERATOR: ", by the transfers accelerator",
-            PushWay.DICOMWEB: ", by STOW-RS",
+            PushWay.STOW: ", by STOW-RS",
             PushWay.MODALITY: ", by C-STORE",
         }
         return f"its {kind} “{self.name}”{how.get(self.way, '')}"
@@ -78,7 +78,7 @@ class OrthancTargets(OrthancBase):
         looks: dict[PushWay, Callable[[Node], str]] = {
             PushWay.PEER: self._peer_of,
             PushWay.ACCELERATOR: self._accelerated_peer_of,
-            PushWay.DICOMWEB: self._dicomweb_server_of,
+            PushWay.STOW: self._dicomweb_server_of,
             PushWay.MODALITY: self._modality_of,
         }
         for way in ways:
