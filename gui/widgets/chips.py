@@ -138,11 +138,11 @@ class ChipBar(QWidget):
         for value, title, tone, always in chips:
             chip = Chip(title, tone)
             chip.clicked.connect(lambda _=False, v=value: self.chosen.emit(v))
-            chip.setVisible(always)
             if always:
                 self._always.add(value)
             self._group.addButton(chip)
             layout.addWidget(chip)
+            chip.setVisible(always)  # once it lies in something: before, it would be a window of its own
             self.chips[value] = chip
         next(iter(self.chips.values())).setChecked(True)
 

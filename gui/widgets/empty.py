@@ -40,9 +40,9 @@ class EmptyState(QWidget):
             layout.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
         layout.addSpacing(2 * STEP)
         self.button = IconButton(action, kind="primary")
-        self.button.setVisible(bool(action))
         self.button.clicked.connect(self.acted)
         layout.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
+        self.button.setVisible(bool(action))  # once it lies in something: before, it would be a window of its own
         layout.addStretch(3)
         self._fit()
 
