@@ -48,6 +48,10 @@ class RuleText(QPlainTextEdit):
         policy = Qt.ScrollBarPolicy.ScrollBarAsNeeded if long else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
         self.setVerticalScrollBarPolicy(policy)
 
+    def written(self) -> str:
+        """What was written, to the letter: Qt makes plain blanks of others where it gives plain text."""
+        return self.document().toRawText().replace("\u2029", "\n").replace("\u2028", "\n")
+
     def mark(self, error: RuleError | None) -> None:
         """Underline where it goes wrong."""
         self.setProperty("wrong", "true" if error is not None else "false")
@@ -55,7 +59,7 @@ class RuleText(QPlainTextEdit):
         if error is None:
             self.setExtraSelections([])
             return
-        text = self.toPlainText()
+        text = self.written()
         at = min(error.at, max(0, len(text.rstrip()) - 1))  # what is missing at the end is marked at the last character
         start, end = _units(text[:at]), _units(text[: at + error.length])
         cursor = QTextCursor(self.document())
@@ -151,7 +155,7 @@ class RuleEditor(QWidget):
         if self._typing.isActive():
             self._typing.stop()
             self._text_changed()
-        return self.text.toPlainText().strip()
+        return self.text.written().strip()
 
     def set_value(self, text: str) -> None:
         self._syncing = True
@@ -193,7 +197,7 @@ class RuleEditor(QWidget):
     def _read(self) -> bool:
         self._error = None
         try:
-            self._rule = parse_rule(self.text.toPlainText())
+            self._rule = parse_rule(self.text.written())
         except RuleError as error:
             self._error = error
         return self._error is None

@@ -8,12 +8,13 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.model.rules import Condition, Rule
+from core.model.rules.rule import RELATIVE
 from core.model.rules.words import Phrase, phrase_of, phrases
 from gui.icons import IconButton, IconToolButton
 from gui.theme import STEP
 from gui.widgets.basics import label, row
 from gui.widgets.rule_tag import TagEdit
-from gui.widgets.rule_values import Values, value_field
+from gui.widgets.rule_values import SpanValue, value_field
 
 DEEPEST = 5
 _TAG_PX = 186
@@ -101,7 +102,8 @@ class ConditionRow(QWidget):
 
     def _tag_chosen(self) -> None:
         before, kept = self._phrase, self.value.values() or ()
-        fits = [p for p in (phrases(self.tag.key) if self.tag.key else ()) if p == before]
+        known = phrases(self.tag.key) if self.tag.key and self._phrases else ()
+        fits = [p for p in known if p == before]
         self._offer(fits[0] if fits else None)
         self._put_value(value_field(self.tag.key, self._phrase, kept if fits else ()))
         if self.tag.key:
@@ -109,7 +111,9 @@ class ConditionRow(QWidget):
         self.changed.emit()
 
     def _phrase_chosen(self) -> None:
-        self._put_value(value_field(self.tag.key, self._phrase, self.value.values() or ()))
+        spans = self._phrase.operator in RELATIVE or isinstance(self.value, SpanValue)
+        kept = () if spans else self.value.values() or ()  # seven days are no date
+        self._put_value(value_field(self.tag.key, self._phrase, kept))
         self._explain()
         self.changed.emit()
 
@@ -169,7 +173,8 @@ class GroupBox(QFrame):
         head.addStretch(1)
         self.remove = IconToolButton("remove", "Remove this group")
         self.remove.setFixedWidth(_REMOVE_PX)
-        self.remove.setVisible(bool(depth))
+        if not depth:
+            self.remove.hide()
         self.remove.clicked.connect(self.removed)
         head.addWidget(self.remove)
         self.head.setLayout(head)
@@ -185,7 +190,8 @@ class GroupBox(QFrame):
         self.add_group.setAutoDefault(False)
         self.add.clicked.connect(lambda: self.begin(""))
         self.add_group.clicked.connect(self._begin_group)
-        self.add_group.setVisible(depth + 1 < DEEPEST)
+        if depth + 1 >= DEEPEST:
+            self.add_group.hide()
         foot.addWidget(self.add)
         foot.addWidget(self.add_group)
         foot.addStretch(1)
@@ -282,6 +288,3 @@ def unfinished(group: GroupBox) -> int:
     empty = sum(1 for part in group.parts if isinstance(part, GroupBox) and not part.parts)
     inner = sum(unfinished(part) for part in group.parts if isinstance(part, GroupBox))
     return empty + inner + sum(1 for p in group.parts if isinstance(p, ConditionRow) and p.condition() is None)
-
-
-__all__ = ["DEEPEST", "ConditionRow", "GroupBox", "Values", "unfinished"]
