@@ -55,7 +55,7 @@ class LookupFields(StepFields):
         labels={"fail": "Are not sent", "pass": "Pass unchanged", "default": "Get the ID below"},
     )
     default_id: str = declared(
-        "", title="ID for unknown patients", help="For all patients that are not in the table.", advanced=True
+        "", title="ID for unknown patients", help="Used where they get an ID: the same for all of them.", advanced=True
     )
     note_former: bool = declared(
         True,

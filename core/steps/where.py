@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import field_validator
 
 from core.model.errors import ConfigurationError
-from core.model.fields import declared
+from core.model.fields import FieldType, declared
 from core.model.rules import Rule, parse_rule
 from core.model.rules.tags import tag_path
 from core.steps.base import LargeValue, StepFields
@@ -25,6 +25,7 @@ class WhereFields(StepFields):
         title="Only where",
         help="A rule such as: Modality = CT and StudyDate >= 20200101. Other images pass unchanged by this step.",
         placeholder="All images",
+        type=FieldType.RULE,
         advanced=True,
     )
 

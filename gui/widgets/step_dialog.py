@@ -9,7 +9,7 @@ from core import step_book
 from core.model.steps import StepChoice
 from gui.background import Operation
 from gui.icons import IconButton
-from gui.theme import STEP
+from gui.theme import STEP, Tone
 from gui.widgets.banner import Banner
 from gui.widgets.basics import divider, label, row, scrolled
 from gui.widgets.form import Form
@@ -64,11 +64,14 @@ class StepDialog(QDialog):
 
     def _finish(self) -> None:
         """What it needs (a table, a program) is looked at in the background: it may lie on a share that hangs."""
+        self.banner.put_away()
         if not self.form.check():
+            of_all = self.form.problems().get("")
+            if of_all:
+                self.banner.say(of_all, tone=Tone.RED)
             return
         choice = StepChoice(kind=self._kind, fields=self.form.values())
         self.done_button.setEnabled(False)
-        self.banner.put_away()
         Operation(self, lambda: step_book.tried(choice)).success(self._take).failure(self._refuse).run()
 
     def _take(self, choice: StepChoice) -> None:

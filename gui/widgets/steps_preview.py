@@ -114,7 +114,7 @@ class PreviewDialog(QDialog):
         self.search.setPlaceholderText("Find a tag, name or value")
         self.search.setAccessibleName("Find a tag, name or value")
         self.search.setClearButtonEnabled(True)
-        self.search.setMaximumWidth(320)
+        self.search.setFixedWidth(280)
         line.addWidget(self.only_changes)
         line.addStretch(1)
         line.addWidget(self.search)

@@ -32,6 +32,7 @@ from tests.gui.hospital import open_hospital
 from tests.gui.pictures_cloud import take_cloud
 from tests.gui.pictures_migrate import take_migration
 from tests.gui.pictures_nodes import take_nodes
+from tests.gui.pictures_steps import take_steps
 
 README = Path(__file__).parents[2] / "resources" / "pictures"
 
@@ -111,6 +112,7 @@ def _take_all(folder: Path, scratch: Path, *, everything: bool) -> None:
     app.close()
     (scratch / "other").mkdir()
     take_migration(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=everything)
+    take_steps(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=everything)
     take_nodes(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=everything)
     if not everything:
         return
