@@ -6,9 +6,11 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from core.app import App
 from core.model.errors import AnswerError, ConfigurationError
 from core.model.node import NodeFields
 from core.model.outcome import FailureClass
@@ -17,8 +19,13 @@ from core.nodes.base import DicomwebAddress, Node, Push, PushResume, PushState, 
 from core.nodes.orthanc import push as push_module
 from core.nodes.orthanc.node import OrthancNode
 from core.nodes.orthanc.push import in_parts, together
+from core.secrets import variable_name
+from tests.faults.crossing import command
 from tests.support import raw_http
 from tests.support.accelerator import AcceleratedOrthanc
+from tests.support.azure_nodes import azure_fields, azure_node
+from tests.support.azure_service import AzureService
+from tests.support.ferry import FerryRun
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, orthanc_node, the_study
 from tests.support.proxy import FaultProxy
@@ -314,6 +321,31 @@ def test_a_token_never_travels_unencrypted(start_orthanc: Start) -> None:
         assert "token" not in node.push_words("stow:own")
 
 
+@VERSIONS
+def test_to_azure_with_a_token_that_is_lent(version: str, start_orthanc: Start, tmp_path: Path) -> None:
+    with (
+        AzureService(tmp_path / "azure") as service,
+        azure_node(service, lend_to=("MRI",)) as cloud,
+        azure_node(service) as unlent,
+        sender(start_orthanc, version, **server_entry(cloud.dicomweb_address().url)) as (_, node, instances),
+    ):
+        assert node.push_target(unlent) == ""
+        target = node.push_target(cloud)
+        assert target == "stow:cloud"
+        assert ended(node, node.push(instances[:3], target)).state is PushState.DONE
+        study = the_study(node, STUDY.study_uid)
+        assert [h.presence.value for h in cloud.confirm(study, instances)] == ["present"] * 3 + ["absent"] * 9
+        service.expire_tokens()
+        status = ended(node, node.push(instances[3:], target))
+        assert status.state is PushState.FAILED
+        assert status.error is not None
+        assert "did not take the token that “MRI” sent for this program" in status.error.sentence
+        assert node.failure(status.error, "source").cls is FailureClass.ASK
+        cloud.confirm(study, instances)  # as before each attempt: that gets a new one
+        assert ended(node, node.push(instances[3:], target)).state is PushState.DONE
+        assert {h.presence.value for h in cloud.confirm(study, instances)} == {"present"}
+
+
 # --- the transfers accelerator
 
 
@@ -388,3 +420,42 @@ def test_a_job_of_the_accelerator_is_found_again(start_orthanc: Start) -> None:
         assert node.push_resume(instances, "accelerator:east") == ""
         front.tells_resources = False
         assert node.push_resume([ref("x", 1)], "accelerator:east") == job  # perhaps it is that one
+
+
+# --- whole jobs
+
+
+def test_a_job_lets_the_server_send_to_azure(
+    start_orthanc: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line to the ledger's proof; the token is renewed in the middle of it."""
+    monkeypatch.setenv("DICOM_FERRY_HOME", str(tmp_path / "home"))
+    with AzureService(tmp_path / "azure") as service, azure_node(service) as cloud:
+        known = server_entry(cloud.dicomweb_address().url)
+        server = start_orthanc("1.12", dicomweb=True, config=known)
+        for seed in (1, 2, 3):
+            server.upload(make_study(instances=4, seed=seed))
+        monkeypatch.setenv(variable_name("Cloud", "client_secret"), service.secret)
+        app = App.open(tmp_path / "home")
+        app.nodes.add("orthanc", "MRI", {"url": server.url}, {})
+        app.nodes.add("azure", "Cloud", azure_fields(service), {})
+        words = ("run", "forward", "--source", "MRI", "--destination", "Cloud", "--path", "push", "--json")
+        assert _path(command(*words, "--name", "first").expect()) == {
+            ("relay", "Cloud lets in by a token, which MRI is not given")
+        }
+        for uid in (make_study(instances=4, seed=4), make_study(instances=4, seed=5)):
+            server.upload(uid)
+        app.nodes.edit("Cloud", {"lend_to": ["MRI"]}, {})
+        app.close()
+        service.expire_tokens()
+        run = command(*words, "--name", "second").expect()
+        assert (run.finished["verified"], run.finished["skipped"]) == (8, 12)
+        how = "as chosen; MRI sends to its DICOMweb server “cloud”, by STOW-RS, with this program's token"
+        assert ("push", how) in _path(run)
+        assert len(service.held()) == 20
+        assert {job["Type"] for job in server.get("/jobs?expand")} == {"DicomWebStowClient"}
+
+
+def _path(run: FerryRun) -> set[tuple[str, str]]:
+    """Path and its reason, of every study."""
+    return {(e["path"], e["path_reason"]) for e in run.events if e["event"] == "study" and e["path"]}

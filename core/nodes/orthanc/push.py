@@ -164,7 +164,8 @@ class OrthancPush(OrthancTargets):
         status = jobs.job_status(found) or self.rest.unexpected(f"/jobs/{job}", f"state {text(found, 'State')!r}")
         if status.state is not PushState.FAILED:
             return status
-        return replace(status, error=push_error(found, server=self.name, target=target))
+        lent = self._tokens.get(str(target)) is not None
+        return replace(status, error=push_error(found, server=self.name, target=target, lent=lent))
 
     def push_cancel(self, job: str) -> bool:
         ended = [jobs.cancel(self.rest, one) for one in job.split(_BETWEEN)]  # each, whatever became of the others

@@ -9,7 +9,7 @@ from core.nodes.orthanc.push_targets import PushTarget, PushWay
 
 STOW, TRANSFER = "DicomWebStowClient", "PushTransfer"  # types of jobs
 #: Codes of errors after which the destination is asked what it has before anything is sent again.
-IN_DOUBT = frozenset({"push-partly", "push-network", "push-transfer"})
+IN_DOUBT = frozenset({"push-token", "push-partly", "push-network", "push-transfer"})
 _UNKNOWN, _REFUSED, _BAD_LOGIN, _NETWORK = 7, (8, 15), 29, 9  # Orthanc's error codes
 
 
@@ -24,7 +24,7 @@ def unknown_target(server: str, target: PushTarget, detail: str = "") -> Configu
     )
 
 
-def push_error(job: JsonObject, *, server: str, target: PushTarget | None) -> FerryError | None:
+def push_error(job: JsonObject, *, server: str, target: PushTarget | None, lent: bool = False) -> FerryError | None:
     """The error of a failed job, where it tells more than that; the detail is the job's own words.
 
     Parameters
@@ -33,19 +33,30 @@ def push_error(job: JsonObject, *, server: str, target: PushTarget | None) -> Fe
         The name of the node that sent.
     target : PushTarget | None
         What it was told to send to, where that is still known.
+    lent : bool
+        A token of ours went along with the order.
     """
     kind = text(job, "Type")
     if kind == STOW:
         name = text(jobs.content_of(job), "Server")
-        return _stow_error(job, server, target or (PushTarget(PushWay.STOW, name) if name else None))
+        return _stow_error(job, server, target or (PushTarget(PushWay.STOW, name) if name else None), lent=lent)
     if kind == TRANSFER:
         return _transfer_error(job, server, target)
     return None
 
 
-def _stow_error(job: JsonObject, server: str, target: PushTarget | None) -> FerryError | None:
+def _stow_error(job: JsonObject, server: str, target: PushTarget | None, *, lent: bool) -> FerryError | None:
     said, code = jobs.why_failed(job)
     entry = f"the DICOMweb server “{target.name}”" if target is not None else "the DICOMweb server"
+    if code == _BAD_LOGIN and lent:
+        return AnswerError(
+            0,
+            f"{_upper(entry)} did not take the token that “{server}” sent for this program.",
+            "It is asked what it has, and the next order goes with a new token. If this lasts, test the node of that "
+            "service, and see that its entry there has no login of its own.",
+            detail=said,
+            code="push-token",
+        )
     if code == _BAD_LOGIN:
         return ConfigurationError(
             f"“{server}” was not let in by {entry}: its user name, password or token are not accepted there.",
