@@ -102,6 +102,9 @@ class StudySearch:
         yield from self._fresh(found.answers)
         if found.ended_well and (yield from self._is_whole(part, found)):
             return
+        if _is_unheeded(part, found) and (found.failure is None or found.failure.code == _CUT_OFF):
+            self._doubt("there may be more studies than it lists, and does not look at what is asked for")
+            return
         smaller = part.smaller(today=self._today, by_modality=not self._query.modalities)
         if not smaller:
             self._cannot_be_smaller(found)
@@ -238,6 +241,22 @@ class StudySearch:
         if found.failure is not None:
             raise found.failure
         return study.with_modalities(tuple(sorted({a["Modality"] for a in found.answers if a.get("Modality")})))
+
+
+def _is_unheeded(part: Part, found: Found) -> bool:
+    """Whether studies of other days, times or kinds came than were asked for: to ask for still fewer is in vain."""
+    return any(_is_beside(part, answer) for answer in found.answers)
+
+
+def _is_beside(part: Part, answer: Answer) -> bool:
+    day = as_date(answer.get("StudyDate", "").replace(".", ""))
+    if day and ((part.first and day < part.first) or (part.last and day > part.last)):
+        return True
+    clock = answer.get("StudyTime", "").replace(":", "")
+    if clock[:4].isdigit() and len(clock) >= 4 and not part.begin <= int(clock[:2]) * 60 + int(clock[2:4]) <= part.end:
+        return True
+    kinds = answer.get("ModalitiesInStudy", "")
+    return bool(part.modality and kinds and part.modality not in kinds.split("\\"))
 
 
 def _may_be_too_much(error: FerryError) -> bool:
