@@ -26,7 +26,7 @@ from core.model.rules.words import Phrase, is_modality
 from gui.icons import IconButton
 from gui.theme import STEP
 from gui.widgets.basics import label, row
-from gui.widgets.day import DayEdit
+from gui.widgets.day import FIRST, DayEdit
 
 Values = tuple[str, ...]
 _UNITS = (("days", "days"), ("weeks", "weeks"), ("months", "months"), ("years", "years"))
@@ -417,8 +417,9 @@ def _single(tag: str, vr: str, values: Values) -> ValueField:
 
 
 def as_day(value: str) -> QDate:
-    """A whole day as a rule has it ("20240315", "2024-03-15"); invalid for a month, a year, or no date."""
-    return QDate.fromString(value.strip().replace("-", ""), "yyyyMMdd")
+    """A whole day as a rule has it ("20240315", "2024-03-15"); invalid for a month, a year, what a calendar lacks."""
+    day = QDate.fromString(value.strip().replace("-", ""), "yyyyMMdd")
+    return day if day.isValid() and day >= FIRST else QDate()
 
 
 def split_list(text: str) -> Values:
