@@ -400,6 +400,9 @@ class PushWords(Protocol, metaclass=_Capability):
     def push_words(self, target: str) -> str:
         """How a target is sent to, as a part of a sentence ("the peer “west”", "…, by the transfers accelerator")."""
 
+    def push_pays(self, target: str) -> bool:
+        """Whether large images arrive sooner so than through this computer, or a person has chosen this way."""
+
     def push_refusal(self, destination: Node) -> str:
         """Why there is no `push_target` for a destination, as a part of a sentence; empty where only none is known."""
 

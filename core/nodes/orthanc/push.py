@@ -13,7 +13,7 @@ from core.nodes.base import Node, PushState, PushStatus
 from core.nodes.orthanc import jobs
 from core.nodes.orthanc.answers import JsonObject, text
 from core.nodes.orthanc.configuration import Modality
-from core.nodes.orthanc.fields import OrthancFields
+from core.nodes.orthanc.fields import OrthancFields, SendBy
 from core.nodes.orthanc.holdings import holdings
 from core.nodes.orthanc.plugins import dicomweb_root
 from core.nodes.orthanc.push_errors import IN_DOUBT, STOW, TRANSFER, push_error, unknown_target
@@ -53,6 +53,10 @@ class OrthancPush(OrthancTargets):
     def push_words(self, target: str) -> str:
         lent = ", with this program's token" if self._tokens.get(target) is not None else ""
         return PushTarget.parse(target).words + lent
+
+    def push_pays(self, target: str) -> bool:
+        """STOW-RS is half as fast as the way through this computer (1.12), or as fast (1.10)."""
+        return PushTarget.parse(target).way is not PushWay.STOW or self.fields.send_by is SendBy.STOW
 
     def push_refusal(self, destination: Node) -> str:
         return self.why_unknown(destination)
