@@ -138,6 +138,8 @@ class Pipeline:
             return Path.RELAY, "proof for every image; nothing to configure on the servers"
         if isinstance(self.source.node, Push) and self.source.node.pushes_studies:
             return Path.RELAY, "proof for every image as it is sent"
+        if not self._push_pays(target):
+            return Path.RELAY, f"faster than {self._push_words(target)}, with proof for every image as it is sent"
         if task.mean_size < PUSH_MEAN_BYTES:
             return Path.RELAY, "small images are faster through this computer"
         if self._confirm is None or not self._confirm.gives_digests:
@@ -152,6 +154,10 @@ class Pipeline:
     def _push_words(self, target: str) -> str:
         node = self.source.node
         return node.push_words(target) if isinstance(node, PushWords) else f"“{target}”"
+
+    def _push_pays(self, target: str) -> bool:
+        node = self.source.node
+        return node.push_pays(target) if isinstance(node, PushWords) else True
 
     def _push_refusal(self) -> str:
         node = self.source.node
