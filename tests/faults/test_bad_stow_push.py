@@ -43,6 +43,24 @@ def test_sent_and_proved(crossing: Crossing) -> None:
     assert reasons == {"as chosen; from sends to its DICOMweb server “there”, by STOW-RS"}
 
 
+def test_where_the_program_chooses_it_goes_through_this_computer(crossing: Crossing) -> None:
+    """Unless STOW-RS was chosen in the node of that server."""
+    study = make_study(instances=6, accession="LARGE", size_bytes=200_000)
+    crossing.source.upload(study)
+    _know(crossing)
+    run = crossing.run(after="keep").expect(0)
+    reasons = {event["path_reason"] for event in run.events if event["event"] == "study" and event["path"]}
+    said = "faster than its DICOMweb server “there”, by STOW-RS, with proof for every image as it is sent"
+    assert reasons == {said}
+    with crossing.app() as app:
+        app.nodes.edit("from", {"send_by": "stow"}, {})
+    more = make_study(instances=6, accession="LARGER", size_bytes=200_000)
+    crossing.source.upload(more)
+    run = crossing.run("--name", "again", after="keep").expect(0)
+    assert run.finished["verified"] == 6
+    assert "push" in {event["path"] for event in run.events if event["event"] == "study"}
+
+
 @BOTH_WAYS
 def test_not_known_there_says_why_it_went_another_way(crossing: Crossing) -> None:
     run = crossing.run(*PUSH).expect(0)
