@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from core.wire.certificate import fingerprint
 from tests.support.azure_nodes import KIND, azure_fields, azure_node, steps_of
 from tests.support.azure_service import AzureService, Client, Fault, FaultKind
 from tests.support.azure_service.sign_in import READER
+from tests.support.gateways import Hurrying, moved_clock
 from tests.support.raw_http import Peer, RawServer
 from tests.support.running_app import RunningApp
 from tests.support.studies import Study, make_study
@@ -459,6 +462,27 @@ def test_random_faults_lose_nothing(running: RunningApp, tmp_path: Path) -> None
         assert job.counts.verified == job.counts.total == 120, (job, service.faults.met)
         assert len(service.faults.met) > 5
         assert service.held() == set(study.sop_uids)
+
+
+@pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date"), (424, "seconds")])
+def test_nothing_goes_there_before_the_time_that_it_asked_for(tmp_path: Path, status: int, form: str) -> None:
+    with moved_clock() as moved, AzureService(tmp_path / "azure") as service:
+        running = RunningApp(tmp_path / "home")
+        running.folder("In", tmp_path / "in")
+        make_study(instances=30).write(tmp_path / "in")
+        add(running, service)
+        later = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+        wait = "120" if form == "seconds" else later
+        service.faults.order(Fault(FaultKind.STATUS, status, retry_after=wait, on="store"))
+        job_id = running.start("forward", ["In"], ["Cloud"], workers=1)
+        running.wait(lambda: service.count("store", status) == 1, "the refusal")
+        with Hurrying(moved, 10.0):
+            job = running.wait_finished(job_id)
+        running.close()
+        assert job.counts.verified == 30
+        refused = next(at for at, one in enumerate(service.seen) if one.status == status)
+        asked_again = service.seen[refused + 1].at - service.seen[refused].at
+        assert 118 <= asked_again < 200, "neither earlier nor much later"
 
 
 def test_clients_log_in_with_a_secret_of_their_own(tmp_path: Path) -> None:

@@ -28,12 +28,13 @@ PROXY_PAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as it was answered."""
+    """One request as it was answered, and when by the service's clock."""
 
     method: str
     path: str
     status: int
     operation: str
+    at: float
 
 
 class AzureService:
@@ -165,7 +166,7 @@ class AzureService:
                 serve(fault)
         finally:
             with self._lock:
-                self.seen.append(Seen(request.command, request.path, request.answered, operation))
+                self.seen.append(Seen(request.command, request.path, request.answered, operation, self.clock()))
 
     def _authorised(self, request: Request, operation: str, fault: Fault | None) -> None:
         if not request.parts or request.parts[0] not in self.versions:
