@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 BEATS = ("heartbeat_port", "heartbeat_address", "heartbeat_file", "heartbeat_every", "late_after")
 PLACED = ("after", "keep_hours", "empty_servers", "routing", *BEATS)
 _DAY = 24
+_OWN_STORE = (
+    "Earlier when the disk runs short. What is not confirmed is never deleted: when there is no room left, images are "
+    "refused (A700), and the sender keeps them."
+)
+_OTHERS = "Exactly the images that were confirmed are deleted, nothing else. What is not confirmed stays."
 
 
 class GatewayPage(WizardPage):
@@ -69,14 +74,8 @@ class GatewayPage(WizardPage):
         line.addStretch(1)
         layout.addLayout(line)
         layout.addWidget(self.keep)
-        layout.addWidget(
-            label(
-                "Earlier when the disk runs short. What is not confirmed is never deleted: when there is no room left, "
-                "images are refused (A700), and the sender keeps them.",
-                "small",
-                wrap=True,
-            )
-        )
+        self.about = label(_OWN_STORE, "small", wrap=True)
+        layout.addWidget(self.about)
         self.servers = QCheckBox()
         layout.addWidget(self.servers)
         self.delete.toggled.connect(lambda _: self._tell())
@@ -109,8 +108,17 @@ class GatewayPage(WizardPage):
 
     def show_sources(self, own: Sequence[str], servers: Sequence[str]) -> None:
         """Sources that take images in themselves, and the others."""
+        if (bool(own), tuple(servers)) == (self._own, self._servers):
+            return
         self._own, self._servers = bool(own), tuple(servers)
-        self.servers.setText(f"Delete at {', '.join(servers)}, too".replace("&", "&&"))
+        names = ", ".join(servers).replace("&", "&&")
+        self.servers.setText(f"Delete it at {names}, too")
+        self.servers.setChecked(False)
+        where = "on this computer" if own else f"at {names}"
+        self.delete.setText(f"Delete it {where} after")
+        self.keep.setText(f"Keep it {where} for ever")
+        (self.delete if own else self.keep).setChecked(True)  # what a server has is no store of ours
+        self.about.setText(_OWN_STORE if own else _OTHERS)
         self._tell()
 
     def set_others(self, values: Mapping[str, JsonValue]) -> None:
@@ -121,18 +129,19 @@ class GatewayPage(WizardPage):
         deletes = self.delete.isChecked()
         self.number.setEnabled(deletes)
         self.unit.setEnabled(deletes)
-        self.servers.setVisible(bool(self._servers) and deletes)
+        self.servers.setVisible(self._own and bool(self._servers) and deletes)
         self.changed.emit()
 
     @property
     def moves(self) -> bool:
         """Something is deleted at a source, be it this computer."""
-        return self.delete.isChecked() and (self._own or self.servers.isChecked())
+        return self.delete.isChecked()
 
     @property
     def empties(self) -> tuple[str, ...]:
         """Servers of which images are deleted."""
-        return self._servers if self.delete.isChecked() and self.servers.isChecked() else ()
+        chosen = self.delete.isChecked() and (not self._own or self.servers.isChecked())
+        return self._servers if chosen else ()
 
     @property
     def keep_hours(self) -> int:

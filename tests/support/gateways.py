@@ -29,10 +29,10 @@ def this_computer(running: RunningApp, name: str = "Here", **fields: object) -> 
 
 
 def wait_listening(running: RunningApp, port: int) -> None:
-    running.wait(lambda: _listens(port), "this computer to listen")
+    running.wait(lambda: listens(port), "this computer to listen")
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     try:
         with Caller("127.0.0.1", port, called=AET) as caller:
             caller.open().release()
