@@ -198,7 +198,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 def _columns(path: Path, row: list[str], header: Header) -> tuple[dict[Column, int], int]:
     """Where each column is, and the number of lines before the first patient."""
     known = {name: column for column, names in _NAMES.items() for name in names}
-    plain = [re.sub(r"[^a-z]", "", cell.casefold()) for cell in row]
+    plain = [re.sub(r"[\s_.'-]", "", cell.casefold()) for cell in row]
     found: dict[Column, int] = {}
     for at, name in enumerate(plain):
         column = known.get(name)
@@ -207,7 +207,7 @@ def _columns(path: Path, row: list[str], header: Header) -> tuple[dict[Column, i
         if column is not None:
             found[column] = at
     ids = [at for at, name in enumerate(plain) if name in ("patientid", "id", "patient", "pid")]
-    named = bool(found or ids)
+    named = bool(ids or found.keys() & {Column.OLD, Column.NEW})
     if header is Header.NO or (header is Header.AUTO and not named):
         if len(row) < 2:
             raise _wrong(path, "it has one column only", "It needs two at least: the patient ID, and the new one.")
