@@ -24,9 +24,8 @@ class DicomwebInventory(DicomwebQuery):
     """`Inventory` of a DICOMweb service."""
 
     def studies(self, query: StudyQuery, *, abort: Abort | None = None) -> StudyListing:
-        return StudySearch(
-            self.name, partial(self.ask, abort=abort), query, self.answer_limit, uid_lists=False, any_letters=True
-        )
+        """Letters beyond ASCII are looked at here: services compare them in as many ways as there are databases."""
+        return StudySearch(self.name, partial(self.ask, abort=abort), query, self.answer_limit, uid_lists=False)
 
     def study(self, ref: str, *, abort: Abort | None = None) -> StudyInfo | None:
         """By Study Instance UID, which is the service's only handle."""
