@@ -14,7 +14,8 @@ from core.jobs.registry import job_kinds
 from core.ledger.book import Verb, fingerprint
 from core.ledger.ledger import Ledger
 from core.model.errors import ConfigurationError
-from core.model.fields import explain
+from core.model.events import LogLevel
+from core.model.fields import FieldType, explain, form_fields
 from core.model.gateway import DestinationLevel, GatewayStanding, GatewayState
 from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, ProcessingFields, TransferFields
 from core.model.study import InstanceRef, Presence, StudyInfo
@@ -228,6 +229,31 @@ class JobBook:
             self.start(job_id)
         return self.get(job_id)
 
+    def change_rule(self, job_id: int, rule: str) -> JobRecord:
+        """Give a job another rule; it holds for what is found from the next start on, and what was found before stays.
+
+        Raises
+        ------
+        ConfigurationError
+            The rule can't be read, the job runs, or its kind has no rule.
+        """
+        job = self.get(job_id)
+        kind = job_kinds.get(job.kind)
+        name = rule_field(kind)
+        if not name:
+            raise ConfigurationError(
+                f"A {kind.title.lower()} has no rule.", "Make a job of another kind.", code="no-rule"
+            )
+        if job.state is JobState.RUNNING:
+            raise ConfigurationError(
+                f"“{job.name}” is running.", "Pause it, and change its rule then.", code="job-runs"
+            )
+        values = self.fields(job.kind, {**job.fields, name: rule}).model_dump(mode="json")
+        made = fingerprint(job.kind, values, follow=job.follow)
+        self._ledger.update_job(job_id, fields=values, fingerprint=made)
+        self._ledger.add_log(LogLevel.INFO, f"The rule of “{job.name}” was changed.", job_id=job_id)
+        return self.get(job_id)
+
     def all(self) -> list[JobRecord]:
         return self._ledger.jobs()
 
@@ -422,6 +448,11 @@ class _PreviewCount:
             else:
                 same += 1
         return same, different
+
+
+def rule_field(kind: JobKind) -> str:
+    """Name of the field in which a kind has its rule; empty where it has none."""
+    return next((f.name for f in form_fields(kind.Fields) if f.type is FieldType.RULE), "")
 
 
 def _person(name: str) -> str:

@@ -15,11 +15,17 @@ from core.cli_commands.following import settle_command
 from core.cli_commands.opening import opened
 from core.cli_commands.run import EPILOG, carry, check_before_start, job_options
 from core.cli_commands.speaking import Speaker, exit_with, speaking
+from core.job_book import rule_field
 from core.jobs.base import JobKind
 from core.jobs.registry import job_kinds
 from core.model.job import JobRecord, JobState
+from core.model.rules import parse_rule
+from core.model.rules.words import in_words
 
-app = typer.Typer(help="Save, list, start, pause, resume, cancel, retry and remove jobs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Save, list, start, pause, resume, cancel, retry and remove jobs, and change their rules.",
+    no_args_is_help=True,
+)
 save = typer.Typer(
     help="Save a job without starting it. Each kind has its own options: dicom-ferry job save KIND --help.",
     no_args_is_help=True,
@@ -103,6 +109,25 @@ def pause(job: Job, json: Json = False) -> None:
         _settled(
             speaker, settle_command(app, record.id, _CLOSED | {JobState.PAUSED}), app.jobs.get(record.id), "Paused"
         )
+
+
+@app.command("rule")
+def change_rule(
+    job: Job,
+    rule: Annotated[str | None, typer.Argument(metavar="[RULE]", help="The new one, in quotes; '' for everything.")] = (
+        None
+    ),
+    json: Json = False,
+) -> None:
+    """Say which rule a job has, or give it another one: for what is found from its next start on."""
+    with speaking(json=json) as speaker, opened() as app:
+        record = app.jobs.get(job)
+        if rule is not None:
+            record = app.jobs.change_rule(record.id, rule)
+        text = str(record.fields.get(rule_field(app.job_kinds()[record.kind])) or "")
+        speaker.data("rule", job=record.id, name=record.name, text=text)
+        for line in in_words(parse_rule(text)):
+            speaker.say("  " * line.depth + line.text)
 
 
 @app.command()

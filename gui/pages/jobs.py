@@ -27,6 +27,7 @@ from gui.widgets.gateways import GatewayPanel
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
 from gui.widgets.proof import ProofButton, file_name
+from gui.widgets.rule_dialog import change_rule, has_rule, rule_words
 from gui.widgets.table import Share, Table
 
 
@@ -112,9 +113,11 @@ class JobsPage(Page):
         self.pause.clicked.connect(lambda: self._command(self._app.jobs.pause))
         self.retry.clicked.connect(lambda: self._command(self._app.jobs.retry))
         self.save_list.clicked.connect(self._choose_list)
+        self.rule = IconButton("Which studies…", "edit")
+        self.rule.clicked.connect(self._change_rule)
         self.cancel.clicked.connect(self._ask_cancel)
         self.remove.clicked.connect(self._ask_remove)
-        for button in (self.open, self.start, self.pause, self.retry, self.save_list, self.proof):
+        for button in (self.open, self.start, self.pause, self.rule, self.retry, self.save_list, self.proof):
             actions.addWidget(button)
         actions.addStretch(1)
         actions.addWidget(self.cancel)
@@ -172,7 +175,7 @@ class JobsPage(Page):
             return
         self.heading.setText(job.name)
         self.pill.show_state(*state_words(job))
-        self.facts.setText(" · ".join(_facts(job)))
+        self.facts.setText("\n".join(t for t in (" · ".join(_facts(job)), rule_words(self._app, job)) if t))
         trouble = " ".join(dict.fromkeys(t for t in (job.problem, job.note) if t))
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble) and not is_gateway(job))  # a gateway's panel says it
@@ -190,6 +193,9 @@ class JobsPage(Page):
         self.retry.setVisible(bool(job.counts.failed))
         c = job.counts
         self.save_list.setVisible(bool(c.failed + c.conflict + c.cancelled))
+        self.rule.setVisible(has_rule(self._app, job))
+        self.rule.setEnabled(job.state is not JobState.RUNNING)
+        self.rule.setToolTip("Pause the job to change its rule." if job.state is JobState.RUNNING else "")
         self.cancel.setVisible(unfinished)
         self.remove.setVisible(not unfinished)
         self.proof.show_job(job)
@@ -233,6 +239,11 @@ class JobsPage(Page):
             self._session.told.emit(lead, f"{file}: a migration takes it as its list.")
 
         self._session.read(self, lambda: app.failed_list(job_id, file), told)
+
+    def _change_rule(self) -> None:
+        job = self.chosen()
+        if job is not None:
+            self.rule_dialog = change_rule(self, self._session, job)
 
     def _ask_cancel(self) -> None:
         job = self.chosen()
