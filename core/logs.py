@@ -46,6 +46,14 @@ _known: set[str] = set()
 _known_lock = threading.Lock()
 
 
+def _without_values(record: logging.LogRecord) -> bool:
+    """Of a warning of a library only its kind and place: pydicom's quote the values that they are about."""
+    text = record.getMessage()
+    found = re.match(r"(?s)(.*?:\d+: \w+):", text)
+    record.msg, record.args = (found[1] if found else "a warning of a library"), ()
+    return True
+
+
 def conceal(secret: str) -> None:
     """Never write this text to a log from now on. Very short ones are let be: they would blot out words."""
     if len(secret) >= 4:
@@ -122,6 +130,7 @@ def start_logging(
     for name, level in _NOISY.items():
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addFilter(_without_values)
     # A full disk must not bring down a transfer through its log: the ledger speaks up by itself.
     logging.raiseExceptions = False
     logging.getLogger("core.logs").info(

@@ -14,7 +14,7 @@ from core.steps.deidentify.pseudonyms import secret_name
 from core.steps.registry import step_kinds
 
 KEY = "7f" * 32
-UID_ROOT = "1.2.826.0.1.3680043.8.498."
+UID_ROOT = "1.2.276.0.7230010.3.99."
 NAME = "ZEBRA^QUAGGA^OKAPI"
 PATIENT_ID = "PID-4711-0815"
 ACCESSION = "ACC998877"

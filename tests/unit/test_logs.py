@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,19 @@ def test_writing_goes_on_where_rotation_is_refused(home: Home, monkeypatch: pyte
     for number in range(30):
         logging.getLogger("core.x").info("line %d", number)
     assert "line 29" in path.read_text(encoding="utf-8")
+
+
+def test_warnings_of_libraries_are_logged_without_the_values_that_they_quote(home: Home) -> None:
+    """pydicom warns of an invalid value by quoting it, and a name or a Patient ID is such a value."""
+    from pydicom.valuerep import IS, validate_value
+
+    path = start_logging(home)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)  # catch_warnings has put its own receiver in place
+        validate_value("LO", "ZEBRA^QUAGGA" * 9, 1)
+        with pytest.raises(ValueError):
+            IS("ZEBRA^QUAGGA")
+    text = path.read_text(encoding="utf-8")
+    assert "UserWarning" in text
+    assert "ZEBRA" not in text

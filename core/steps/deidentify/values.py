@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from core.steps.base import LargeValue, StepError
 
 if TYPE_CHECKING:
-    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
 DATES = frozenset({"DA", "DT", "TM"})
@@ -153,7 +152,7 @@ def dummy(dataset: Dataset, tag: int, vr: str, map_uid: Callable[[str], str]) ->
     elif vr in _DUMMIES:
         put(dataset, tag, vr, _DUMMIES[vr])
     else:
-        put(dataset, tag, vr, _by_library(dataset[tag]).value)
+        put(dataset, tag, vr, _by_library(tag, vr))
 
 
 def dummy_all(item: Dataset, map_uid: Callable[[str], str]) -> None:
@@ -171,17 +170,20 @@ def mapped(uids: list[str], map_uid: Callable[[str], str]) -> str | list[str]:
     return new[0] if len(new) == 1 else new
 
 
-def _by_library(element: DataElement) -> DataElement:
+def _by_library(tag: int, vr: str) -> Any:
     """The library's dummy for text and numbers ("ANONYMIZED", 0, …)."""
     from dicomanonymizer.simpledicomanonymizer import replace_element
+    from pydicom.dataelem import DataElement, empty_value_for_VR
+    from pydicom.tag import BaseTag
 
+    element = DataElement(BaseTag(tag), vr, empty_value_for_VR(vr))
     try:
         replace_element(element)
     except NotImplementedError as error:
         raise StepError(
             "The image has an attribute of a kind that can't be de-identified, so it is not sent.",
             "Leave such images out by the job's filter, or have the attribute removed before.",
-            detail=f"{element.tag} {element.VR}",
+            detail=f"{element.tag} {vr}",
             code="deidentify-kind",
         ) from error
-    return element
+    return element.value

@@ -15,18 +15,23 @@ _PARTS = re.compile(r"[\s^=,;/\\.()\[\]\"'’`-]+")
 _SPACES = re.compile(r"\s{2,}")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
-# What looks like an identity, whoever's it is: dates, numbers as long as an ID, UIDs, addresses, titles with names.
-_LOOKS = re.compile(
-    r"""
-      \b\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b            # 21.11.2026, 2026-11-21, 11/21/26
-    | \b\d+(?:\.\d+){3,}\b                           # UIDs, IP addresses
-    | [A-Z0-9._%+-]+@[A-Z0-9.-]+                     # mail
-    | \b(?:https?|ftp)://\S+
-    | \b[A-Z]*\d[\d-]{5,}[A-Z]*\b                    # six digits and more: IDs, telephone numbers, dates
-    | \b(?:dr|prof|mr|mrs|ms|miss|herr|frau|mme|mlle|monsieur|madame|sig|sra?|dott)\b\.?\s*\w+(?:\s+\w+)?
-    | \b(?:name|pat(?:ient)?|id|pid|mrn|dob|geb|acc(?:ession)?)\s*(?:no|nr|id|name)?\s*[:=\#.]\s*\S+
-    """,
-    re.IGNORECASE | re.VERBOSE,
+# What looks like an identity, whoever's it is: first dates and numbers, then what stands behind titles and headings.
+_LOOKS = tuple(
+    re.compile(pattern, re.IGNORECASE | re.VERBOSE)
+    for pattern in (
+        r"""
+          \b\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b            # 21.11.2026, 2026-11-21, 11/21/26
+        | \b\d+(?:\.\d+){3,}\b                           # UIDs, IP addresses
+        | [A-Z0-9._%+-]+@[A-Z0-9.-]+                     # mail
+        | \b(?:https?|ftp)://\S+
+        | \b[A-Z]*\d[\d-]{5,}[A-Z]*\b                    # six digits and more: IDs, telephone numbers, dates
+        """,
+        r"""
+          \b(?:name|pat(?:ient)?|id|pid|mrn|dob|geb|acc(?:ession)?)\s*(?:no|nr|id|name)?\s*[:=\#.]\s*\S+
+        | \b(?:dr|prof|mr|mrs|ms|miss|herr|frau|mme|mlle|monsieur|madame|sig|sra?|dott)\b\.?\s*
+          [^\W\d_]+(?:\s+[^\W\d_]+)?
+        """,
+    )
 )
 
 
@@ -85,11 +90,20 @@ class Identity:
         folded = _folded(text)
         return any(len(p) >= 5 and p in folded and any(c.isdigit() for c in p) for p in self.phrases)
 
+    def in_bytes(self, data: bytes) -> bool:
+        """Whether a value whose kind nobody knows has one of these words in it, as UTF-8 or Latin-1 have them."""
+        low = data.lower()
+        for text in {*self.phrases, *(w for w in self.words if len(w) > 3 or not w.isascii())}:
+            if any(encoded and encoded in low for encoded in (text.encode(), text.encode("latin-1", "ignore"))):
+                return True
+        return False
+
     def cut_from(self, text: str, *, thorough: bool) -> str:
         """The text without these words; `thorough` also without short names and all that looks like an identity."""
         text = _without(text, self._pattern(strict=thorough))
         if thorough:
-            text = _LOOKS.sub(" ", text)
+            for looks in _LOOKS:
+                text = looks.sub(" ", text)
         text = _SPACES.sub(" ", text).strip()
         return text if any(c.isalnum() for c in text) else ""
 

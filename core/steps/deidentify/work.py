@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.steps.base import StepError
 from core.steps.deidentify import content, doubts, private
@@ -39,6 +39,7 @@ _WAYS_BACK = frozenset({0x04000500, 0x4FFE0001})
 _URLS_OF_SCHEMES = frozenset({0x0008010E, 0x00080120})
 _CODES = frozenset({0x00080100, 0x00080104, 0x00080119})
 _SCHEME = 0x00080102
+_DIGITS = b"0123456789+-.eE \\\0"
 _FREE = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
 # Whole values that tell who it is, wherever else they are repeated; and who keeps them.
 _NUMBERS: Mapping[int, Option | None] = {
@@ -140,7 +141,7 @@ class Work:
     def _items(self, dataset: Dataset, tag: int) -> list[Dataset]:
         from pydicom.dataset import Dataset as Item
 
-        if is_large(dataset, tag):
+        if is_large(dataset, tag) or not _ends_with_its_items(dataset.get_item(tag)):
             raise _unreadable(tag)
         value = dataset[tag].value
         if not value:
@@ -199,8 +200,17 @@ class Work:
             self._remove(dataset, tag, "private")
             return
         vr = vr_of(dataset, tag)
-        if vr is not None and not is_large(dataset, tag):
+        if is_large(dataset, tag):
+            return
+        if vr is not None:
             self._judge_by_kind(dataset, tag, vr)
+        if tag in dataset and vr not in _FREE and self._tells(dataset, tag):
+            self._remove(dataset, tag, "private")
+
+    def _tells(self, dataset: Dataset, tag: int) -> bool:
+        """Whether a value that no rule has looked into has somebody's name or number in it all the same."""
+        value = dataset.get_item(tag).value
+        return isinstance(value, bytes) and self._identity.in_bytes(value)
 
     def _act(self, dataset: Dataset, tag: int, vr: str, action: Action, row: Row, top: bool) -> None:
         match action:
@@ -244,6 +254,8 @@ class Work:
             self._cut(dataset, tag, vr)
         elif vr in ("AE", "CS"):
             self._check_short(dataset, tag, vr)
+        elif vr in ("IS", "DS") and self._is_no_number(dataset, tag):
+            self._dummy(dataset, tag, vr)
 
     # what is done to one element ---------------------------------------------------------------------------
 
@@ -336,6 +348,11 @@ class Work:
             put(dataset, tag, vr, new[0] if len(new) == 1 else new)
             self.counts["cleaned"] += 1
 
+    @staticmethod
+    def _is_no_number(dataset: Dataset, tag: int) -> bool:
+        value = dataset.get_item(tag).value
+        return isinstance(value, bytes) and bool(value.translate(None, _DIGITS))
+
     def _check_short(self, dataset: Dataset, tag: int, vr: str) -> None:
         """Codes and AE titles are data; one that is somebody's number is not."""
         if is_empty(dataset, tag) or tag == _CHARACTER_SET:
@@ -393,6 +410,24 @@ def _point(item: Dataset, walk: Callable[..., None]) -> Dataset:
     point.GraphicType = "POINT"
     item.GraphicObjectSequence = [point]
     return item
+
+
+def _ends_with_its_items(element: Any) -> bool:
+    """Whether a sequence still in bytes is made of items and nothing else (PS3.5 section 7.5): pydicom forgives all."""
+    data = element.value
+    if not element.is_raw or not isinstance(data, bytes):
+        return True
+    order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
+    at = 0
+    while at < len(data):
+        group, number = (int.from_bytes(data[i : i + 2], order) for i in (at, at + 2))
+        length = int.from_bytes(data[at + 4 : at + 8], order)
+        if (group, number) != (0xFFFE, 0xE000) or at + 8 > len(data):
+            return (group, number) == (0xFFFE, 0xE0DD) and at > 0
+        if length == 0xFFFFFFFF:
+            return True  # its end is found while it is taken apart
+        at += 8 + length
+    return at == len(data)
 
 
 def _unreadable(tag: int) -> StepError:
