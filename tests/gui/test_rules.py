@@ -13,6 +13,7 @@ from pytestqt.qtbot import QtBot
 from core.app import Abort
 from core.jobs.forward import ForwardFields
 from core.model.errors import TransportError, TransportFault
+from core.model.job import JobState
 from core.model.rules import Rule, RuleError, parse_rule
 from core.rule_trial import StudyLists, Trial, try_rule
 from gui.widgets.form import Form
@@ -466,3 +467,44 @@ def test_a_transfer_of_what_a_rule_takes(empty: Hands, version: str, start_ortha
     empty.wait(lambda: empty.states() == ["Confirmed"], timeout=30_000)
     job = empty.app.jobs.all()[0]
     assert job.fields["filter"] == "Modality in CT, MR and StudyDate >= 2021"
+
+
+def test_the_rule_of_a_standing_job_is_changed_while_it_is_paused(empty: Hands, start_orthanc: Start) -> None:
+    source, destination = start_orthanc("1.12", name="SRC"), start_orthanc("1.12", name="DST")
+    empty.app.nodes.add("orthanc", "CT room", {"url": source.url}, {})
+    empty.app.nodes.add("orthanc", "Archive", {"url": destination.url}, {})
+    fields = {
+        "source": ["CT room"], "destination": ["Archive"], "filter": "Modality = CT", "trigger": "instance",
+        "poll_interval": 0.2,
+    }  # fmt: skip
+    job = empty.app.jobs.create("forward", fields, name="Standing", follow=True)  # type: ignore[arg-type]
+    empty.session.jobs_edited.emit()
+    source.upload(list(make_study("A^CT", patient_id="P1", modality="CT", instances=2)))
+    source.upload(list(make_study("B^MR", patient_id="P2", modality="MR", instances=2)))
+    empty.wait(lambda: empty.states() == ["Confirmed"], timeout=30_000)
+    empty.go("jobs")
+    page = empty.window.jobs
+    empty.wait(lambda: page.chosen() is not None and page.rule.isVisible())
+    assert "Only what fits: Modality is CT" in page.facts.text()
+    assert not page.rule.isEnabled()  # it runs
+    empty.click(page.pause)
+    empty.wait(lambda: empty.app.jobs.get(job.id).state is JobState.PAUSED)
+    empty.wait(page.rule.isEnabled)
+    empty.click(page.rule)
+    dialog = page.rule_dialog
+    empty.click(dialog.rule.trial.again)
+    empty.wait(lambda: dialog.rule.trial.headline.text() == "1 of 2 studies match")
+    row = line(dialog.rule.group, 0)
+    choose(empty.qtbot, row, "is one of")
+    assert not dialog.rule.wrong
+    tick(empty.qtbot, row.value, "MR")
+    empty.wait(lambda: dialog.rule.trial.headline.text() == "2 of 2 studies match")
+    empty.click(dialog.save)
+    empty.wait(lambda: empty.app.jobs.get(job.id).fields["filter"] == "Modality in CT, MR")
+    empty.wait(lambda: "Modality is one of CT or MR" in page.facts.text())
+    empty.click(page.start)
+    empty.wait(lambda: empty.app.jobs.get(job.id).state is JobState.RUNNING)
+    source.upload(list(make_study("C^MR", patient_id="P3", modality="MR", instances=2)))
+    empty.wait(lambda: sorted(empty.states()) == ["Confirmed"] * 2, timeout=30_000)
+    empty.app.jobs.cancel(job.id)
+    empty.wait(lambda: empty.app.jobs.get(job.id).state is JobState.CANCELLED)

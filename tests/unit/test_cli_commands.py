@@ -262,6 +262,23 @@ def test_rule_explain_says_what_it_means_or_where_it_is_wrong(run: Run) -> None:
     assert run("run", "forward", "--source", "a", "--destination", "b", "--filter", "StudyDate > 123").status == 2
 
 
+def test_the_rule_of_a_saved_job_is_read_and_changed(run: Run, folders: tuple[Path, Path]) -> None:
+    run("job", "save", "forward", "--source", "from", "--destination", "to", "--filter", "Modality = MR", "--name", "x")
+    assert run("job", "rule", "x").out.strip() == "Modality is MR"
+    assert run("job", "rule", "x", "Modality = CT and").status == 2
+    assert run("job", "rule", "x", "--json").events[0]["text"] == "Modality = MR"
+    said = run("job", "rule", "x", "Modality = CT and PatientID = FERRY-00002")
+    assert said.status == 0
+    assert "Patient ID is FERRY-00002" in said.out
+    end = run("job", "start", "x", "--json").events[-1]
+    assert (end["verified"], end["failed"]) == (5, 0)
+    assert run("job", "rule", "x", "").out.strip() == "Everything"
+    run("job", "save", "clone", "--source", "from", "--destination", "to", "--name", "whole")
+    said = run("job", "rule", "whole", "Modality = CT")
+    assert said.status == 2
+    assert "has no rule" in said.err
+
+
 def test_rule_tags_are_found_by_name_and_number(run: Run) -> None:
     assert "SliceThickness" in run("rule", "tags", "slice", "thickness").out
     assert run("rule", "tags", "0008,0060", "--json").events[0]["key"] == "Modality"
