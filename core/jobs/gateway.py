@@ -63,7 +63,6 @@ class GatewayFields(ForwardFields):
         "503 with the reason when not, as JSON and without patient data. 0 is none.",
         ge=0,
         le=65_535,
-        advanced=True,
         group="Heart-beat",
     )
     heartbeat_address: str = declared(
@@ -80,7 +79,6 @@ class GatewayFields(ForwardFields):
         title="Heart-beat file",
         help="A file with the same JSON that is replaced again and again: too old means that nothing runs any more.",
         type=FieldType.FILE,
-        advanced=True,
         group="Heart-beat",
     )
     heartbeat_every: float = declared(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.model.gateway import GatewayStanding, GatewayState
+from core.model.gateway import SWITCHED_OFF, GatewayStanding, GatewayState
 from core.model.job import JobRecord
 from gui import words
 from gui.theme import Tone
@@ -35,17 +35,22 @@ def waiting_words(standing: GatewayStanding) -> str:
     """What is not confirmed yet, and since when."""
     route = standing.route
     if not route.waiting_studies:
-        return "nothing waits"
+        return "nothing"
     text = f"{words.studies(route.waiting_studies)}, {words.plural(route.waiting_images, 'image')}"
     oldest = standing.oldest_seconds
     return text if oldest is None or oldest < 1 else f"{text}; the oldest for {words.duration(oldest)}"
+
+
+def reasons(standing: GatewayStanding) -> str:
+    """What is wrong; that the switch is off can be seen."""
+    return "\n".join(r for r in standing.reasons if r != SWITCHED_OFF)
 
 
 def short_words(standing: GatewayStanding) -> str:
     """All of it in one line."""
     route = standing.route
     parts = [
-        f"{words.studies(route.waiting_studies)} waiting" if route.waiting_studies else "nothing waits",
+        f"{words.studies(route.waiting_studies)} waiting" if route.waiting_studies else "Nothing waits",
         f"{words.plural(route.confirmed_images, 'image')} confirmed",
     ]
     if route.kept_studies:

@@ -24,7 +24,7 @@ def state_words(job: JobRecord) -> tuple[str, Tone]:
         if job.planning and not c.total:
             return "Looking", Tone.BLUE
         if job.follow and not c.planned and not c.sending and not c.sent:
-            return "Watching", Tone.GREEN
+            return "Routing" if "routing" in job.fields else "Watching", Tone.GREEN
         return text, tone
     if job.state is JobState.FINISHED:
         if c.failed or c.conflict or job.problem:

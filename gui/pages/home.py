@@ -12,6 +12,7 @@ from core.model.node import NodeRecord
 from core.model.views import FailureGroup, StateFilter, TransferFilter
 from gui import words
 from gui.icons import IconButton, IconLabel
+from gui.models.gateways import is_gateway
 from gui.models.jobs import bar, images, route, state_words
 from gui.pages.transfers import TransfersWish
 from gui.session import Session
@@ -105,7 +106,8 @@ class HomePage(Page):
         attention = seen.counts.get(StateFilter.ATTENTION, 0)
         if attention:
             self._layout.addWidget(self._attention(seen))
-        self._layout.addWidget(self._jobs(seen))
+        if others := [job for job in seen.jobs if not is_gateway(job)]:  # gateways have a card of their own
+            self._layout.addWidget(self._jobs(others))
 
     # parts ----------------------------------------------------------------------------------------------
 
@@ -196,14 +198,14 @@ class HomePage(Page):
         layout.addWidget(show, 0, Qt.AlignmentFlag.AlignLeft)
         return box
 
-    def _jobs(self, seen: _Seen) -> QFrame:
+    def _jobs(self, jobs: list[JobRecord]) -> QFrame:
         """The running jobs first, then the last ones."""
         box = card()
         layout = QVBoxLayout(box)
         layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
         layout.setSpacing(2 * STEP)
-        running = [j for j in seen.jobs if j.state is JobState.RUNNING]
-        others = [j for j in seen.jobs if j.state is not JobState.RUNNING]
+        running = [j for j in jobs if j.state is JobState.RUNNING]
+        others = [j for j in jobs if j.state is not JobState.RUNNING]
         layout.addWidget(label("Jobs", "strong"))
         for job in (running + others)[:SHOWN_JOBS]:
             layout.addWidget(divider())

@@ -11,7 +11,7 @@ from core.model.gateway import GatewayStanding
 from core.model.job import JobRecord
 from gui.background import Operation
 from gui.icons import IconButton
-from gui.models.gateways import is_routing, lines, short_words, state_words
+from gui.models.gateways import is_routing, lines, reasons, short_words, state_words
 from gui.models.jobs import route
 from gui.session import Session
 from gui.theme import STEP
@@ -167,7 +167,7 @@ class _Row(QFrame):
             self.standing.setText(short_words(standing))
             self.pill.show_state(*state_words(standing))
             self.pill.show()
-            trouble = "\n".join(standing.reasons)
+            trouble = reasons(standing)
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble))
 
@@ -238,7 +238,7 @@ class GatewayPanel(_Watching):
         self._say_switch(job)
         if standing is not None:
             self._show(lines(standing, job))
-            trouble = "\n".join(standing.reasons)
+            trouble = reasons(standing)
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble))
 

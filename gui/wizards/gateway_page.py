@@ -32,8 +32,8 @@ _OTHERS = "Exactly the images that were confirmed are deleted, nothing else. Wha
 class GatewayPage(WizardPage):
     """How a gateway stands: its store, its switch, and who watches over it."""
 
-    step = "Standing"
-    title = "How does it stand?"
+    step = "Keeping"
+    title = "What is kept, and who watches over it?"
     hint = "A gateway runs for as long as DICOM Ferry does, tries again for ever, and gives nothing up by itself."
 
     def __init__(self) -> None:
@@ -65,6 +65,7 @@ class GatewayPage(WizardPage):
         self.number.setRange(0, 3650)
         self.number.setAccessibleName("Keep confirmed studies for")
         self.number.setMaximumWidth(72)
+        self.number.lineEdit().setTextMargins(6, 0, 0, 0)
         self.unit = QComboBox()
         self.unit.setAccessibleName("Hours or days")
         self.unit.addItems(["hours", "days"])
@@ -102,7 +103,7 @@ class GatewayPage(WizardPage):
             return
         default = next(f.default for f in fields if f.name == "keep_hours")
         self.number.setValue(int(default))
-        self.beats = Form(kind.Fields, names=BEATS, open_all=True)
+        self.beats = Form(kind.Fields, names=BEATS)
         self.beats.changed.connect(self.changed)
         self._place.addWidget(self.beats)
 
@@ -165,7 +166,7 @@ class GatewayPage(WizardPage):
         if not self.delete.isChecked() or not where:
             kept = "Kept"
         elif self.keep_hours:
-            kept = f"Deleted {' and '.join(where)} {hours(self.keep_hours)} after it"
+            kept = f"Deleted {' and '.join(where)} {hours(self.keep_hours)} later"
         else:
             kept = f"Deleted {' and '.join(where)} at once"
         found = [("Once confirmed", kept)]

@@ -230,6 +230,7 @@ class WhenPage(WizardPage):
             self.follow.setChecked(True)
         for way in (self.once, self.follow):
             way.setVisible(not kind.always_follows)
+        self.trigger_box.layout().setContentsMargins(0 if kind.always_follows else 6 * STEP, 0, 0, 0)
         self._tell()
 
     @property

@@ -30,6 +30,7 @@ from gui.session import Session
 from gui.theme import Appearance, theme
 from tests.gui.hospital import open_hospital
 from tests.gui.pictures_cloud import take_cloud
+from tests.gui.pictures_gateway import take_gateway
 from tests.gui.pictures_migrate import take_migration
 from tests.gui.pictures_nodes import take_nodes
 from tests.gui.pictures_steps import take_steps
@@ -117,6 +118,7 @@ def _take_all(folder: Path, scratch: Path, *, everything: bool) -> None:
     if not everything:
         return
     take_cloud(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
+    take_gateway(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
     theme().choose(Appearance.LIGHT)
     app = open_hospital(scratch / "small", more=360)
     _full(app, folder, "-small", everything=True, size=QSize(1000, 640))
