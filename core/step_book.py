@@ -16,6 +16,7 @@ from core.engine.changed_file import DicomContent, parse, temporary_file
 from core.engine.changing import open_job_steps
 from core.jobs.base import TransferOptions
 from core.model.errors import ConfigurationError, FerryError, SecretError
+from core.model.quietly import silence_pydicom
 from core.model.step_preview import StepsPreview, TagRow, TagState
 from core.model.steps import StepChoice
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
@@ -150,6 +151,7 @@ class StepBook:
             The node can't give an image, or a step can't be opened.
         """
         stop = abort or Abort()
+        silence_pydicom()
         with _private_folder() as folder, closing(self._nodes.open(node)) as opened:
             _require_readable(opened)
             assert isinstance(opened, Read)

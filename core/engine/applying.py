@@ -26,6 +26,7 @@ from core.engine.changed_file import (
     temporary_file,
 )
 from core.model.errors import FerryError, LocalError, TransportError, TransportFault
+from core.model.quietly import silence_pydicom
 from core.model.steps import Change
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import ByteStream
@@ -169,6 +170,7 @@ def make(
         Nothing may be sent.
     LocalError
     """
+    silence_pydicom()
     try:
         content = parse(file, folder)
     except BaseException:

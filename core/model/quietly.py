@@ -5,12 +5,14 @@ Two threads that each change and restore them, without knowing of each other, le
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _filters = threading.RLock()
+_PYDICOM = re.compile(r"pydicom(\.|\Z)")
 
 
 @contextmanager
@@ -27,3 +29,10 @@ def caught() -> Iterator[list[warnings.WarningMessage]]:
     with _filters, warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield found
+
+
+def silence_pydicom() -> None:
+    """Ignore pydicom's warnings from here on, in all threads: they quote values. What is wrong is told otherwise."""
+    if not any(one[0] == "ignore" and one[3] == _PYDICOM for one in warnings.filters):
+        with _filters:
+            warnings.filterwarnings("ignore", module=_PYDICOM.pattern)
