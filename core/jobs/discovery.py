@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from core.jobs.base import CursorReached, Discovery, Found, FoundStudy, InventoryDone, LeftOut
 from core.model import clock
+from core.model.errors import NotSupportedError
 from core.model.job import Trigger
 from core.model.rules import Rule
 from core.model.study import ChangeKind, InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import Follow, Inventory
 
 INVENTORY_EVERY = 3600.0
+TRANSFER_SYNTAX = "TransferSyntaxUID"
 CHANGE_OF_TRIGGER = {
     Trigger.INSTANCE: ChangeKind.NEW_INSTANCE,
     Trigger.SERIES: ChangeKind.STABLE_SERIES,
@@ -185,6 +187,13 @@ def tags_for(
     untold = frozenset(key for key in rule.tags - of_study.keys() if not all(key in t for t in tags))
     if untold:
         tags = [{**known, **t} for known, t in zip(tags, source.tags(page, untold), strict=True)]
+    if TRANSFER_SYNTAX in rule.tags and not all(t.get(TRANSFER_SYNTAX) for t in tags):
+        # Every image has one, so that none means that it wasn't told.
+        raise NotSupportedError(
+            f"{getattr(source, 'name', 'The source')} does not tell in which transfer syntax its images are.",
+            "Filter by something else.",
+            code="untold",
+        )
     return tags
 
 

@@ -179,7 +179,7 @@ def test_tags_for_filters(node: DicomNode, some: list[Study]) -> None:
     assert len(tags) == len(images)
     assert {t["Modality"] for t in tags} == {"MR"}
     assert {t["InstanceNumber"] for t in tags} == {"1", "2", "3"}
-    for odd in ("(0009,1010)", "RequestAttributesSequence.ScheduledProcedureStepID"):
+    for odd in ("(0009,1010)", "RequestAttributesSequence.ScheduledProcedureStepID", "TransferSyntaxUID"):
         with pytest.raises(AnswerError) as raised:
             node.tags(images, frozenset({"Modality", odd}))
         assert raised.value.code == "find-untold"

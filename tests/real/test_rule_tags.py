@@ -12,11 +12,13 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from core.model.rules import parse_rule
-from core.model.study import StudyQuery
+from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import Inventory
 from core.nodes.local.header import read_tags
+from tests.support.dicomweb_nodes import dicomweb_node
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import orthanc_node
+from tests.support.own_node import own_node
 from tests.support.studies import make_study
 
 Start = Callable[..., OrthancServer]
@@ -107,6 +109,22 @@ def test_of_orthanc(version: str, image: bytes, start_orthanc: Start) -> None:
     server = start_orthanc(version, name="TAGS")
     server.upload([image])
     with orthanc_node(server) as node:
+        check(first_tags(node))
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+def test_of_a_dicomweb_service(version: str, image: bytes, start_orthanc: Start) -> None:
+    server = start_orthanc(version, name="TAGS", dicomweb=True)
+    server.upload([image])
+    with dicomweb_node(server) as node:
+        check(first_tags(node))
+
+
+def test_of_this_computer(image: bytes, tmp_path: Path) -> None:
+    with own_node(tmp_path, listen=False) as node:
+        ds = pydicom.dcmread(io.BytesIO(image), stop_before_pixels=True)
+        ref = InstanceRef(str(ds.SOPInstanceUID), "", str(ds.StudyInstanceUID))
+        node.store(StudyInfo(ref.study_uid), ref, image)
         check(first_tags(node))
 
 

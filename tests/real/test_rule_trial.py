@@ -12,8 +12,11 @@ from pydantic import JsonValue
 
 from core.app import App
 from core.model.rules import parse_rule
+from core.model.study import InstanceRef, StudyInfo
+from core.nodes.base import Write
 from core.rule_trial import TrialLimits, try_rule
 from tests.support.orthanc import OrthancServer
+from tests.support.servers import free_port
 from tests.support.studies import make_study
 
 Start = Callable[..., OrthancServer]
@@ -102,3 +105,35 @@ def test_on_a_dicom_node(app: App, version: str, start_orthanc: Start) -> None:
     found = try_rule(app.nodes, ["node"], parse_rule("(0009,1010) = 1"))
     assert found.undecided == 4
     assert "does not tell what the filter looks at" in found.troubles[0].sentence
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+def test_on_a_dicomweb_service(app: App, version: str, start_orthanc: Start) -> None:
+    server = start_orthanc(version, name="TRIAL", dicomweb=True, config={"DefaultEncoding": "Utf8"})
+    server.upload(images())
+    app.nodes.add("dicomweb", "node", {"url": server.dicomweb_url}, {})
+    check(app, RULES | BY_IMAGES)
+
+
+def test_on_this_computer(app: App) -> None:
+    app.nodes.add("this-computer", "node", {"aet": "FERRY", "port": free_port(), "reserve": 0.1}, {})
+    node = app.nodes.open("node")
+    assert isinstance(node, Write)
+    for image in images():
+        ds = pydicom.dcmread(io.BytesIO(image), stop_before_pixels=True)
+        ref = InstanceRef(str(ds.SOPInstanceUID), "", str(ds.StudyInstanceUID))
+        node.store(StudyInfo(ref.study_uid), ref, image)
+    node.close()
+    check(app, RULES | BY_IMAGES)
+
+
+@pytest.mark.parametrize("version", ["1.10", "1.12"])
+def test_transfer_syntaxes(app: App, version: str, start_orthanc: Start) -> None:
+    server = start_orthanc(version, name="TRIAL", dicomweb=True)
+    server.upload(images())
+    rule = parse_rule("TransferSyntaxUID = 1.2.840.10008.1.2.1")
+    app.nodes.add("orthanc", "rest", {"url": server.url}, {})
+    assert try_rule(app.nodes, ["rest"], rule).wholly == 4
+    app.nodes.add("dicomweb", "web", {"url": server.dicomweb_url}, {})
+    found = try_rule(app.nodes, ["web"], rule)
+    assert found.wholly == 4 or "does not tell in which transfer syntax" in found.troubles[0].sentence

@@ -75,7 +75,7 @@ class DicomInventory(DicomFind):
         AnswerError
             ``find-untold`` where it tells one of them at no level: a filter by it would be guesswork.
         """
-        if odd := sorted(key for key in keywords if not is_plain(key)):
+        if odd := sorted(key for key in keywords if not is_plain(key) or key == "TransferSyntaxUID"):
             # What it may say of private tags, and of those within sequences, means something else on each server.
             raise dimse_answer("find-untold", node=self.name, detail=", ".join(odd))
         by_series: dict[tuple[str, str], dict[str, Answer]] = {}
