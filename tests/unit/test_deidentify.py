@@ -15,7 +15,7 @@ from typing import Any
 
 import pydicom.data
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -279,6 +279,20 @@ def test_codes_of_published_schemes_stay_even_if_a_patient_is_called_so():
     opened().apply(ds)
     assert ds.AnatomicRegionSequence[0].CodeMeaning == "Head"
     assert "head" not in ds.ViewCodeSequence[0].CodeMeaning.lower()
+
+
+def test_the_birth_date_goes_in_every_calendar():
+    ds = ct_image(PatientBirthDateInAlternativeCalendar="27 Showa 2 29", PatientAlternativeCalendar="JAPANESE")
+    opened(keep_patient=True).apply(ds)
+    assert "PatientBirthDateInAlternativeCalendar" not in ds
+
+
+def test_what_is_kept_of_an_institution_does_not_tell_the_patient():
+    ds = ct_image(
+        PatientName="MARIA^ANNA", InstitutionName="St. Maria Hospital", InstitutionAddress=f"for {PATIENT_ID}"
+    )
+    opened(keep_institution=True).apply(ds)
+    assert (ds.InstitutionName, ds.InstitutionAddress) == ("St. Maria Hospital", "for")
 
 
 # what was done is in the image -----------------------------------------------------------------------------
@@ -710,7 +724,9 @@ NEVER = {0x00080005, 0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00287FE0,
          0x00280302, 0x00480010, 0x00080008, 0x00080060, 0x00080064, 0x00100010, 0x00100020, 0x00080050}  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
 @given(data_sets(), st.sampled_from([{}, {"dates": "shift"}, EVERYTHING, {"dates": "keep", "keep_uids": True}]))
 def test_any_nested_data_set_comes_out_clean(inner: Dataset, fields: dict[str, Any]):
     ds = ct_image(ReferencedSeriesSequence=[inner])

@@ -85,6 +85,10 @@ class Identity:
     def found_in(self, text: str) -> bool:
         return bool(self._pattern(strict=False).search(_folded(text)))
 
+    def told_by(self, text: str) -> bool:
+        """Whether a text that is to be kept tells the patient all the same: a whole number, or two words of names."""
+        return self.has_number(text) or len(set(self._pattern(strict=False).findall(_folded(text)))) > 1
+
     def has_number(self, text: str) -> bool:
         """Whether one of the whole values with a digit, of at least five characters, is in it."""
         folded = _folded(text)

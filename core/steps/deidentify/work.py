@@ -41,6 +41,9 @@ _CODES = frozenset({0x00080100, 0x00080104, 0x00080119})
 _SCHEME = 0x00080102
 _DIGITS = b"0123456789+-.eE \\\0"
 _FREE = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
+_LONG = frozenset({"LT", "ST", "UT"})
+# Not in the tables either: the birth date in another calendar, and who is to be called.
+_TELLING = frozenset({0x00100033, 0x00100034, 0x00100035, 0x0074100C, 0x21000160})
 # Whole values that tell who it is, wherever else they are repeated; and who keeps them.
 _NUMBERS: Mapping[int, Option | None] = {
     PATIENT_ID: None, 0x00101000: None, 0x00080050: None, 0x00200010: None, 0x00380010: None, 0x00380060: None,
@@ -189,8 +192,8 @@ class Work:
 
     @staticmethod
     def _has_no_place(tag: int) -> bool:
-        """Group lengths, commands and file meta information within a data set, and ways back to what was."""
-        return not tag & 0xFFFF or tag >> 16 in (0x0000, 0x0002) or tag in _WAYS_BACK
+        """Group lengths, commands and file meta information within a data set; what tells or leads back."""
+        return not tag & 0xFFFF or tag >> 16 in (0x0000, 0x0002) or tag in _WAYS_BACK | _TELLING
 
     def _judge_private(self, dataset: Dataset, tag: int) -> None:
         keeps = Option.SAFE_PRIVATE in self._plan.options
@@ -224,7 +227,8 @@ class Work:
             case Action.KEEP if vr == "SQ":
                 self._walk_items(dataset, tag)
             case Action.KEEP:
-                pass
+                if vr in _FREE and not is_empty(dataset, tag):
+                    self._cut_kept(dataset, tag, vr)
             case Action.UID:
                 if vr == "SQ":
                     self._walk_items(dataset, tag)
@@ -332,7 +336,10 @@ class Work:
         )
 
     def _cut(self, dataset: Dataset, tag: int, vr: str) -> None:
-        """Free text that the profile leaves: only what this image itself tells of people and numbers goes."""
+        """Free text that the profile leaves: what this image itself tells of people and numbers goes.
+
+        From longer texts, into which people write what they like, also what looks like such.
+        """
         if is_large(dataset, tag):
             raise _unreadable(tag)
         if is_empty(dataset, tag):
@@ -342,8 +349,19 @@ class Work:
             return
         if tag in _CODES and _is_of_the_standard(dataset):
             return
+        thorough = vr in _LONG
         old = texts(dataset, tag)
-        if any(self._identity.found_in(value) for value in old):
+        if thorough or any(self._identity.found_in(value) for value in old):
+            new = [self._identity.cut_from(value, thorough=thorough) or REMOVED for value in old]
+            if new == old:
+                return
+            put(dataset, tag, vr, new[0] if len(new) == 1 else new)
+            self.counts["cleaned"] += 1
+
+    def _cut_kept(self, dataset: Dataset, tag: int, vr: str) -> None:
+        """What is kept stays whole, unless it tells the patient; that a hospital is called like somebody does not."""
+        old = texts(dataset, tag)
+        if any(self._identity.told_by(value) for value in old):
             new = [self._identity.cut_from(value, thorough=False) or REMOVED for value in old]
             put(dataset, tag, vr, new[0] if len(new) == 1 else new)
             self.counts["cleaned"] += 1
