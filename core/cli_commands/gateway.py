@@ -131,7 +131,7 @@ def _age(s: GatewayStanding) -> str:
 def _data(speaker: Speaker, s: GatewayStanding) -> None:
     r = s.route
     speaker.data(
-        "gateway", job=s.job_id, name=s.name, state=s.state.value, healthy=s.healthy, reasons=list(s.reasons),
+        "standing", job=s.job_id, name=s.name, state=s.state.value, healthy=s.healthy, reasons=list(s.reasons),
         last_received=s.last_received, last_confirmed=r.last_confirmed, waiting_studies=r.waiting_studies,
         waiting_images=r.waiting_images, oldest_seconds=s.oldest_seconds, confirmed=r.confirmed_images,
         failed=r.failed_images, different=r.different_images, kept_studies=r.kept_studies,

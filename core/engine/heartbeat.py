@@ -130,7 +130,7 @@ def encoded(standing: GatewayStanding) -> bytes:
     oldest = standing.oldest_seconds
     return _encoded(
         {
-            "gateway": standing.name,
+            "name": standing.name,
             "state": standing.state.value,
             "healthy": standing.healthy,
             "reasons": list(standing.reasons),

@@ -10,7 +10,7 @@ from pydantic import field_validator
 
 from core.jobs.base import Discovery, Found, TransferOptions
 from core.jobs.discovery import discover
-from core.jobs.forward import Forward, ForwardFields
+from core.jobs.forwarding import Forwarding, ForwardingFields
 from core.jobs.registry import register
 from core.jobs.transfers import check_transfer
 from core.model.fields import FieldType, declared
@@ -21,7 +21,7 @@ from core.nodes.base import Node
 HOUR = 3600.0
 
 
-class GatewayFields(ForwardFields):
+class GatewayFields(ForwardingFields):
     """Fields of a gateway: those of a forward, and what lets it stand for years."""
 
     after: After = declared(
@@ -117,7 +117,7 @@ class GatewayFields(ForwardFields):
         )
 
 
-class Gateway(Forward):
+class Gateway(Forwarding):
     """Brings on whatever arrives, for as long as it takes."""
 
     name = "gateway"

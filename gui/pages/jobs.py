@@ -152,16 +152,17 @@ class JobsPage(Page):
         self._show()
 
     def _changed(self, changes: list[JobChanged]) -> None:
-        switched = any(c.kind == "gateway" and (SWITCHED_OFF in c.note) == self._routes(c.job_id) for c in changes)
+        switched = any(self._routes(c.job_id) is (SWITCHED_OFF in c.note) for c in changes)
         known = [self.model.apply(c) for c in changes]
         if switched or not all(known):
             self._soon.start()
         self._show()
 
-    def _routes(self, job_id: int) -> bool:
-        """Whether a job's switch is on, as it is shown here."""
+    def _routes(self, job_id: int) -> bool | None:
+        """Whether a job's switch is on, as it is shown here; None for one that has no switch."""
         at = self.model.row_of(job_id)
-        return at is not None and is_routing(self.model.record(at))
+        job = None if at is None else self.model.record(at)
+        return is_routing(job) if job is not None and is_gateway(job) else None
 
     def chosen(self) -> JobRecord | None:
         rows = self.table.selected_rows()

@@ -250,6 +250,7 @@ NAMES_ALLOWED = {
     ("core/demo.py", "forward"): "the demonstration says which jobs it runs",
     ("core/demo.py", "clone"): "the demonstration says which jobs it runs",
     ("core/self_test.py", "folder"): "writes a made-up node into a ledger and reads it again",
+    ("core/cli.py", "gateway"): "a command of that name",
     ("gui/pages/settings.py", "folder"): "an icon",
     ("gui/widgets/editor.py", "folder"): "an icon",
 }
