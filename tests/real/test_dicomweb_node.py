@@ -69,6 +69,8 @@ def test_studies_are_found_by_what_people_search_for(server: OrthancServer, node
     assert found(patient_name="SM*") == [1, 2]
     assert found(patient_name="müller*") == [0]
     assert found(patient_name="Müller*") == [0]
+    assert found(patient_name="SMITH^A*") == [1]
+    assert found(description="synthetic study") == [0, 1, 2]
     assert found(accession="1?") == [0, 1]
     assert found(date_from="20240102", date_to="20250101") == [1, 2]
     assert found(date_to="20240101") == [0]

@@ -23,6 +23,9 @@ _RESTARTS = 3  # lists that change while they are read are read anew so often
 _MORE = re.compile(r"\b299\b")
 _UIDS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 _KEYS = {"STUDY": STUDY_KEYS, "SERIES": SERIES_KEYS, "IMAGE": IMAGE_KEYS}
+_UNESCAPED = "*?,^:/@!$'()~"  # by RFC 3986 section 3.4, and the caret, without which no name can be asked for
+_TEXTS = ("PatientName", "PatientID", "AccessionNumber", "StudyDescription")
+_ESCAPED = re.compile(r"[^A-Za-z0-9_.\-*?,^:/@!$'()~]")
 _EARLIEST, _LATEST = "00010101", "99991231"
 
 
@@ -57,6 +60,12 @@ class DicomwebQuery(DicomwebBase):
         AnswerError, TransportError
             Nothing usable came at all. What breaks after the first page is told in `Found.failure`.
         """
+        found = self._ask(keys, most, keep, abort)
+        if not found.count and (other := _without_escapes(keys)):
+            found = self._ask(other, most, keep, abort)
+        return found
+
+    def _ask(self, keys: Mapping[str, str], most: int, keep: Callable[[Answer], bool], abort: Abort | None) -> Found:
         listing = self.listed(keys, abort=abort)
         answers: list[Answer] = []
         broken_off = False
@@ -235,7 +244,7 @@ class Pages:
 
     def _page(self, limit: int, offset: int) -> _Page:
         parameters = [*self._parameters, ("limit", str(limit)), ("offset", str(offset))]
-        path = self._path + "?" + "&".join(f"{name}={quote(value, safe=',*')}" for name, value in parameters)
+        path = self._path + "?" + "&".join(f"{name}={quote(value, safe=_UNESCAPED)}" for name, value in parameters)
         access = self._node.access
         with access.request("GET", path, abort=self._abort) as response:
             more = _MORE.search(response.headers.get("warning", "")) is not None
@@ -272,6 +281,15 @@ def _question(level: str, keys: Mapping[str, str]) -> tuple[str, list[tuple[str,
         # All else is answered without being asked for (PS3.18 Table 10.6.3-3).
         parameters.append(("includefield", TAGS["StudyDescription"]))
     return path, parameters
+
+
+def _without_escapes(keys: Mapping[str, str]) -> dict[str, str]:
+    """The question with wildcards for what has to be escaped in it; empty where there is nothing.
+
+    Some services (Orthanc's plugin) don't undo the escapes of the values that they look for.
+    """
+    other = {keyword: _ESCAPED.sub("?", keys[keyword]) for keyword in _TEXTS if _ESCAPED.search(keys.get(keyword, ""))}
+    return {**keys, **other} if other else {}
 
 
 def _value(keyword: str, value: str) -> str:
