@@ -409,7 +409,7 @@ def test_routing_switched_off_plans_and_sends_nothing(bench: Bench):
     job = bench.job("gateway", follow=True, trigger="instance", poll_interval=0.2, routing=False)
     bench.start()
     bench.wait(lambda: bench.record(job).counts.planned == 6, "the plan")
-    assert "switched off" in bench.record(job).note
+    bench.wait(lambda: "switched off" in bench.record(job).note, "the note")
     assert not b.stores
     bench.ledger.set_field(job, "routing", True)
     bench.command(Verb.ROUTE, job_id=job)
