@@ -60,7 +60,7 @@ def inventory(
             continue
         if only_stable in (Trigger.STUDY, Trigger.SERIES) and not _is_stable(source, study):
             continue  # its change log entry comes once it is stable
-        yield from _filtered(source, study, rule, discovery)
+        yield from filtered(source, study, rule, discovery)
     yield InventoryDone(listing.outcome.complete, listing.outcome.reason)
 
 
@@ -94,7 +94,7 @@ def _follow(
         refs = [c.ref for c in page.changes if c.kind is CHANGE_OF_TRIGGER[trigger]]
         if trigger is Trigger.INSTANCE:
             for study, instances in source.describe(refs) if refs else ():
-                yield from _filtered(source, study, rule, discovery, [instances])
+                yield from filtered(source, study, rule, discovery, [instances])
         else:
             for ref in dict.fromkeys(refs):
                 yield from _stable(source, ref, rule, trigger, discovery)
@@ -121,19 +121,27 @@ def _stable(source: Follow, ref: str, rule: Rule, trigger: Trigger, discovery: D
     if study is None:
         return
     series_ref = ref if trigger is Trigger.SERIES else ""
-    yield from _filtered(
+    yield from filtered(
         source, study, rule, discovery, source.instances(study, series_ref=series_ref, abort=discovery.abort)
     )
 
 
-def _filtered(
+def filtered(
     source: Inventory,
     study: StudyInfo,
     rule: Rule,
     discovery: Discovery,
     pages: Iterator[Sequence[InstanceRef]] | list[Sequence[InstanceRef]] | None = None,
 ) -> Iterator[Found]:
+    """What a rule takes of a study, or of the `pages` of it; what it leaves out is counted.
+
+    A study that is left out whole by what its list tells is not asked for its images.
+    """
     if pages is None:
+        if study.instance_count is not None and rule.verdict(study_tags(study)) is False:
+            if study.instance_count:
+                yield LeftOut(study.instance_count)
+            return
         pages = source.instances(study, abort=discovery.abort)
     if not rule.parts:
         yield FoundStudy(study, iter(pages))

@@ -12,13 +12,15 @@ from pydantic import field_validator, model_validator
 
 from core.jobs.base import Discovery, Found, FoundStudy, InventoryDone, Remark, TransferKind, TransferOptions, need
 from core.jobs.dates import DatedStudies, Order, day_of, parse_day
+from core.jobs.discovery import filtered
 from core.jobs.lists import IDENTIFIER_WORDS, Identifier, ListEntry, ListPreview, read_list, typed_list
 from core.jobs.registry import register
 from core.jobs.transfers import check_transfer, transfer_options
 from core.model.disk import parse_disk_limit
 from core.model.errors import ConfigurationError, FerryError
 from core.model.fields import FieldType, declared
-from core.model.job import After, JobFields, Path, ProcessingFields, TransferFields, Trigger
+from core.model.job import After, FilterFields, JobFields, Path, ProcessingFields, TransferFields, Trigger
+from core.model.rules import Rule
 from core.model.study import StudyInfo, StudyQuery
 from core.nodes.base import DiskUse, Inventory, Node
 
@@ -43,7 +45,7 @@ class Delays(StrEnum):
     CONSTANT = "constant"
 
 
-class MigrateFields(TransferFields, ProcessingFields):
+class MigrateFields(TransferFields, FilterFields, ProcessingFields):
     """Fields of a migration."""
 
     date_from: str = declared(
@@ -238,6 +240,7 @@ class Migrate(TransferKind):
             arrival_wait=fields.arrival_wait,
             disk_limit=parse_disk_limit(fields.disk_limit),
             stop_at_error=fields.on_error is OnError.STOP,
+            filtered=bool(fields.rule.parts),
         )
 
     def discover(self, fields: TransferFields, discovery: Discovery) -> Iterator[Found]:
@@ -248,13 +251,16 @@ class Migrate(TransferKind):
         if preview is None:
             yield from _by_days(fields, discovery)
         else:
-            yield from _by_list(preview, discovery, FilePath(fields.list).name if fields.list else "the list")
+            name = FilePath(fields.list).name if fields.list else "the list"
+            yield from _by_list(preview, fields.rule, discovery, name)
 
 
-def _found(study: StudyInfo, discovery: Discovery) -> Iterator[Found]:
+def _found(study: StudyInfo, rule: Rule, discovery: Discovery) -> Iterator[Found]:
     source = discovery.source
     assert isinstance(source, Inventory)
-    if not discovery.listed(study.study_uid):
+    if rule.parts:  # all is looked at again after a stop, so that what the rule leaves out is counted once
+        yield from filtered(source, study, rule, discovery)
+    elif not discovery.listed(study.study_uid):
         yield FoundStudy(study, source.instances(study, abort=discovery.abort))
 
 
@@ -264,15 +270,15 @@ def _found(study: StudyInfo, discovery: Discovery) -> Iterator[Found]:
 def _by_days(fields: MigrateFields, discovery: Discovery) -> Iterator[Found]:
     studies = DatedStudies(discovery, *fields.days, fields.order)
     for study in studies:
-        yield from _found(study, discovery)
+        yield from _found(study, fields.rule, discovery)
     if studies.stopped:
         return
-    if fields.undated is not Undated.IGNORE and not (yield from _without_date(fields.undated, discovery)):
+    if fields.undated is not Undated.IGNORE and not (yield from _without_date(fields, discovery)):
         return
     yield InventoryDone(not studies.doubts, " ".join(studies.doubts))
 
 
-def _without_date(wish: Undated, discovery: Discovery) -> Generator[Found, None, bool]:
+def _without_date(fields: MigrateFields, discovery: Discovery) -> Generator[Found, None, bool]:
     """They lie in no range of days, so a list that lacks some of them lacks nothing of what was asked for.
 
     False when the job was stopped meanwhile.
@@ -286,9 +292,9 @@ def _without_date(wish: Undated, discovery: Discovery) -> Generator[Found, None,
             return False
         if not day_of(study):
             count += 1
-            if wish is Undated.CARRY:
-                yield from _found(study, discovery)
-    if count and wish is Undated.TELL:
+            if fields.undated is Undated.CARRY:
+                yield from _found(study, fields.rule, discovery)
+    if count and fields.undated is Undated.TELL:
         studies = "1 study without a date, which lies" if count == 1 else f"{count:,} studies without a date, which lie"
         step = "To carry them too, say so under “Studies without a date” (--undated carry)."
         yield Remark(f"{source.name} has {studies} in no range of days. {step}")
@@ -300,7 +306,7 @@ def _without_date(wish: Undated, discovery: Discovery) -> Generator[Found, None,
 # by list --------------------------------------------------------------------------------------------------
 
 
-def _by_list(preview: ListPreview, discovery: Discovery, name: str) -> Iterator[Found]:
+def _by_list(preview: ListPreview, rule: Rule, discovery: Discovery, name: str) -> Iterator[Found]:
     source = discovery.source
     assert isinstance(source, Inventory)
     given: set[str] = set()
@@ -318,7 +324,7 @@ def _by_list(preview: ListPreview, discovery: Discovery, name: str) -> Iterator[
             found = True
             if study.study_uid not in given:
                 given.add(study.study_uid)
-                yield from _found(study, discovery)
+                yield from _found(study, rule, discovery)
         if not listing.outcome.complete:
             doubts[listing.outcome.reason or f"{source.name} did not vouch for its list."] = None
         if not found:

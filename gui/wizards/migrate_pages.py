@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QHBoxLayout, QRadioButton, QVBoxLayout, QWidget
 
 from core.model.fields import FieldType, FormField, form_fields
+from core.model.rules.words import sentence
 from gui.background import Operation
+from gui.icons import IconButton
 from gui.session import Session
 from gui.theme import STEP, Tone
 from gui.widgets.banner import Banner
-from gui.widgets.basics import divider, row
+from gui.widgets.basics import column, divider, row
 from gui.widgets.form import Form
 from gui.widgets.radio import RadioField
+from gui.widgets.rule_editor import RuleEditor
+from gui.widgets.rule_trial import Try
 from gui.wizards.frame import WizardPage
 from gui.wizards.migrate_days import DaysBox
 from gui.wizards.migrate_list import ListBox
@@ -37,7 +41,7 @@ CHOSEN = (
     "identifier",
 )  # on the first page
 THOUGHT_OVER = ("path", "evidence", "after")  # on the second
-ELSEWHERE = (*CHOSEN, *THOUGHT_OVER, "source", "destination", "schedule", "step", "originals_elsewhere")
+ELSEWHERE = (*CHOSEN, *THOUGHT_OVER, "filter", "source", "destination", "schedule", "step", "originals_elsewhere")
 FIRST_GROUPS = ("Limits", "Retries")
 CHECK_MS = 300
 
@@ -66,12 +70,41 @@ class StudiesPage(WizardPage):
         self.list.hide()
         self.body.addWidget(self.days)
         self.body.addWidget(self.list, 1)
+        self.body.addWidget(self._build_rule())
         self.body.addStretch(0)
         self._rest = QWidget()
         self.body.addWidget(self._rest, 1)
         self.days.changed.connect(self.changed)
         self.list.changed.connect(self.changed)
         self.by_days.toggled.connect(self._chosen)
+
+    def _build_rule(self) -> QWidget:
+        """Most migrations carry all studies: the rule is folded away."""
+        box = QWidget()
+        layout = column(spacing=2 * STEP)
+        box.setLayout(layout)
+        self.only = IconButton("Only those of them that fit a rule", "right", kind="link")
+        self.only.setCheckable(True)
+        self.only.setAutoDefault(False)
+        self.rule = RuleEditor()
+        self.rule.hide()
+        layout.addWidget(self.only, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.rule)
+        self.only.toggled.connect(self._unfold)
+        self.rule.changed.connect(self.changed)
+        return box
+
+    def _unfold(self, shown: bool) -> None:
+        self.rule.setVisible(shown)
+        self.only.set_icon_name("down" if shown else "right")
+        self.changed.emit()
+
+    def offer_trial(self, attempt: Try, sources: Sequence[str]) -> None:
+        """Where the rule can be tried."""
+        self.rule.trial.offer(attempt, sources)
+
+    def leave(self) -> None:
+        self.rule.trial.halt()
 
     def show_kind(self, kind: JobKind) -> None:
         self.days.show_model(kind.Fields)
@@ -96,13 +129,15 @@ class StudiesPage(WizardPage):
             self.list.take_focus()
 
     def complete(self) -> bool:
-        return self._shown.complete()
+        return self._shown.complete() and not (self.only.isChecked() and self.rule.wrong)
 
     def values(self) -> dict[str, JsonValue]:
-        return self._shown.values()
+        return self._shown.values() | ({"filter": self.rule.value()} if self.only.isChecked() else {})
 
     def sentence(self) -> str:
-        return self._shown.sentence()
+        rule = self.rule.rule if self.only.isChecked() else None
+        fits = f"; of these only what fits: {sentence(rule)}" if rule is not None and rule.parts else ""
+        return self._shown.sentence() + fits
 
 
 class CheckedPage(WizardPage):

@@ -295,6 +295,7 @@ class SendWizard(Wizard):
         if self.by_days:
             self.route.show_kind(fields, several=True)
             self.studies.show_kind(kind)
+            self.studies.offer_trial(trying(self.session.app), self.route.sources.chosen())
             self.how.show_kind(kind)
             self.limits.show_kind(kind)
             self.limits.set_others(self.route.values() | self.studies.values() | self.how.values())
