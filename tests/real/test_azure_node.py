@@ -92,6 +92,38 @@ def test_what_is_not_explicit_vr_is_re_encoded_and_told(service: AzureService, s
     assert {e.tag for e in stored} == {e.tag for e in sent}
 
 
+class Streamed:
+    """An image that comes as a stream, with its length told or not."""
+
+    def __init__(self, image: bytes, *, told: bool = True) -> None:
+        self.length = len(image) if told else None
+        self._image = BytesIO(image)
+
+    def readinto(self, view: memoryview, /) -> int:
+        return self._image.readinto(view[:100_000])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_large_image_of_implicit_vr_is_re_encoded_while_it_is_sent(service: AzureService, told: bool) -> None:
+    study = make_study(instances=1, size_bytes=9_000_000, transfer_syntax=ImplicitVRLittleEndian)
+    with azure_node(service) as node:
+        acknowledged = node.store(info(study), refs(study)[0], Streamed(study[0], told=told))
+    assert acknowledged.stored
+    assert "Explicit VR Little Endian" in acknowledged.warning
+    stored, sent = dcmread(next(iter(service.shelf.files()))), dcmread(BytesIO(study[0]))
+    assert stored.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert stored.PixelData == sent.PixelData
+    assert {e.tag: e.value for e in stored} == {e.tag: e.value for e in sent}
+
+
+def test_a_large_image_that_is_damaged_is_not_sent_as_it_is(service: AzureService) -> None:
+    study = make_study(instances=1, size_bytes=9_000_000, transfer_syntax=ImplicitVRLittleEndian)
+    with azure_node(service) as node, pytest.raises(AnswerError) as caught:
+        node.store(info(study), refs(study)[0], Streamed(study[0] + b"\xfc\xff\xfc\xff\x10", told=False))
+    assert caught.value.code == "cannot-transcode"
+    assert not service.held()
+
+
 def test_compressed_images_go_as_they_are(service: AzureService) -> None:
     study = make_study(instances=1, transfer_syntax=JPEG2000Lossless)
     with azure_node(service) as node:

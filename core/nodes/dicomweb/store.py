@@ -153,7 +153,7 @@ class DicomwebStore(DicomwebDelete):
             return body, ""
         from core.nodes.dicomweb.transcoding import encoded
 
-        return encoded(instance, body, decompress=self.fields.transcoding is Transcoding.NATIVE)
+        return encoded(instance, body, decompress=self.fields.transcoding is Transcoding.NATIVE, node=self.name)
 
 
 def _with_note(outcome: Outcome, note: str) -> Outcome:

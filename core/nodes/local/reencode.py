@@ -76,8 +76,12 @@ def reencoded(head: FileHead, sop_class: str, sop_uid: str, target: str) -> Reen
             raise NotReencodableError(f"{UID(source).name} can't be decompressed without loss, or is not known here")
     except NotConvertibleError as error:
         raise NotReencodableError(str(error)) from error
-    note = f"Sent re-encoded without loss: {UID(source).name} as {UID(target).name}."
-    return Reencoded(target, _Joined(pieces), note)
+    return Reencoded(target, _Joined(pieces), note(source, target))
+
+
+def note(source: str, target: str) -> str:
+    """What was done to an image, as it is recorded with it."""
+    return f"Sent re-encoded without loss: {UID(source).name} as {UID(target).name}."
 
 
 def _decompressed(data: memoryview, sop_class: str, sop_uid: str, source: str, target: str) -> Pieces:

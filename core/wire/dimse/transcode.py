@@ -79,6 +79,56 @@ def transcoded(
     return made.out
 
 
+def large_value(data: memoryview, large: int) -> tuple[bytes, int] | None:
+    """Header in Explicit VR and length of an element of Implicit VR that begins `data`; None unless it is large.
+
+    Sequences and group lengths are never: they can't be taken over as they are.
+    """
+    made = _Transcoder(data, False, True, {})
+    tag, vr, length, _start = made._head(0)
+    if length == _UNDEFINED or length < large or vr == b"SQ" or not tag & 0xFFFF or tag >> 16 == 0xFFFE:
+        return None
+    return made._header(tag, vr if vr in _LONG_VRS else b"UN", length), length
+
+
+def next_element(data: memoryview, *, signed: bool) -> tuple[Pieces, int, bool] | None:
+    """The element of Implicit VR that begins `data`, in Explicit VR; None where `data` ends before it does.
+
+    Parameters
+    ----------
+    signed : bool
+        Whether the Pixel Representation (0028,0103) before it says that pixels are signed.
+
+    Returns
+    -------
+    tuple[Pieces, int, bool]
+        What to write, how many bytes of `data` that stands for, and `signed` for what follows.
+
+    Raises
+    ------
+    NotConvertibleError
+    """
+    made = _Transcoder(data, False, True, {})
+    made._signed = signed
+    tag, vr, length, start = made._head(0)
+    if tag >> 16 == 0xFFFE:
+        raise NotConvertibleError("an item stands where there is no sequence")
+    if length == _UNDEFINED:
+        try:
+            after = _Skipper(data, explicit=False).items(start, 0)
+        except struct.error:
+            return None
+    else:
+        after = start + length
+    if after > len(data):
+        return None
+    try:
+        made._element(tag, vr, length, start, after, 0)
+    except struct.error:
+        raise NotConvertibleError("it ends in the middle of an element") from None
+    return made.out, after, made._signed
+
+
 class _Transcoder:
     def __init__(
         self, data: memoryview, explicit_in: bool, explicit_out: bool, replace: dict[int, tuple[bytes, bytes] | None]

@@ -82,7 +82,10 @@ class Request(BaseHTTPRequestHandler):
 
     def _read_chunked(self, most: int) -> bytes:
         if self.left is None:
-            self.left = int(self.rfile.readline().split(b";")[0], 16)
+            size = self.rfile.readline().split(b";")[0].strip()
+            if not size:
+                raise ConnectionResetError("the body was cut off")
+            self.left = int(size, 16)
             if not self.left:
                 while self.rfile.readline().strip():
                     pass
