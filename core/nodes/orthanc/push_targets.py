@@ -126,18 +126,20 @@ class OrthancTargets(OrthancBase):
     # --- by each way ---
 
     def _peer_of(self, destination: Node) -> str:
+        return next(iter(self._peers_of(destination)), "")
+
+    def _peers_of(self, destination: Node) -> list[str]:
         if not isinstance(destination, OrthancBase):
-            return ""
+            return []
         wanted = place_of(destination.fields.url)
-        for peer in self._listed(self.configuration.peers):
-            if peer.url and place_of(peer.url, self.fields.host) == wanted:
-                return peer.name
-        return ""
+        peers = self._listed(self.configuration.peers)
+        return [peer.name for peer in peers if peer.url and place_of(peer.url, self.fields.host) == wanted]
 
     def _accelerated_peer_of(self, destination: Node) -> str:
         """A peer that fetches by itself ("bidirectional") is left out: its job is not this server's."""
-        name = self._peer_of(destination)
-        return name if name and accelerated_peers(self.rest).get(name) == "installed" else ""
+        names = self._peers_of(destination)
+        states = accelerated_peers(self.rest) if names else {}
+        return next((name for name in names if states.get(name) == "installed"), "")
 
     def _dicomweb_server_of(self, destination: Node) -> str:
         address = dicomweb_address(destination)
