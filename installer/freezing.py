@@ -65,6 +65,43 @@ def slim(entries: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     return [entry for entry in entries if not is_unused(entry[0])]
 
 
+def newest_runtime(entries: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The entries, with each of Microsoft's run-time libraries in its newest version, wherever it is put.
+
+    Several packages bring their own, and Windows uses the one that was loaded first for all of them: a library
+    that was built for a newer one may crash with an older one (Python 3.11's is of 2024, GDCM's and Qt's are newer).
+    """
+    entries = list(entries)
+    newest: dict[str, tuple[tuple[int, ...], str]] = {}
+    for destination, source, _ in entries:
+        name = destination.replace("\\", "/").rsplit("/", 1)[-1].lower()
+        if name.startswith(("msvcp140", "vcruntime140", "concrt140")):
+            newest[name] = max(newest.get(name, ((), "")), (_file_version(source), source))
+    found = []
+    for destination, source, kind in entries:
+        name = destination.replace("\\", "/").rsplit("/", 1)[-1].lower()
+        found.append((destination, newest[name][1] if name in newest else source, kind))
+    return found
+
+
+def _file_version(path: str) -> tuple[int, ...]:
+    """The version in a Windows library's resources."""
+    import pefile  # type: ignore[import-untyped]
+
+    image = pefile.PE(path, fast_load=True)
+    try:
+        image.parse_data_directories([pefile.DIRECTORY_ENTRY["IMAGE_DIRECTORY_ENTRY_RESOURCE"]])
+        told = image.VS_FIXEDFILEINFO[0]
+        return (
+            told.FileVersionMS >> 16,
+            told.FileVersionMS & 0xFFFF,
+            told.FileVersionLS >> 16,
+            told.FileVersionLS & 0xFFFF,
+        )
+    finally:
+        image.close()
+
+
 def needed(modules: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """The modules of PyInstaller's table that are kept."""
     return [entry for entry in modules if entry[0] in KEPT_MODULES or not _is_unused_module(entry[0])]

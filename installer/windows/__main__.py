@@ -75,7 +75,7 @@ def run_tests(python: Wine, words: list[str]) -> None:
     """The tests that make sense on Windows, in the source tree."""
     python.run(
         [PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
-        env={"PYTHONPATH": TEST_LIBRARIES, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": TEST_LIBRARIES, "PYTHONPYCACHEPREFIX": r"C:\pycache"},
         cwd=ROOT, timeout=900, show=True,
     )  # fmt: skip
 

@@ -55,7 +55,7 @@ static void ask(DWORD process)
 static int look(const WCHAR *folder, DWORD *asked, int *known, DWORD *session)
 {
     int found = 0, i;
-    PROCESSENTRY32W entry = {sizeof entry};
+    PROCESSENTRY32W entry = {.dwSize = sizeof entry};
     HANDLE all = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
     BOOL more;
     if (all == INVALID_HANDLE_VALUE) return 0;

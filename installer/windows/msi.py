@@ -22,6 +22,8 @@ from installer.windows.product import (
 )
 
 _XMLNS = "http://schemas.microsoft.com/wix/2006/wi"
+#: Features that are chosen, and the values by which an upgrade knows that they were.
+_CHOICES = ("StartAtLogin", "DesktopShortcut")
 _UPGRADE = uuid.UUID(UPGRADE_CODE)
 
 
@@ -48,11 +50,25 @@ def build_msi(frozen: Path, closing: Path, icon: Path, version: str, target: Pat
     tree.write(source, encoding="utf-8", xml_declaration=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["wixl", "-a", "x64", "-o", str(target.resolve()), source.name], cwd=work, check=True, timeout=600)
-    # wixl lists its own there and takes no others; these too must reach the part with the system's rights.
-    secure = "WIX_UPGRADE_DETECTED;WIX_DOWNGRADE_DETECTED;REMOVEDATA;INSTALLFOLDER"
-    query = f"UPDATE `Property` SET `Value` = '{secure}' WHERE `Property` = 'SecureCustomProperties'"
-    subprocess.run(["msibuild", str(target.resolve()), "-q", query], check=True, timeout=60)
+    _complete(target)
     return target
+
+
+def _complete(target: Path) -> None:
+    """What wixl can't write: properties that must reach the part with the system's rights, conditions of features."""
+    queries = [
+        "UPDATE `Property` SET `Value` = 'WIX_UPGRADE_DETECTED;WIX_DOWNGRADE_DETECTED;REMOVEDATA;INSTALLFOLDER' "
+        "WHERE `Property` = 'SecureCustomProperties'",
+        "CREATE TABLE `Condition` (`Feature_` CHAR(38) NOT NULL, `Level` SHORT NOT NULL, `Condition` CHAR(255) "
+        "PRIMARY KEY `Feature_`, `Level`)",
+        # An upgrade has what was chosen before.
+        *(
+            f"INSERT INTO `Condition` (`Feature_`, `Level`, `Condition`) VALUES ('{name}', 1, 'WITH{name.upper()}')"
+            for name in _CHOICES
+        ),
+    ]
+    for query in queries:
+        subprocess.run(["msibuild", str(target.resolve()), "-q", query], check=True, timeout=60)
 
 
 def _product(frozen: Path, version: str) -> Element:
@@ -73,16 +89,10 @@ def _product(frozen: Path, version: str) -> Element:
     SubElement(product, "Icon", Id="FerryIcon", SourceFile="dicom-ferry.ico")
     SubElement(product, "Property", Id="ARPPRODUCTICON", Value="FerryIcon")
     SubElement(product, "Property", Id="ARPNOMODIFY", Value="1")
-    before = SubElement(product, "Property", Id="INSTALLEDBEFORE")
-    SubElement(
-        before, "RegistrySearch", Id="FindFolder", Root="HKLM", Key=REGISTRY_KEY, Name="InstallFolder", Type="raw",
-        Win64="yes",
-    )  # fmt: skip
-    other = SubElement(product, "Property", Id="INSTALLEDBY")
-    SubElement(
-        other, "RegistrySearch", Id="FindInstaller", Root="HKLM", Key=REGISTRY_KEY, Name="Installer", Type="raw",
-        Win64="yes",
-    )  # fmt: skip
+    _found(product, "INSTALLEDBEFORE", "InstallFolder")
+    _found(product, "INSTALLEDBY", "Installer")
+    for name in _CHOICES:
+        _found(product, f"WITH{name.upper()}", name)
     refused = SubElement(
         product, "Condition",
         Message=f"{NAME} was installed by its setup program. Uninstall that first: settings and records stay.",
@@ -121,8 +131,19 @@ def _folders_and_features(product: Element, frozen: Path, version: str) -> None:
         run, "RegistryValue", Root="HKLM", Key=RUN_KEY, Name=NAME, Type="string", KeyPath="yes",
         Value=f'"[INSTALLFOLDER]{WINDOW_EXE}" {AT_LOGIN}',
     )  # fmt: skip
+    SubElement(
+        run, "RegistryValue", Root="HKLM", Key=REGISTRY_KEY, Name="StartAtLogin", Type="string", Value="1"
+    )  # fmt: skip
     on_desktop = SubElement(product, "Feature", Id="DesktopShortcut", Title="Shortcut on the desktop", Level="1000")
     _shortcut(desktop, on_desktop, "Desktop")
+
+
+def _found(product: Element, name: str, value: str) -> None:
+    """A property with what an earlier installation wrote down."""
+    found = SubElement(product, "Property", Id=name)
+    SubElement(
+        found, "RegistrySearch", Id=f"Find{value}", Root="HKLM", Key=REGISTRY_KEY, Name=value, Type="raw", Win64="yes"
+    )
 
 
 def _actions(product: Element) -> None:
@@ -172,7 +193,7 @@ def _shortcut(folder: Element, feature: Element, where: str) -> None:
         Description="Carries imaging studies from one place to another, and proves that every image arrived",
     )  # fmt: skip
     SubElement(
-        component, "RegistryValue", Root="HKLM", Key=REGISTRY_KEY, Name=f"Shortcut{where}", Type="integer", Value="1",
+        component, "RegistryValue", Root="HKLM", Key=REGISTRY_KEY, Name=f"{where}Shortcut", Type="string", Value="1",
         KeyPath="yes",
     )  # fmt: skip
 

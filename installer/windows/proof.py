@@ -33,7 +33,7 @@ from tests.support.studies import Study, make_studies, merged_digests
 from tests.support.waiting import wait_for
 
 PER_MACHINE = r"C:\Program Files\DICOM Ferry"
-PASSWORD = "pa§ß wörd"
+PASSWORD = "to be kept in the Credential Manager"
 MOST_INSTALL_SECONDS = 20.0
 MOST_START_SECONDS = 3.0
 MOST_INSTALLED_BYTES = 160_000_000

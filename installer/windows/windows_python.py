@@ -191,8 +191,16 @@ def make_python(wine: Wine, cache: Path) -> None:
     ]  # fmt: skip
     wine.run([*install, "-r", windows_path(LOCK)], timeout=900)
     wine.run([*install, "--target", TEST_LIBRARIES, "-r", windows_path(TEST_LOCK)], timeout=900)
+    _renew_runtime(wine.drive / "Python")
     wine.settle()
     stamp.write_text(wanted, encoding="ascii")
+
+
+def _renew_runtime(python: Path) -> None:
+    """Microsoft's run-time libraries beside python.exe, as new as Qt's: an older one than a library was built for may crash it."""
+    for pattern in ("msvcp140*.dll", "vcruntime140*.dll"):
+        for newer in (python / "Lib" / "site-packages" / "PySide6").glob(pattern):
+            shutil.copy2(newer, python / newer.name.lower())
 
 
 def add_shims(wine: Wine) -> None:

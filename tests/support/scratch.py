@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 _PREFIX = "dicom-ferry-orthanc-"
 _OWNER = "owner"
