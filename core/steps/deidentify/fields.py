@@ -58,7 +58,7 @@ class DeidentifyFields(StepFields):
         help="A CSV file with a line for each patient: the Patient ID and the pseudonym. It is read again when it "
         "changes.",
         type=FieldType.FILE,
-        empty="None: they are made",
+        placeholder="None: pseudonyms are made",
         group="Patient",
     )
     unlisted: Unlisted = declared(
@@ -187,7 +187,7 @@ class DeidentifyFields(StepFields):
     )
     exceptions: str = declared(
         "",
-        title="Exceptions",
+        title="Kept or changed all the same",
         help="keep TAG, TAG leaves these as they are; set TAG=VALUE, replace, prefix, suffix, empty and remove work on "
         "what the profile has left. Parted by semicolons, tags by keyword or number. What is kept against the "
         "profile is told in the image.",
