@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method
+from core.nodes.dicomweb.follow import DicomwebFollow
 from tests.support.azure_service import AzureService
 from tests.support.azure_service.sign_in import AUDIENCE
 from tests.support.orthanc import OrthancServer
@@ -136,6 +138,31 @@ def test_stopped_and_gone_on_with(start_orthanc: Start, running: RunningApp) -> 
     assert job.counts.verified == job.counts.total == 300
     assert target.digests() == study.digests()
     assert set(target.received().values()) == {1}
+
+
+def test_what_arrives_is_followed(start_orthanc: Start, running: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service without a log of changes: a study is sent once it is complete, and again what comes later."""
+    monkeypatch.setattr(DicomwebFollow, "look_every", 0.2)
+    source, target = start_orthanc("1.12", dicomweb=True), start_orthanc("1.12")
+    today = f"{date.today():%Y%m%d}"
+    first, second = (make_study(patient_id=p, instances=6, study_date=today) for p in ("P1", "P2"))
+    source.upload(first)
+    web(running, "W", source.dicomweb_url, stable_after=1.0)
+    running.orthanc("B", target)
+    job = running.start("forward", ["W"], ["B"], follow=True, poll_interval=0.2)
+    running.wait(lambda: target.count() == 6, "what was there")
+    source.upload(list(second)[:4])
+    running.wait(lambda: target.count() == 10, "what has arrived")
+    source.upload(list(second)[4:])
+    running.wait(lambda: target.count() == 12, "what came later")
+    running.wait(lambda: running.app.ledger.job_counts(job).verified == 12, "the proof")
+    assert set(target.received().values()) == {1}
+    images = running.start("forward", ["W"], ["B"], follow=True, poll_interval=0.2, trigger="instance", existing=False)
+    running.wait(lambda: not running.record(images).planning, "the beginning")
+    third = make_study(patient_id="P3", instances=3, study_date=today)
+    running.app.jobs.cancel(job)
+    source.upload(third)
+    running.wait(lambda: running.app.ledger.job_counts(images).verified == 3, "single images")
 
 
 def test_a_move_deletes_exactly_what_was_proved(start_orthanc: Start, running: RunningApp, tmp_path: Path) -> None:

@@ -183,6 +183,18 @@ class DicomwebFields(WebFields):
         group="Sending and listing",
     )
 
+    stable_after: float = declared(
+        60.0,
+        title="Complete after",
+        help="A study (or series) counts as complete once no image has come for so long. For jobs that follow: the "
+        "studies of yesterday and today are looked at every few seconds.",
+        unit="s",
+        ge=1,
+        le=86400,
+        advanced=True,
+        group="Sending and listing",
+    )
+
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
