@@ -98,6 +98,7 @@ def test_why_an_image_is_not_sent_is_seen_in_the_preview(empty: Hands, start_ort
     empty.click(dialog.done_button)
     empty.wait(lambda: bool(wizard.steps.editor.choices))
     preview = opened(empty, wizard)
-    assert "images of modality US often have text in them" in preview.banner.lead
+    assert preview.banner.lead == "This image would not be sent."
+    assert "images of modality US often have text in them" in empty.read(preview)
     empty.click(preview.close_button)
     wizard.reject()
