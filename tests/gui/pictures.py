@@ -33,6 +33,7 @@ from tests.gui.pictures_cloud import take_cloud
 from tests.gui.pictures_gateway import take_gateway
 from tests.gui.pictures_migrate import take_migration
 from tests.gui.pictures_nodes import take_nodes
+from tests.gui.pictures_rules import take_rules
 from tests.gui.pictures_steps import take_steps
 
 README = Path(__file__).parents[2] / "resources" / "pictures"

@@ -87,7 +87,7 @@ def _editor(camera: Photographer, suffix: str, *, everything: bool) -> None:
 def _more(camera: Photographer, wizard: SendWizard, suffix: str) -> None:
     rule = wizard.what.rule
     rule.set_value("Modality = CT and InstanceNumber <= 2")
-    camera.until(lambda: rule.trial.trial is not None and not rule.trial.running and rule.trial.trial.by_images)
+    camera.until(lambda: "in part" in rule.trial.more.text())
     camera.wait(200)
     camera.take(f"rule-images{suffix}", wizard)
     rule.set_value("Modality = CT and StudyDate >= 2026123 and PatientName ~ *müller*")
@@ -102,4 +102,3 @@ def _more(camera: Photographer, wizard: SendWizard, suffix: str) -> None:
     camera.take(f"rule-tags{suffix}", row.tag.completer().popup())
     row.tag.completer().popup().hide()
     camera.take(f"rule-unfinished{suffix}", wizard)
-    wizard.show_page(2)
