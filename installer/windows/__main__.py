@@ -21,7 +21,7 @@ from installer.windows.pe import check_folder
 from installer.windows.product import NAME
 from installer.windows.proof import Installers, Proof
 from installer.windows.setup_program import build_setup
-from installer.windows.signing import Certificate
+from installer.windows.signing import Certificate, self_signed
 from installer.windows.windows_python import (
     PYTHON,
     ROOT,
@@ -131,8 +131,12 @@ def build_installers() -> None:
         shutil.rmtree(old, ignore_errors=True)
         shutil.copytree(frozen, old)
         (old / "_internal" / ONLY_IN_OLD).write_text("gone after an upgrade\n", encoding="ascii")
+        # Signed, so that this is tried on each landing too; nobody trusts this certificate.
+        tester, _ = self_signed(WORK)
+        tester.sign([*old.glob("*.exe")])
         build_msi(old, closing, icon, OLD_VERSION, made.old_msi, WORK / "msi")
-        build_setup(old, closing, icon, OLD_VERSION, made.old_setup, WORK / "setup", quick=True)
+        build_setup(old, closing, icon, OLD_VERSION, made.old_setup, WORK / "setup", tester.command(), quick=True)
+        tester.sign([made.old_msi, made.old_setup])
 
 
 def current() -> Installers:
@@ -144,6 +148,7 @@ def current() -> Installers:
         version=__version__,
         old_version=OLD_VERSION,
         only_in_old=ONLY_IN_OLD,
+        old_signer=WORK / "test.pem",
     )
 
 

@@ -26,6 +26,7 @@ from installer.windows.product import (
     RUN_KEY,
     WINDOW_EXE,
 )
+from installer.windows.signing import is_signed
 from installer.windows.wine import Wine, windows_path
 from tests.support.orthanc import OrthancServer
 from tests.support.screen import Screen
@@ -61,6 +62,7 @@ class Installers:
     version: str
     old_version: str
     only_in_old: str  # the file's name
+    old_signer: Path  # the certificate with which the older one is signed, PEM
 
 
 @dataclass(slots=True)
@@ -112,6 +114,9 @@ class Installed:
     def logged(self) -> str:
         log = self.home / "logs" / "window.log"
         return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+    def executables(self) -> list[Path]:
+        return [self.place / WINDOW_EXE, self.place / CONSOLE_EXE]
 
     def self_test(self) -> None:
         """All checks pass, the keyring's too; a tray is asked for on a screen only."""
@@ -206,6 +211,10 @@ class _InstallerProof(ABC):
         self.figures.note(f"{self.name}, installed: {size / 1e6:.0f} MB")
         check(size < MOST_INSTALLED_BYTES, f"{size} bytes are installed")
 
+    def check_signed(self, files: list[Path]) -> None:
+        for file in files:
+            check(is_signed(file, self.files.old_signer), f"{file.name} is not signed")
+
     def forward(self) -> None:
         """Studies from one real server to the other, with a password out of the Credential Manager."""
         self.program.run(
@@ -292,6 +301,7 @@ class _MsiProof(_InstallerProof):
         at_login = self.wine.registry(f"HKLM\\{RUN_KEY}", NAME)
         check(at_login == f'"{self.folder}\\{WINDOW_EXE}" {AT_LOGIN}', f"start at login: {at_login}")
         self.check_installed()
+        self.check_signed([self.files.old_msi, *self.program.executables()])
         self.say("self-test, and a forward between two Orthanc servers")
         self.program.self_test()
         self.forward()
@@ -342,6 +352,7 @@ class _SetupProof(_InstallerProof):
         self.install("/ALLUSERS", "/STARTATLOGIN", old=True)
         check(self.installed_version() == self.files.old_version, "the older version is not installed")
         self.check_installed()
+        self.check_signed([self.files.old_setup, self.program.place / "Uninstall.exe", *self.program.executables()])
         self.program.self_test()
         self.forward()
         self.say("upgrade over running copies in mid-transfer")

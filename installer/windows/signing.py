@@ -57,10 +57,32 @@ class Certificate:
             signed.chmod(file.stat().st_mode)
             signed.replace(file)
 
-    @staticmethod
-    def command() -> list[str]:
-        """A command that signs the file behind it, with the certificate of the environment."""
-        return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "installer.windows.signing"]
+    def command(self) -> list[str]:
+        """A command that signs the file behind it."""
+        told = {PFX: self.pfx, PASSWORD_FILE: self.password_file or "", TIMESTAMP: self.timestamp, "PYTHONPATH": ROOT}
+        words = [f"{name}={value}" for name, value in told.items()]
+        return ["env", *words, sys.executable, "-m", "installer.windows.signing"]
+
+
+def self_signed(folder: Path) -> tuple[Certificate, Path]:
+    """A certificate that nobody trusts, for tests, and the file that says who it is (PEM)."""
+    key, certificate, pfx = folder / "test.key", folder / "test.pem", folder / "test.pfx"
+    password = folder / "test.password"
+    password.write_text("for a test", encoding="ascii")
+    subject = ["-subj", "/CN=A test of DICOM Ferry", "-addext", "extendedKeyUsage=codeSigning"]
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, "-keyout", key]
+    export = ["pkcs12", "-export", "-inkey", key, "-in", certificate, "-passout", f"file:{password}", "-out", pfx]
+    for words in ([*request, "-out", certificate], export):
+        subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, timeout=120)
+    return Certificate(pfx, password), certificate
+
+
+def is_signed(file: Path, by: Path) -> bool:
+    """Whether a file was signed by the certificate in the PEM file `by`, and not changed since."""
+    said = subprocess.run(
+        ["osslsigncode", "verify", "-CAfile", by, "-in", file], capture_output=True, text=True, check=False, timeout=120
+    )
+    return said.returncode == 0 and "Signature verification: ok" in said.stdout + said.stderr
 
 
 if __name__ == "__main__":

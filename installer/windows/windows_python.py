@@ -197,7 +197,7 @@ def make_python(wine: Wine, cache: Path) -> None:
 
 
 def _renew_runtime(python: Path) -> None:
-    """Microsoft's run-time libraries beside python.exe, as new as Qt's: an older one than a library was built for may crash it."""
+    """Microsoft's run-time libraries beside python.exe, as new as Qt's: they serve what was built for older ones."""
     for pattern in ("msvcp140*.dll", "vcruntime140*.dll"):
         for newer in (python / "Lib" / "site-packages" / "PySide6").glob(pattern):
             shutil.copy2(newer, python / newer.name.lower())
