@@ -120,6 +120,7 @@ def _take_all(folder: Path, scratch: Path, *, everything: bool) -> None:
         return
     take_cloud(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
     take_gateway(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
+    take_rules(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=True)
     theme().choose(Appearance.LIGHT)
     app = open_hospital(scratch / "small", more=360)
     _full(app, folder, "-small", everything=True, size=QSize(1000, 640))

@@ -81,7 +81,37 @@ def _editor(camera: Photographer, suffix: str, *, everything: bool) -> None:
         _more(camera, wizard, suffix)
     wizard.reject()
     camera.wait(100)
+    if everything:
+        _of_jobs(camera, suffix)
     camera.close()
+
+
+def _of_jobs(camera: Photographer, suffix: str) -> None:
+    """A migration with a rule, and the rule of a job that exists."""
+    wizard = camera.window.new_transfer()
+    wizard.kind_page.choices["migrate"].click()
+    wizard.go_on()
+    camera.until(lambda: "Orthanc CT" in wizard.route.sources.checks)
+    for side, chosen in ((wizard.route.sources, "Orthanc CT"), (wizard.route.destinations, "Cloud archive")):
+        for name, check in side.checks.items():
+            check.setChecked(name == chosen)
+    wizard.go_on()
+    wizard.studies.only.setChecked(True)
+    wizard.studies.rule.set_value("Modality in CT, MR")
+    camera.wait(200)
+    camera.take(f"rule-migrate{suffix}", wizard)
+    wizard.reject()
+    fields = {"source": ["Orthanc CT"], "destination": ["Cloud archive"], "filter": RULE}
+    camera.session.app.jobs.create("forward", fields, name="CT and MR to the cloud", start=False)  # type: ignore[arg-type]
+    camera.window.go("jobs")
+    page = camera.window.jobs
+    page.refresh()
+    camera.until(lambda: page.chosen() is not None and page.rule.isVisible())
+    camera.take(f"rule-jobs{suffix}")
+    page.rule.click()
+    camera.wait(300)
+    camera.take(f"rule-job{suffix}", page.rule_dialog)
+    page.rule_dialog.reject()
 
 
 def _more(camera: Photographer, wizard: SendWizard, suffix: str) -> None:
