@@ -343,7 +343,9 @@ class JobBook:
             state = state_of(job, routing=options.routing)
             told = [job.problem, job.note if state is GatewayState.ROUTING else ""]
             there = [DestinationLevel(name, None) for name in options.destinations]
-            return standing_of(self._ledger, job, options, state, opened, there, told=told, here=False)
+            emptied = [name for name, node in opened.items() if options.deletes_at(node)]
+            route = self._ledger.route_level(job.id, job.pass_number, wanted=options.evidence, emptied=emptied)
+            return standing_of(job, options, state, route, opened, there, told=told, here=False)
         finally:
             for node in opened.values():
                 node.close()

@@ -51,6 +51,8 @@ TICK = 0.05
 COMMANDS_EVERY = 0.25
 ROW_EVERY = 0.2  # seconds between two events of one row
 ROWS_A_TICK = 300
+LOOK_ANYWAY = 5.0  # seconds after which jobs are looked at although nothing is known to have changed
+SPARING = 20  # looking how jobs stand takes at most this part of the time
 RESUMED = frozenset({JobState.RUNNING, JobState.STOPPED})
 
 
@@ -116,6 +118,9 @@ class Engine:
         self._speeds: dict[int, Pace] = {}
         self._said: dict[int, JobChanged] = {}
         self._jobs_to_say: set[int] = set()
+        self._news = True  # the ledger has changed since jobs were looked at
+        self._looked = 0.0
+        self._unconfirmed = 0
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._next_commands = 0.0
@@ -185,9 +190,11 @@ class Engine:
             del self._moving[job_id]
         self._say_rows(now)
         if now >= self._next_jobs:
-            self._next_jobs = now + 0.5
+            began = time.monotonic()
             self._say_jobs()
             self._say_engine()
+            took = time.monotonic() - began  # long in the ledger of a gateway that has stood for years
+            self._next_jobs = began + max(0.5, SPARING * took)
 
     def _take_up(self) -> None:
         for job in self.ledger.jobs():
@@ -207,6 +214,7 @@ class Engine:
             self.ledger.update_job(job_id, state=JobState.STOPPED.value)
         self._runs.clear()
         self._next_jobs = 0.0
+        self._news = True
         self._say_rows(time.monotonic() + 1.0)
         self._say_jobs()
         if self._renewing is not None:
@@ -569,6 +577,7 @@ class Engine:
     def _committed(self, transfer_ids: set[int]) -> None:
         now = time.monotonic()
         with self._lock:
+            self._news = True
             for transfer_id in transfer_ids:
                 self._changed.setdefault(transfer_id, now)
 
@@ -600,7 +609,15 @@ class Engine:
         return replace(row, speed=speed, seconds_left=left)
 
     def _say_jobs(self) -> None:
+        with self._lock:
+            news, self._news = self._news or time.monotonic() - self._looked > LOOK_ANYWAY, False
+        if news:
+            self._looked = time.monotonic()
+            self._unconfirmed = self.ledger.unconfirmed_studies()
         for job_id in {*self._runs, *self._jobs_to_say}:
+            said = self._said.get(job_id)
+            if not news and job_id not in self._jobs_to_say and said is not None and not said.speed:
+                continue
             self._jobs_to_say.discard(job_id)
             job = self.ledger.job(job_id)
             if job is None:
@@ -631,8 +648,7 @@ class Engine:
         elif self._idle_since is None:
             self._idle_since = local_now()
         followers = sum(1 for run in self._runs.values() if run.options.follow)
-        waiting = self.ledger.unconfirmed_studies()
-        event = EngineChanged(True, speed, waiting, followers, self._idle_since, self._listeners.count)
+        event = EngineChanged(True, speed, self._unconfirmed, followers, self._idle_since, self._listeners.count)
         if event != self._engine_said:
             self._engine_said = event
             self._on_event(event)

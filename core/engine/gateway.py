@@ -16,7 +16,7 @@ from core.ledger.ledger import Ledger
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel, NodeHealth
-from core.model.gateway import SWITCHED_OFF, DestinationLevel, GatewayStanding
+from core.model.gateway import SWITCHED_OFF, DestinationLevel, GatewayStanding, RouteLevel
 from core.model.job import JobRecord, JobState
 from core.nodes.base import Intake
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0  # seconds between two looks at how much room there is
 SHORT_BYTES = 1_000_000_000  # with less room than this, what is confirmed makes place for what comes
 IDLE_SECONDS = 60.0  # after which a destination that nothing was sent to is asked whether it is there
+SPARING = 20  # adding up what the ledger holds takes at most this part of the time
 STILL_SECONDS = 60.0  # after which an engine that has not looked after the job counts as hung
 
 
@@ -65,6 +66,9 @@ class GatewaySide:
         self._destinations = destinations
         self._room_changed = room_changed
         self._window_open = window_open
+        self._asking = threading.Lock()
+        self._route: RouteLevel | None = None
+        self._ask_next = 0.0
         self._short: set[str] = set()
         self._refusing: dict[str, str] = {}
         self._looked_after = time.monotonic()
@@ -123,9 +127,20 @@ class GatewaySide:
                 told.append(f"{gate.name}: {gate.failure.sentence}")
         state = state_of(job, routing=self.routing, window_open=self._window_open())
         nodes = {name: gate.node for name, gate in self._sources.items()}
-        return standing_of(
-            self._ledger, job, self._options, state, nodes, [_level(g) for g in self._destinations.values()], told=told
-        )
+        there = [_level(g) for g in self._destinations.values()]
+        return standing_of(job, self._options, state, self._route_level(job), nodes, there, told=told)
+
+    def _route_level(self, job: JobRecord) -> RouteLevel:
+        """Asked of the ledger sparingly: a gateway that has stood for years has much to add up."""
+        began = time.monotonic()
+        with self._asking:
+            if self._route is None or began >= self._ask_next:
+                emptied = [n for n, g in self._sources.items() if self._options.deletes_at(g.node)]
+                self._route = self._ledger.route_level(
+                    job.id, job.pass_number, wanted=self._options.evidence, emptied=emptied
+                )
+                self._ask_next = time.monotonic() + SPARING * (time.monotonic() - began)
+            return self._route
 
     def _look(self) -> None:
         while not self._stop.is_set():
@@ -151,7 +166,7 @@ class GatewaySide:
                 self._tell(LogLevel.INFO, f"{name} takes images again.", name)
             return
         job = self._job()
-        route = self._ledger.route_level(job.id, job.pass_number, wanted=self._options.evidence)
+        route = self._route_level(job)
         fresh = name not in self._refusing
         self._refusing[name] = words = refusing(name, level, route)
         if fresh:

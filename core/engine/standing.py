@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from core.engine.retry import HOURLY
 from core.jobs.base import TransferOptions
-from core.ledger.ledger import Ledger
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.gateway import (
@@ -39,33 +38,28 @@ def state_of(job: JobRecord, *, routing: bool, window_open: bool = True) -> Gate
 
 
 def standing_of(
-    ledger: Ledger,
     job: JobRecord,
     options: TransferOptions,
     state: GatewayState,
+    route: RouteLevel,
     sources: Mapping[str, Node],
     destinations: Sequence[DestinationLevel],
     *,
     told: Sequence[str] = (),
     here: bool = True,
 ) -> GatewayStanding:
-    """Ask ledger and sources now.
+    """Ask the sources now, and say what is wrong.
 
     Parameters
     ----------
+    route : RouteLevel
+        What the ledger holds of the job.
     told : Sequence[str]
         What else is known to be wrong.
     here : bool
         The engine runs in this process, so that its nodes must be listening.
-
-    Raises
-    ------
-    FerryError
-        The ledger can't be read.
     """
     reasons = [_STATES[state]] if state in _STATES else []
-    emptied = [name for name, node in sources.items() if options.deletes_at(node)]
-    route = ledger.route_level(job.id, job.pass_number, wanted=options.evidence, emptied=emptied)
     intakes: list[tuple[str, IntakeLevel]] = []
     for name, node in sources.items():
         if not isinstance(node, Intake):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QVBoxLayout, QWidget
@@ -20,6 +22,7 @@ from gui.widgets.pill import Pill
 from gui.widgets.switch import Switch
 
 READ_MS = 2000
+SPARING = 10  # reading takes at most this part of the time
 _TITLE_PX = 140
 
 Seen = list[tuple[JobRecord, GatewayStanding | None, str]]
@@ -32,6 +35,7 @@ class _Watching(QWidget):
         super().__init__(parent)
         self._session = session
         self._reading = False
+        self._began = 0.0
         self._timer = QTimer(self)
         self._timer.setInterval(READ_MS)
         self._timer.timeout.connect(self.refresh)
@@ -49,6 +53,7 @@ class _Watching(QWidget):
         if self._reading or not self._wanted():
             return
         self._reading = True
+        self._began = monotonic()
         Operation(self, self._read).success(self._arrived).failure(self._missed).run()
 
     def _wanted(self) -> bool:
@@ -69,6 +74,8 @@ class _Watching(QWidget):
 
     def _arrived(self, seen: Seen) -> None:
         self._reading = False
+        took = int(1000 * (monotonic() - self._began))  # what a gateway has done in years takes a while to add up
+        self._timer.setInterval(max(READ_MS, SPARING * took))
         self._take(seen)
 
     def _missed(self, error: Exception) -> None:
