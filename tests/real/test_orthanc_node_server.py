@@ -245,42 +245,18 @@ def test_one_address_is_one_server() -> None:
 def test_modalities_peers_and_dicomweb_servers(orthanc: OrthancServer) -> None:
     with orthanc_node(orthanc) as node:
         known = node.configuration
-        modality = Modality("ct-1", "CT1", "10.0.0.7", 104, "GE", permissions=(("AllowStore", False),))
-        known.put_modality(modality)
-        found = known.modality("ct-1")
-        assert found is not None
-        assert (found.aet, found.host, found.port, found.manufacturer) == ("CT1", "10.0.0.7", 104, "GE")
-        assert dict(found.permissions)["AllowStore"] is False
-        assert dict(found.permissions)["AllowEcho"] is True
-        known.put_modality(found)
-        assert known.modalities() == [found]
-        assert known.delete_modality("ct-1")
-        assert not known.delete_modality("ct-1")
-        assert known.modality("ct-1") is None
-
-        known.put_peer(Peer("west", "http://west:8042/", "ada", "secret"))
-        peer = known.peer("west")
-        assert peer == Peer("west", "http://west:8042/", "ada")
-        assert "secret" not in repr(Peer("west", "http://west", "ada", "secret"))
-        with pytest.raises(ConfigurationError, match="password"):
-            known.put_peer(peer)
-        assert known.delete_peer("west")
-        assert known.peers() == []
-
-        assert known.has_dicomweb
-        known.put_dicomweb_server(Peer("web", "http://web/dicom-web", "ada", "secret"))
-        assert [(s.name, s.username, s.password) for s in known.dicomweb_servers()] == [("web", "ada", None)]
-        assert known.delete_dicomweb_server("web")
-        assert known.dicomweb_server("web") is None
-        for name in ("", "a/b", "a b", "ü", "x" * 65):
-            with pytest.raises(ConfigurationError):
-                known.put_peer(Peer(name, "http://west"))
-        with pytest.raises(ConfigurationError):
-            known.put_modality(Modality("x", "TOO-LONG-FOR-A-TITLE", "h", 104))
-        with pytest.raises(ConfigurationError):
-            known.put_modality(Modality("x", "X", "h", 0))
+        assert (known.modalities(), known.peers(), known.dicomweb_servers()) == ([], [], [])
+        orthanc.put("/modalities/ct-1", {"AET": "CT1", "Host": "10.0.0.7", "Port": 104, "LocalAet": "US"})
+        assert known.modality("ct-1") == Modality("ct-1", "CT1", "10.0.0.7", 104, local_aet="US")
+        assert known.modality("ct-2") is None
+        orthanc.put("/peers/west", {"Url": "http://west:8042", "Username": "ada", "Password": "secret"})
+        assert known.peers() == [Peer("west", "http://west:8042/", "ada")]
+        entry = {"Url": "http://web/dicom-web", "HttpHeaders": {"X-Key": "secret"}, "Timeout": 9}
+        orthanc.put("/dicom-web/servers/web", entry)
+        assert known.dicomweb_servers() == [Peer("web", "http://web/dicom-web/", timeout=9, header_names=("X-Key",))]
 
 
 def test_a_server_without_the_plugin(start_orthanc: Start) -> None:
-    with orthanc_node(start_orthanc("1.12")) as node:
-        assert not node.configuration.has_dicomweb
+    with orthanc_node(start_orthanc("1.12")) as node, pytest.raises(AnswerError) as raised:
+        node.configuration.dicomweb_servers()
+    assert raised.value.code == "gone"

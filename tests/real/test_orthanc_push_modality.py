@@ -18,7 +18,7 @@ from core.model.study import InstanceRef
 from core.nodes.base import DicomAddress, Dimse, Node, Push, PushResume, PushState
 from core.nodes.orthanc import jobs
 from core.nodes.orthanc import modalities as modalities_module
-from core.nodes.orthanc.configuration import Modality, Peer
+from core.nodes.orthanc.configuration import Modality
 from core.nodes.orthanc.modalities import known_modality
 from core.nodes.orthanc.node import OrthancNode
 from core.nodes.orthanc.push import STORE_TIMEOUT
@@ -174,15 +174,14 @@ def test_two_nodes_with_the_same_title_are_told_apart(start_orthanc: Start, tmp_
 def test_peers_and_modalities_are_not_mixed_up(version: str, start_orthanc: Start) -> None:
     destination = start_orthanc(version, name="DESTINATION")
     entity = Entity("DESTINATION", "127.0.0.1", destination.dicom_port)
-    with sender(start_orthanc, version, 2) as (_, node), orthanc_node(destination, name="TO") as other:
-        known = node.configuration
+    with sender(start_orthanc, version, 2) as (server, node), orthanc_node(destination, name="TO") as other:
         assert (node.push_target(other), node.push_target(entity)) == ("", "")
-        known.put_modality(Modality("same", "DESTINATION", "127.0.0.1", destination.dicom_port))
+        server.put("/modalities/same", {"AET": "DESTINATION", "Host": "127.0.0.1", "Port": destination.dicom_port})
         # The digests of the other Orthanc would differ from ours, so it is not sent to by C-STORE.
         assert (node.push_target(other), node.push_target(entity)) == ("", "modality:same")
-        known.put_peer(Peer("elsewhere", "http://127.0.0.1:1/"))
+        server.put("/peers/elsewhere", {"Url": "http://127.0.0.1:1/"})
         assert node.push_target(other) == ""
-        known.put_peer(Peer("same", destination.url))
+        server.put("/peers/same", {"Url": destination.url})
         assert (node.push_target(other), node.push_target(entity)) == ("same", "modality:same")
         instances = all_instances(node, the_study(node, STUDY))
         for target in ("same", "modality:same"):

@@ -104,6 +104,8 @@ def test_what_can_not_be_is_said(version: str, app: App, start_orthanc: Start) -
     with pytest.raises(NotSupportedError, match="keeps no lists"):
         remotes.listing("DISK")
     assert not remotes.has_lists("DISK")
+    with pytest.raises(NotSupportedError, match="“MRI” has no DICOMweb plugin"):
+        remotes.add("MRI", DICOMWEB, {"name": "w", "url": "https://w.lan/dw"}, {})
     for kind, fields, said in (
         (MODALITY, {"name": "m", "aet": "A" * 17, "host": "h"}, "AE title"),
         (MODALITY, {"name": "a b", "aet": "A", "host": "h"}, "Name there"),

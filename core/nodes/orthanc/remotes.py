@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
+from urllib.parse import quote
 
 from core.model.errors import AnswerError, ConfigurationError, FerryError, NotSupportedError
 from core.model.remotes import (
@@ -22,6 +23,7 @@ from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.configuration import Modality
 from core.nodes.orthanc.fields import place_of
 from core.nodes.orthanc.modalities import known_modality
+from core.nodes.orthanc.plugins import dicomweb_root
 from core.nodes.orthanc.push_targets import dicomweb_address
 from core.nodes.orthanc.remote_entries import entry_of, payload_of, snippet
 from core.nodes.web.fields import WebFields
@@ -47,9 +49,9 @@ class OrthancRemotes(OrthancBase):
         for kind in RemoteKind:
             try:
                 found = self.rest.get_object(f"{self._folder(kind)}?expand")
+            except NotSupportedError:
+                continue
             except AnswerError as error:
-                if error.code == "gone":
-                    continue
                 if error.status not in _REFUSED or error.status == 401:
                     raise
                 refused.append(kind.many)
@@ -98,13 +100,13 @@ class OrthancRemotes(OrthancBase):
             raise self._none(kind, fields.name)
         old = present.get(fields.name)
         payload = payload_of(kind, fields, old if isinstance(old, dict) else {})
-        self._change("PUT", f"{folder}/{fields.name}", payload, kind, fields)
+        self._change("PUT", f"{folder}/{quote(fields.name, safe='')}", payload, kind, fields)
 
     def remove_remote(self, kind: RemoteKind, name: str) -> bool:
         folder = self._folder(kind)
         if name not in self.rest.get_object(f"{folder}?expand"):
             return False
-        self._change("DELETE", f"{folder}/{name}", None, kind, None)
+        self._change("DELETE", f"{folder}/{quote(name, safe='')}", None, kind, None)
         return True
 
     def _change(
@@ -146,7 +148,7 @@ class OrthancRemotes(OrthancBase):
         return self._ask_service(name)
 
     def _echo(self, name: str) -> str:
-        path = f"/modalities/{name}/echo"
+        path = f"/modalities/{quote(name, safe='')}/echo"
         answer = self.rest.fetch(
             "POST", path, payload={"Timeout": _ECHO_SECONDS}, idempotent=True, idle_timeout=_ECHO_SECONDS + _MARGIN
         )
@@ -169,7 +171,7 @@ class OrthancRemotes(OrthancBase):
         self.rest.refuse(path, answer.status, answer.headers, answer.body)
 
     def _ask_peer(self, name: str) -> str:
-        path = f"/peers/{name}/system"
+        path = f"/peers/{quote(name, safe='')}/system"
         answer = self.rest.fetch("GET", path, idle_timeout=self.fields.idle_timeout + _MARGIN)
         if answer.status != 200:
             self._unreached(RemoteKind.PEER, name, path, answer)
@@ -187,7 +189,7 @@ class OrthancRemotes(OrthancBase):
         return f"It lets “{self.name}” in; it is Orthanc {version}."
 
     def _ask_service(self, name: str) -> str:
-        path = f"{self._folder(RemoteKind.DICOMWEB)}/{name}/qido"
+        path = f"{self._folder(RemoteKind.DICOMWEB)}/{quote(name, safe='')}/qido"
         payload = {"Uri": "/studies", "Arguments": {"limit": "1"}}
         answer = self.rest.fetch(
             "POST", path, payload=payload, idempotent=True, idle_timeout=self.fields.idle_timeout + _MARGIN
@@ -279,7 +281,12 @@ class OrthancRemotes(OrthancBase):
 
     def _folder(self, kind: RemoteKind) -> str:
         if kind is RemoteKind.DICOMWEB:
-            return "/" + self.configuration.dicomweb_folder()
+            root = dicomweb_root(self.rest)
+            if not root:
+                raise NotSupportedError(
+                    f"“{self.name}” has no DICOMweb plugin.", "Ask its administrator to install it.", code="no-plugin"
+                )
+            return f"{root}/servers"
         return "/modalities" if kind is RemoteKind.MODALITY else "/peers"
 
     def _none(self, kind: RemoteKind, name: str) -> ConfigurationError:
