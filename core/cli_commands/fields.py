@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import getpass
 import inspect
+import locale
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -169,7 +171,7 @@ def read_secrets(
         elif sys.stdin.isatty():
             line = getpass.getpass(f"{field.replace('_', ' ').capitalize()} for {name}: ")
         else:
-            line = sys.stdin.readline().rstrip("\r\n")
+            line = _line_of_input()
         if not line and not may_be_empty:
             raise ConfigurationError(
                 f"No {field.replace('_', ' ')} came on standard input.",
@@ -178,6 +180,22 @@ def read_secrets(
             )
         secrets[field] = line
     return secrets
+
+
+def _line_of_input() -> str:
+    """One line of standard input: UTF-8, or what this system's programs write where it is none.
+
+    On Windows, a pipe has the encoding of whatever program fills it: PowerShell and editors write UTF-8, cmd doesn't.
+    """
+    raw = getattr(sys.stdin, "buffer", None)
+    if raw is None:  # replaced by something of text alone
+        return sys.stdin.readline().rstrip("\r\n")
+    line: bytes = raw.readline().removeprefix(codecs.BOM_UTF8)
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        text = line.decode(locale.getpreferredencoding(False), errors="replace")
+    return text.rstrip("\r\n")
 
 
 def _read_file(given: Given, file: Path, kind: str) -> None:
