@@ -6,11 +6,12 @@ ARGS ?=
 # Tests at the same time; most of them wait for servers.
 WORKERS ?= 3
 
-.PHONY: help setup demo servers test check lint format bench soak clean
+.PHONY: help setup demo servers test check lint format bench soak windows clean
 
 help:
 	@echo "make demo     install what is needed and watch studies cross, on made-up data"
 	@echo "make test     install what is needed, the real servers too, and run all checks and tests"
+	@echo "make windows  build both Windows installers under Wine, and prove them, into dist/"
 	@echo "make setup    install the program into .venv (then: .venv/bin/dicom-ferry)"
 	@echo "make servers  install the real servers that the tests use"
 	@echo "make lint     style and types only        make format   put the style right"
@@ -56,6 +57,13 @@ soak:
 	@installer/setup/program.sh test
 	@installer/setup/servers.sh
 	$(VENV)/pytest -m soak --timeout 0 $(ARGS)
+
+# Parts alone:  make windows ARGS="--only proof"
+windows:
+	@installer/setup/program.sh test freeze
+	@installer/setup/servers.sh
+	@installer/setup/windows.sh
+	$(VENV)/python -m installer.windows $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

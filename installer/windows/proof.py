@@ -34,7 +34,7 @@ from tests.support.studies import Study, make_studies, merged_digests
 from tests.support.waiting import wait_for
 
 PER_MACHINE = r"C:\Program Files\DICOM Ferry"
-PASSWORD = "to be kept in the Credential Manager"
+PASSWORD = "pa§ß wörd"  # as it is written on standard input, in UTF-8
 MOST_INSTALL_SECONDS = 20.0
 MOST_START_SECONDS = 3.0
 MOST_INSTALLED_BYTES = 160_000_000
