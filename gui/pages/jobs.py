@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from core.model.events import JobChanged
@@ -23,6 +23,7 @@ from gui.widgets.ask import ask
 from gui.widgets.basics import Elided, card, label, row
 from gui.widgets.cells import BarCell, PillCell, Plain, TwoLines
 from gui.widgets.empty import EmptyState
+from gui.widgets.flow import FlowLayout
 from gui.widgets.gateways import GatewayPanel
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
@@ -113,15 +114,17 @@ class JobsPage(Page):
         self.pause.clicked.connect(lambda: self._command(self._app.jobs.pause))
         self.retry.clicked.connect(lambda: self._command(self._app.jobs.retry))
         self.save_list.clicked.connect(self._choose_list)
-        self.rule = IconButton("Which studies…", "edit")
+        self.rule = IconButton("Rule…", "edit")
         self.rule.clicked.connect(self._change_rule)
         self.cancel.clicked.connect(self._ask_cancel)
         self.remove.clicked.connect(self._ask_remove)
+        orders = QWidget()
+        flow = FlowLayout(orders, 2 * STEP)
         for button in (self.open, self.start, self.pause, self.rule, self.retry, self.save_list, self.proof):
-            actions.addWidget(button)
-        actions.addStretch(1)
-        actions.addWidget(self.cancel)
-        actions.addWidget(self.remove)
+            flow.addWidget(button)
+        actions.addWidget(orders, 1)
+        actions.addWidget(self.cancel, 0, Qt.AlignmentFlag.AlignTop)
+        actions.addWidget(self.remove, 0, Qt.AlignmentFlag.AlignTop)
         layout.addLayout(actions)
         self.panel.hide()
         return self.panel
@@ -196,7 +199,9 @@ class JobsPage(Page):
         self.save_list.setVisible(bool(c.failed + c.conflict + c.cancelled))
         self.rule.setVisible(has_rule(self._app, job))
         self.rule.setEnabled(job.state is not JobState.RUNNING)
-        self.rule.setToolTip("Pause the job to change its rule." if job.state is JobState.RUNNING else "")
+        self.rule.setToolTip(
+            "Pause the job to change its rule." if job.state is JobState.RUNNING else "Which studies it takes"
+        )
         self.cancel.setVisible(unfinished)
         self.remove.setVisible(not unfinished)
         self.proof.show_job(job)

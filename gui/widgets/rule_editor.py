@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QTextCharFormat, QTextCursor
+from PySide6.QtGui import QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
 
 from core.model.rules import Condition, Rule, RuleError, parse_rule
@@ -41,6 +41,10 @@ class RuleText(QPlainTextEdit):
     def updateGeometry(self) -> None:
         self._fit()
         super().updateGeometry()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()  # in another width it has other lines
 
     def _fit(self) -> None:
         self.setFixedHeight(self.sizeHint().height())
