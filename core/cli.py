@@ -44,7 +44,7 @@ IN_TRAY = "--in-tray"
 def build_app() -> typer.Typer:
     """All commands, those of the registered kinds included."""
     # Imported here: the window's start needs none of it.
-    from core.cli_commands import demo, find, gateway, job, node, report, rule, run, steps, upkeep
+    from core.cli_commands import demo, find, gateway, job, node, pseudonym_key, report, rule, run, steps, upkeep
 
     app = typer.Typer(
         name="dicom-ferry",
@@ -65,6 +65,7 @@ def build_app() -> typer.Typer:
     app.add_typer(run.app, name="run")
     app.add_typer(job.app, name="job")
     app.add_typer(steps.app, name="steps")
+    app.add_typer(pseudonym_key.app, name="pseudonym-key")
     app.add_typer(gateway.app, name="gateway")
     app.command()(report.report)
     app.command()(demo.demo)

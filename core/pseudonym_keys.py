@@ -1,0 +1,98 @@
+"""Keys for pseudonyms outside of jobs: which one there is, a copy of it to keep safe, and that copy put back."""
+
+from __future__ import annotations
+
+import re
+
+from core.model.errors import ConfigurationError
+from core.steps.base import StepSurroundings
+from core.steps.deidentify.pseudonyms import KEY_BYTES, Pseudonyms, secret_name
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")
+
+
+def fingerprint(surroundings: StepSurroundings, name: str) -> str | None:
+    """The fingerprint of a key, as it stands in the images; None where there is no such key. Makes none.
+
+    Raises
+    ------
+    ConfigurationError
+        The name can't be that of a key, or what is kept under it is none.
+    SecretError
+        The keyring can't be asked.
+    """
+    kept = surroundings.secret(_place(name))
+    return Pseudonyms(_key(kept, name)).fingerprint if kept else None
+
+
+def copied(surroundings: StepSurroundings, name: str) -> str:
+    """The key itself, 64 hexadecimal digits: whoever has it can tell which pseudonym is whose.
+
+    Raises
+    ------
+    ConfigurationError, SecretError
+    """
+    kept = surroundings.secret(_place(name))
+    if not kept:
+        raise ConfigurationError(
+            f"There is no key “{name}” for pseudonyms on this computer.",
+            "The first job that de-identifies with it makes it.",
+            code="deidentify-key",
+        )
+    return _key(kept, name).hex()
+
+
+def put_back(surroundings: StepSurroundings, name: str, text: str, *, replace: bool) -> str:
+    """Keep a key that was copied elsewhere; its fingerprint.
+
+    Raises
+    ------
+    ConfigurationError
+        It is no key, or there is another one of that name and `replace` is off.
+    SecretError
+    """
+    place = _place(name)
+    key = _key(text, name)
+    new = Pseudonyms(key).fingerprint
+    try:
+        there = fingerprint(surroundings, name)
+    except ConfigurationError:
+        there = "damaged"
+    if there == new:
+        return new
+    if there and not replace:
+        raise ConfigurationError(
+            f"There is another key “{name}” on this computer already (fingerprint {there}).",
+            "Images made from now on would get other pseudonyms than those made with it. Copy it first, then give "
+            "--replace; or choose another name.",
+            code="deidentify-key",
+        )
+    surroundings.keep_secret(place, key.hex())
+    if fingerprint(surroundings, name) != new:
+        raise ConfigurationError(
+            f"The key “{name}” is given by an environment variable, which goes before the keyring.",
+            "Change the variable instead.",
+            code="deidentify-key",
+        )
+    return new
+
+
+def _place(name: str) -> str:
+    if not _NAME.match(name):
+        raise ConfigurationError(
+            f"“{name[:40]}” can't be the name of a key.",
+            "Names have letters, digits, dots, hyphens and underscores.",
+            code="deidentify-key",
+        )
+    return secret_name(name)
+
+
+def _key(text: str, name: str) -> bytes:
+    digits = "".join(text.split()).lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", digits):
+        raise ConfigurationError(
+            f"What is given or kept as key “{name}” for pseudonyms is no such key.",
+            f"A key has {2 * KEY_BYTES} hexadecimal digits.",
+            code="deidentify-key",
+        )
+    return bytes.fromhex(digits)
