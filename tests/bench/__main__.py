@@ -1,6 +1,6 @@
 """`make bench`: every figure that the product promises, measured in one run. Ratios are what counts.
 
-``make bench ARGS="clone"`` (or memory, lanes, dimse, window) runs a part; what follows the name goes to that part.
+``make bench ARGS="clone"`` (or memory, lanes, dimse, dicomweb, window) runs a part; what follows the name goes to it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ PARTS = {
     "memory": "tests.bench.memory",
     "lanes": "tests.bench.lanes",
     "dimse": "tests.bench.dimse_send",
+    "dicomweb": "tests.bench.dicomweb",
     "window": "tests.bench.window_stall",
     "receive": "tests.bench.dimse_receive",
 }

@@ -7,6 +7,7 @@ answer about this very image; anything else is `Presence.UNKNOWN`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from core.model.errors import AnswerError
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
@@ -17,6 +18,7 @@ from core.wire.abort import Abort
 _FEW = 3  # images that are asked for one by one
 _PORTION = 50  # UIDs in one question: with 64 characters each they fit into the shortest limit for an address
 _BEYOND = 200  # images of a series beyond those asked about, from which on lists of UIDs are cheaper than all of it
+_MOST_KNOWN = 50  # series that are remembered to be long
 _ONE_BY_ONE = 200  # images looked for each by itself where the list of their series can't be trusted
 
 
@@ -26,10 +28,20 @@ class DicomwebConfirm(DicomwebQuery):
     takes_uid_lists: bool | None = None
     """Whether it was seen to understand several UIDs in one question; None while that isn't known."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.long_series: dict[str, None] = {}
+
+    def remember_long(self, series_uid: str) -> None:
+        """A whole list of this series brought much more than was asked about: lists of UIDs are cheaper for it."""
+        self.long_series[series_uid] = None
+        while len(self.long_series) > _MOST_KNOWN:
+            self.long_series.pop(next(iter(self.long_series)), None)
+
     def confirm(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
     ) -> list[Holding]:
-        """The series of the study with one question, then each series that matters with as few as are needed.
+        """One question for each series, whatever the number of images; more only where some are missing.
 
         Raises
         ------
@@ -41,12 +53,11 @@ class DicomwebConfirm(DicomwebQuery):
             by_study.setdefault(one.study_uid or study.study_uid, {}).setdefault(one.series_uid, []).append(one.sop_uid)
         found: dict[tuple[str, str, str], Presence] = {}
         for study_uid, by_series in by_study.items():
-            counts = self._series_there(study_uid, abort)
+            there = self._series_there(study_uid, abort) if len(by_series) > _FEW else None
             for series_uid, uids in by_series.items():
                 looked: Mapping[str, Presence] = {}
-                if counts is None or series_uid in counts:
-                    count = counts.get(series_uid) if counts is not None else None
-                    looked = _Series(self, study_uid, series_uid, count, abort).look_for(uids)
+                if there is None or series_uid in there:
+                    looked = _Series(self, study_uid, series_uid, abort).look_for(uids)
                 for uid in uids:
                     found[study_uid, series_uid, uid] = looked.get(uid, Presence.ABSENT)
         keys = ((one.study_uid or study.study_uid, one.series_uid, one.sop_uid) for one in instances)
@@ -70,22 +81,19 @@ class DicomwebConfirm(DicomwebQuery):
             raise
         return {a.get("SeriesInstanceUID", ""): number(a, "NumberOfSeriesRelatedInstances") for a in listed}
 
+    def counted(self, study_uid: str, series_uid: str, abort: Abort | None) -> int | None:
+        """How many images the service says that a series has; None where it doesn't say."""
+        return (self._series_there(study_uid, abort) or {}).get(series_uid)
+
 
 class _Series:
-    """One series at the service, while it is looked through.
+    """One series at the service, while it is looked through."""
 
-    Parameters
-    ----------
-    count : int | None
-        Images that the service says it has, where it does.
-    """
-
-    def __init__(
-        self, node: DicomwebConfirm, study_uid: str, series_uid: str, count: int | None, abort: Abort | None
-    ) -> None:
+    def __init__(self, node: DicomwebConfirm, study_uid: str, series_uid: str, abort: Abort | None) -> None:
         self._node = node
+        self._study_uid = study_uid
+        self._series_uid = series_uid
         self._keys = {"QueryRetrieveLevel": "IMAGE", "StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid}
-        self._count = count
         self._abort = abort
 
     def look_for(self, uids: Sequence[str]) -> dict[str, Presence]:
@@ -94,8 +102,7 @@ class _Series:
         if len(left) <= _FEW:
             found = self._one_by_one(left)
         else:
-            long = self._count is not None and self._count - len(left) > _BEYOND
-            if long and self._node.takes_uid_lists is not False:
+            if self._series_uid in self._node.long_series:
                 found = self._by_lists(left)
             left = [uid for uid in left if uid not in found]
             if left:
@@ -144,14 +151,24 @@ class _Series:
         seen: set[str] = set()
         listing = self._node.listed(self._keys | {"SOPInstanceUID": asked}, abort=self._abort)
         count = 0
-        for answer in listing:
-            count += 1
-            uid = answer.get("SOPInstanceUID", "")
-            if uid in wanted:
-                seen.add(uid)
-                if len(seen) == len(wanted):
-                    return seen, True
+        try:
+            for answer in listing:
+                count += 1
+                uid = answer.get("SOPInstanceUID", "")
+                if uid in wanted:
+                    seen.add(uid)
+                    if len(seen) == len(wanted):
+                        break
+        except AnswerError as error:
+            if count or error.status != 404 or not self._node.is_here(abort=self._abort):
+                raise
+            return seen, True  # not as the standard has it, but what some services answer for "none"
+        if not asked and count - len(seen) > _BEYOND:
+            self._node.remember_long(self._series_uid)
+        if len(seen) == len(wanted):
+            return seen, True
         whole = listing.whole and listing.failure is None
-        if not asked and self._count is not None and count < self._count:
-            whole = False  # it counts more than it lists
+        if whole and count and not asked:
+            said = self._node.counted(self._study_uid, self._series_uid, self._abort)
+            whole = said is None or count >= said  # else it counts more than it lists
         return seen, whole
