@@ -272,6 +272,15 @@ def test_words_of_the_image_are_not_cut_for_their_parts():
     assert ds.ManufacturerModelName == "LIGHT HANDLE"
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "piece", ["a", "1", "1-", "1.", "id ", "dr ", " ", "a@", "1_", "id:", "\u00e9", "http://", "a.b"]
+)
+def test_no_text_takes_longer_than_it_is_long(piece: str):
+    ds = ct_image(TrackingID=piece * (200_000 // len(piece)), PatientName="AAAA^A A")
+    opened(keep_descriptors=True).apply(as_read(ds))
+
+
 def test_codes_of_published_schemes_stay_even_if_a_patient_is_called_so():
     ds = ct_image(PatientName="HEAD^THE")
     ds.AnatomicRegionSequence = [code("69536005", "SCT", "Head")]

@@ -16,20 +16,21 @@ _SPACES = re.compile(r"\s{2,}")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss"})
 # What looks like an identity, whoever's it is: first dates and numbers, then what stands behind titles and headings.
+# Possessive (++), so that no text, however made, takes more than the time for reading it.
 _LOOKS = tuple(
     re.compile(pattern, re.IGNORECASE | re.VERBOSE)
     for pattern in (
         r"""
           \b\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b            # 21.11.2026, 2026-11-21, 11/21/26
         | \b\d+(?:\.\d+){3,}\b                           # UIDs, IP addresses
-        | [A-Z0-9._%+-]+@[A-Z0-9.-]+                     # mail
+        | (?<![A-Z0-9._%+-])[A-Z0-9._%+-]++@[A-Z0-9.-]+   # mail
         | \b(?:https?|ftp)://\S+
         | \b[A-Z]*\d[\d-]{5,}[A-Z]*\b                    # six digits and more: IDs, telephone numbers, dates
         """,
         r"""
-          \b(?:name|pat(?:ient)?|id|pid|mrn|dob|geb|acc(?:ession)?)\s*(?:no|nr|id|name)?\s*[:=\#.]\s*\S+
-        | \b(?:dr|prof|mr|mrs|ms|miss|herr|frau|mme|mlle|monsieur|madame|sig|sra?|dott)\b\.?\s*
-          [^\W\d_]+(?:\s+[^\W\d_]+)?
+          \b(?:name|pat(?:ient)?|id|pid|mrn|dob|geb|acc(?:ession)?)\s*+(?:no|nr|id|name)?\s*+[:=\#.]\s*+\S+
+        | \b(?:dr|prof|mr|mrs|ms|miss|herr|frau|mme|mlle|monsieur|madame|sig|sra?|dott)\b\.?\s*+
+          [^\W\d_]++(?:\s++[^\W\d_]+)?
         """,
     )
 )
