@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -55,6 +57,32 @@ def test_the_key_is_made_at_first_use_and_kept():
     assert len(bytes.fromhex(vault.kept[secret_name("standard")])) == 32
     assert opened(vault).uid(UID_ROOT + "1") == first
     assert opened(Vault()).uid(UID_ROOT + "1") != first
+
+
+def test_jobs_that_are_opened_at_once_make_one_key():
+    vault, found = Vault(), []
+    together = threading.Barrier(4)
+
+    def look(name: str) -> str | None:
+        kept = vault.kept.get(name)
+        if kept is None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(0.2)  # all would see that there is none, if they could look at the same time
+        return kept
+
+    surroundings = StepSurroundings(secret=look, keep_secret=vault.kept.__setitem__)
+    kind = step_kinds.get("deidentify")
+
+    def work() -> None:
+        found.append(kind.open(kind.Fields(), surroundings).uid(UID_ROOT + "1"))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 4
+    assert len(set(found)) == 1
 
 
 def test_jobs_share_a_key_by_its_name_or_do_not():

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 KEY_BYTES = 32
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base 32 without I, L, O and U, which are read for others
 _GROUPS, _GROUP = 3, 4  # 60 bits: among a million patients two alike are one chance in two million
+_making = threading.Lock()  # two jobs that are opened at once must not make a key each
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _WELL_KNOWN = "1.2.840.10008."  # the DICOM standard's own root: classes, transfer syntaxes, schemes, frames
 
@@ -37,10 +39,11 @@ def key_of(name: str, surroundings: StepSurroundings) -> bytes:
         The keyring can't be used: a key that doesn't last would give new pseudonyms every time.
     """
     where = secret_name(name)
-    kept = surroundings.secret(where)
-    if not kept:
-        surroundings.keep_secret(where, secrets.token_hex(KEY_BYTES))
-        kept = surroundings.secret(where)  # what counts is what the next run will find
+    with _making:
+        kept = surroundings.secret(where)
+        if not kept:
+            surroundings.keep_secret(where, secrets.token_hex(KEY_BYTES))
+            kept = surroundings.secret(where)  # what counts is what the next run will find
     if not kept:
         raise SecretError(
             "The key for pseudonyms can't be kept on this computer.",
