@@ -7,7 +7,9 @@ from PySide6.QtGui import QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
 
 from core.model.rules import Condition, Rule, RuleError, parse_rule
+from core.model.rules.tags import tag_choices
 from core.model.rules.words import remarks
+from gui.background import Operation
 from gui.icons import IconButton, IconLabel
 from gui.theme import STEP, Role, theme
 from gui.widgets.basics import label, restyle, row
@@ -151,6 +153,7 @@ class RuleEditor(QWidget):
         self.setFocusProxy(self.group.add)
         theme().changed.connect(self._colour)
         self._show()
+        Operation(self, tag_choices).run()  # the dictionary takes a second to load: it is there when a row is added
 
     # values ---------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
-from core.model.rules import Condition, Rule
+from core.model.rules import Condition, Operator, Rule
 from core.model.rules.rule import RELATIVE
-from core.model.rules.words import Phrase, phrase_of, phrases
+from core.model.rules.words import Phrase, Shape, phrase_of, phrases
 from gui.icons import IconButton, IconToolButton
 from gui.theme import STEP
 from gui.widgets.basics import label, row
@@ -134,7 +134,7 @@ class ConditionRow(QWidget):
         QWidget.setTabOrder(self.value.first, self.remove)
 
 
-_TEXT = phrases("PatientID")[0]
+_TEXT = Phrase(Operator.MATCHES, "contains", Shape.CONTAINS)  # until a tag is chosen
 
 
 class GroupBox(QFrame):

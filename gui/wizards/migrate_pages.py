@@ -103,6 +103,10 @@ class StudiesPage(WizardPage):
         """Where the rule can be tried."""
         self.rule.trial.offer(attempt, sources)
 
+    def accept(self) -> bool:
+        self.rule.value()  # what was typed in the last moment is read, too
+        return self.complete()
+
     def leave(self) -> None:
         self.rule.trial.halt()
 

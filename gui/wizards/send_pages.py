@@ -147,6 +147,10 @@ class WhatPage(WizardPage):
     def complete(self) -> bool:
         return not self._has_filter or not self.rule.wrong
 
+    def accept(self) -> bool:
+        self.rule.value()  # what was typed in the last moment is read, too
+        return self.complete()
+
     def leave(self) -> None:
         self.rule.trial.halt()
 

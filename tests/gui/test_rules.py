@@ -459,6 +459,11 @@ def test_a_transfer_of_what_a_rule_takes(empty: Hands, version: str, start_ortha
     assert "“20213” is not a date" in empty.read(wizard)
     empty.qtbot.keyClick(rule.text, Qt.Key.Key_Backspace)
     empty.wait(wizard.next.isEnabled)
+    empty.type(rule.text, "x")
+    wizard.go_on()  # sooner than the text was read
+    assert wizard.page is wizard.what
+    empty.qtbot.keyClick(rule.text, Qt.Key.Key_Backspace)
+    empty.wait(wizard.next.isEnabled)
     while wizard.page is not wizard.summary:
         empty.click(wizard.next)
     empty.wait(lambda: not wizard.summary.counting)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from core.model.rules.tags import WHOLE_TEXT_VRS, vr_of
-from core.model.rules.values import day_of, days_ago, equal_to, like, order_to
+from core.model.rules.values import day_of, days_ago, equal_to, like, one_of, order_to
 
 
 class Operator(StrEnum):
@@ -178,9 +178,10 @@ def _test(condition: Condition) -> _Test:
         return _some(lambda value: bool(value.strip(f" {padding}")), opposite=op is Operator.EMPTY)
     if op in RELATIVE:
         return _relative(op, vr, int(wanted[0]), wanted[1])
-    if op in (Operator.EQUAL, Operator.NOT_EQUAL, Operator.IN, Operator.NOT_IN):
-        tests = [equal_to(vr, w) for w in wanted]
-        return _some(lambda value: any(test(value) for test in tests), opposite=op in NEGATIVE)
+    if op in (Operator.EQUAL, Operator.NOT_EQUAL):
+        return _some(equal_to(vr, wanted[0]), opposite=op in NEGATIVE)
+    if op in LISTS:
+        return _some(one_of(vr, wanted), opposite=op in NEGATIVE)
     if op in (Operator.MATCHES, Operator.NOT_MATCHES):
         return _some(like(vr, wanted[0]), opposite=op in NEGATIVE)
     if op is Operator.BETWEEN:

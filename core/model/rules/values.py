@@ -6,11 +6,11 @@ import calendar
 import fnmatch
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from core.model.rules.tags import NUMBER_VRS
+from core.model.rules.tags import NUMBER_VRS, TEMPORAL_VRS
 
 Order = Callable[[str], int | None]
 """Below, at or above 0 as a value comes before, equals or comes after what was wanted; None where it can't be told."""
@@ -31,6 +31,8 @@ UNITS = ("days", "weeks", "months", "years")
 
 def plain(text: str) -> str:
     """A text as it is compared: without blanks around it, composed (NFC), without regard to case."""
+    if text.isascii():
+        return text.strip(" \0").lower()
     text = text.replace("\N{NO-BREAK SPACE}", " ").strip(" \0")
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
@@ -57,6 +59,15 @@ def equal_to(vr: str, wanted: str) -> Test:
 def _same_as(wanted: str) -> Test:
     text = plain(wanted)
     return lambda value: plain(value) == text
+
+
+def one_of(vr: str, wanted: Sequence[str]) -> Test:
+    """Whether a value is one of those wanted, however many these are."""
+    if vr == "PN" or vr == "AS" or vr in TEMPORAL_VRS or vr in NUMBER_VRS:
+        tests = [equal_to(vr, w) for w in wanted]
+        return lambda value: any(test(value) for test in tests)
+    texts = frozenset(plain(w) for w in wanted)
+    return lambda value: plain(value) in texts
 
 
 def like(vr: str, wanted: str) -> Test:
