@@ -202,25 +202,25 @@ def _made(
 ) -> Made:
     text = content.text
     study = StudyInfo(
-        study_uid=text("StudyInstanceUID"),
-        patient_name=text("PatientName"),
-        patient_id=text("PatientID"),
-        birth_date=text("PatientBirthDate"),
-        sex=text("PatientSex"),
-        study_date=text("StudyDate"),
-        study_time=text("StudyTime"),
-        description=text("StudyDescription"),
-        accession=text("AccessionNumber"),
-        modalities=(text("Modality"),) if text("Modality") else (),
+        study_uid=text(0x0020000D),
+        patient_name=text(0x00100010),
+        patient_id=text(0x00100020),
+        birth_date=text(0x00100030),
+        sex=text(0x00100040),
+        study_date=text(0x00080020),
+        study_time=text(0x00080030),
+        description=text(0x00081030),
+        accession=text(0x00080050),
+        modalities=tuple(m for m in (text(0x00080060),) if m),
     )
     ref = InstanceRef(
-        sop_uid=text("SOPInstanceUID"),
-        series_uid=text("SeriesInstanceUID"),
+        sop_uid=text(0x00080018),
+        series_uid=text(0x0020000E),
         study_uid=study.study_uid,
         size=body.size,
         digest=digest,
         transfer_syntax=content.syntax,
-        sop_class=text("SOPClassUID"),
+        sop_class=text(0x00080016),
         patient_id=study.patient_id,
     )
     change = Change(
@@ -256,13 +256,13 @@ def _through_files(
 
 def _require_identified(content: DicomContent) -> None:
     """No node could take, list or confirm it otherwise."""
-    for keyword, words in (
-        ("SOPClassUID", "SOP Class UID"),
-        ("SOPInstanceUID", "SOP Instance UID"),
-        ("SeriesInstanceUID", "Series Instance UID"),
-        ("StudyInstanceUID", "Study Instance UID"),
+    for tag, words in (
+        (0x00080016, "SOP Class UID"),
+        (0x00080018, "SOP Instance UID"),
+        (0x0020000E, "Series Instance UID"),
+        (0x0020000D, "Study Instance UID"),
     ):
-        uid = content.text(keyword)
+        uid = content.text(tag)
         if not _UID.match(uid) or len(uid) > 64:
             raise StepError(
                 f"After the steps the image has no valid {words}.",

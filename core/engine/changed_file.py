@@ -26,6 +26,7 @@ IMPLICIT = "1.2.840.10008.1.2"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 SIGNATURES = (0xFFFAFFFA, 0x4FFE0001)  # Digital Signatures Sequence, MAC Parameters Sequence (PS3.3 C.12.1.1.3)
+_MARKS = (b"\xfa\xff\xfa\xff", b"\xff\xfa\xff\xfa", b"\xfe\x4f\x01\x00", b"\x4f\xfe\x00\x01")  # their tags, encoded
 _BINARY = frozenset({"OB", "OW", "OD", "OF", "OL", "OV", "UN", "OB or OW"})
 _UNDEFINED = 0xFFFFFFFF
 
@@ -108,15 +109,13 @@ class DicomContent:
         for one in {id(self.file): self.file, id(self.body): self.body}.values():
             one.close()
 
-    def text(self, keyword: str) -> str:
+    def text(self, tag: int) -> str:
         """The value of a tag of the top level as text; empty where there is none. Several values have "\\" between."""
-        from pydicom.multival import MultiValue
-
-        value = self.dataset.get(keyword)
-        if value is None:
+        element = self.dataset.get(tag)
+        if element is None or element.value is None:
             return ""
-        several = isinstance(value, MultiValue | list | tuple)
-        return ("\\".join(str(v) for v in value) if several else str(value)).strip(" \0")
+        value = element.value
+        return ("\\".join(str(v) for v in value) if element.VM > 1 else str(value)).strip(" \0")
 
     @property
     def unchanged(self) -> Segments:
@@ -341,22 +340,26 @@ def encoded(content: DicomContent, folder: Path | None) -> tuple[Segments, list[
 
 
 def _head(content: DicomContent) -> bytes:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_file_meta_info
-    from pydicom.uid import UID
+    """Preamble, prefix and File Meta Information (PS3.10 section 7.1), in explicit VR little endian."""
+    elements = b"".join(
+        (
+            b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01",
+            _meta_element(0x0002, b"UI", content.text(0x00080016)),
+            _meta_element(0x0003, b"UI", content.text(0x00080018)),
+            _meta_element(0x0010, b"UI", content.syntax),
+            _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    length = b"\x02\x00\x00\x00UL\x04\x00" + len(elements).to_bytes(4, "little")
+    return bytes(128) + b"DICM" + length + elements
 
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = content.dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = content.dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(content.syntax)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    out = DicomBytesIO()
-    out.is_little_endian, out.is_implicit_VR = True, False
-    write_file_meta_info(out, meta)
-    return bytes(128) + b"DICM" + out.getvalue()
+
+def _meta_element(number: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    if len(value) % 2:
+        value += b" " if vr == b"SH" else b"\0"
+    return b"\x02\x00" + number.to_bytes(2, "little") + vr + len(value).to_bytes(2, "little") + value
 
 
 def _pieces(content: DicomContent) -> list[bytes | tuple[BinaryIO, int, int]]:
@@ -400,25 +403,31 @@ def drop_signatures(content: DicomContent) -> bool:
         if tag in dataset:
             del dataset[tag]
             found = True
-    marks = [tag.to_bytes(4, "big") for tag in SIGNATURES]
-    little = [bytes((m[1], m[0], m[3], m[2])) for m in marks]
-    if any(mark in piece for piece in _pieces(content) if isinstance(piece, bytes) for mark in (*marks, *little)):
-        found = _drop_nested(dataset) or found
+    for tag in list(dataset.keys()):
+        element: Any = dataset.get_item(tag)
+        if element.is_raw:  # a sequence that nobody has looked into yet
+            if element.VR in ("SQ", "UN", None) and any(mark in (element.value or b"") for mark in _MARKS):
+                found = _drop_nested(dataset) or found
+                break
+        elif element.VR == "SQ":
+            dropped = [_drop_from(item) for item in element.value or ()]
+            found = any(dropped) or found
     return found
 
 
 def _drop_nested(dataset: Dataset) -> bool:
+    dropped = [_drop_from(item) for element in list(dataset) if element.VR == "SQ" for item in element.value or ()]
+    return any(dropped)
+
+
+def _drop_from(item: Dataset) -> bool:
+    """From an item of a sequence, and what lies in it."""
     found = False
-    for element in list(dataset):
-        if element.VR != "SQ":
-            continue
-        for item in element.value or ():
-            for tag in SIGNATURES:
-                if tag in item:
-                    del item[tag]
-                    found = True
-            found = _drop_nested(item) or found
-    return found
+    for tag in SIGNATURES:
+        if tag in item:
+            del item[tag]
+            found = True
+    return _drop_nested(item) or found
 
 
 # comparing ----------------------------------------------------------------------------------------------------
