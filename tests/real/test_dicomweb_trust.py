@@ -15,6 +15,7 @@ from core.nodes.base import Diagnose, Inventory, NodeKind, OpenContext, Write
 from core.nodes.dicomweb.kind import DicomwebKind
 from core.nodes.orthanc.kind import OrthancKind
 from core.wire.certificate import fingerprint
+from core.wire.oauth import TokenEndpoint
 from tests.real.test_azure_node import info, refs
 from tests.support.azure_nodes import azure_fields
 from tests.support.azure_service import AzureService
@@ -116,6 +117,28 @@ def test_a_redirect_of_the_same_host_is_not_followed_either() -> None:
     with moved("/elsewhere/studies", "302 Found") as first, opened(DicomwebKind(), url=first.url) as node:
         assert "on to /elsewhere/studies" in told(node).sentence
         assert len(first.heads) == 1
+
+
+# --- tokens that a person was given ----------------------------------------------------------------------------------
+
+
+def test_a_bearer_token_that_has_ended_is_told_as_such(tmp_path: Path) -> None:
+    with AzureService(tmp_path / "azure") as service:
+        endpoint = TokenEndpoint(
+            service.token_url, node="x", client_id=service.client.client_id, secret=service.secret, scope=service.scope
+        )
+        token = endpoint.ask().value
+        endpoint.close()
+        for given in (token, f"Bearer {token}\n".strip()):
+            with opened(DicomwebKind(), {"token": given}, url=f"{service.url}/v2") as node:
+                node.probe()
+                assert token not in repr(node) + repr(vars(node)) + repr(vars(node.access))
+        service.expire_tokens()
+        with opened(DicomwebKind(), {"token": token}, url=f"{service.url}/v2") as node:
+            error = told(node)
+            assert error.code == "bearer-token"
+            assert "expired" in error.sentence
+            assert token not in f"{error} {error.detail}"
 
 
 # --- certificates -----------------------------------------------------------------------------------------

@@ -61,15 +61,13 @@ ANSWERS = {
     "truncated": FailureClass.RETRY,
     "push-failed": FailureClass.ASK,
     "bearer-token": FailureClass.PERSON,
+    "stow-silent": FailureClass.ASK,
     "token-renewed": FailureClass.RETRY,
     "oauth-token-rejected": FailureClass.PERSON,
     "azure-role": FailureClass.PERSON,
     "azure-version": FailureClass.PERSON,
-    "azure-service": FailureClass.PERSON,
     "over-limit": FailureClass.PERMANENT,
     "cannot-transcode": FailureClass.PERMANENT,
-    "not-named": FailureClass.ASK,
-    "nothing-received": FailureClass.ASK,
 }
 # Why a DICOMweb service did not store an image: PS3.18 Table I.2-2, and Azure's own.
 STOW = {

@@ -29,12 +29,15 @@ class DicomwebAccess:
         The node's name, for messages.
     tokens : TokenSource | None
         Where the login is a token that is renewed.
+    bearer : bool
+        The login that does not change is a token, which somebody gave to the person: it ends some day.
     """
 
-    def __init__(self, pool: HttpPool, node: str, tokens: TokenSource | None = None) -> None:
+    def __init__(self, pool: HttpPool, node: str, tokens: TokenSource | None = None, *, bearer: bool = False) -> None:
         self.pool = pool
         self.node = node
         self.tokens = tokens
+        self.bearer = bearer
 
     def close(self) -> None:
         self.pool.close()
@@ -139,6 +142,8 @@ class DicomwebAccess:
         detail = f"{status} {path}: {shown(headers, body)}"
         if status == 401 and self.tokens is not None:
             return answer_error("oauth-token-rejected", node=self.node, status=status, detail=detail)
+        if status == 401 and self.bearer:
+            return answer_error("bearer-token", node=self.node, status=status, detail=detail)
         location = headers.get("location", "")
         return status_error(status, node=self.node, detail=detail, retry_after=retry_after(headers), location=location)
 

@@ -61,8 +61,9 @@ def open_node(
     """
     tls = tls_settings(fields, context)
     proxy = proxy_of(fields)
-    pool = open_pool(fields, headers=_headers(fields, context, tokens), tls=tls, proxy=proxy)
-    made = access(pool, context.name, tokens)
+    headers = _headers(fields, context, tokens)
+    pool = open_pool(fields, headers=headers, tls=tls, proxy=proxy)
+    made = access(pool, context.name, tokens, bearer=headers.get("Authorization", "").startswith("Bearer "))
     return node(context.name, fields, made, tls=tls, proxied=bool(proxy), profile=context.profile)
 
 
