@@ -344,6 +344,7 @@ def test_demo_without_servers(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.posix
 def test_demo_between_real_servers(run: Run) -> None:
     assert orthanc_program() is not None, "Orthanc is not installed; run `make servers`"
     said = run("demo", "--json")

@@ -92,6 +92,7 @@ def test_below_a_file_is_a_sentence(tmp_path: Path) -> None:
         Home.open(tmp_path / "file" / "home")
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root may write")
 def test_a_folder_that_nobody_may_write_is_a_sentence() -> None:
     with pytest.raises(ConfigurationError, match="can't be used: /proc/1/ferry"):

@@ -1,0 +1,97 @@
+"""What only Windows has: the Credential Manager, the event that asks a copy to end, paths of any length."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from core.asked_to_end import event_name
+from core.home import Home
+from core.ledger.ledger import Ledger
+from core.model.node import NodeRecord
+from core.secrets import Kept, Secrets
+
+pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="of Windows alone")
+
+
+def test_the_credential_manager_keeps_secrets_of_two_nodes_apart() -> None:
+    secrets = Secrets(f"test-{time.time_ns():x}")
+    status = secrets.status()
+    assert status.backend == "the Windows Credential Manager", status
+    try:
+        for node, value in (("PACS Süd", "pa§ß wörd"), ("Ωmega", "x" * 1200)):
+            assert secrets.put(node, "password", value) is Kept.KEYRING
+        assert secrets.get("PACS Süd") == "pa§ß wörd"
+        assert secrets.get("Ωmega") == "x" * 1200
+    finally:
+        for node in ("PACS Süd", "Ωmega"):
+            secrets.remove(node)
+    assert secrets.get("PACS Süd") is None
+
+
+def ask_to_end(process: int) -> bool:
+    """What the installers' library does."""
+    import ctypes
+
+    kernel = ctypes.WinDLL("kernel32")
+    kernel.OpenEventW.restype = ctypes.c_void_p
+    event = kernel.OpenEventW(2, False, event_name(process))  # EVENT_MODIFY_STATE
+    if not event:
+        return False
+    kernel.SetEvent(ctypes.c_void_p(event))
+    kernel.CloseHandle(ctypes.c_void_p(event))
+    return True
+
+
+def test_a_copy_that_is_asked_to_end_is_interrupted() -> None:
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                import threading
+                from core.asked_to_end import listen_for_the_end
+                from core.cli_commands.interruption import Interruption
+
+                with Interruption() as interruption:
+                    listen_for_the_end()
+                    print("listening", flush=True)
+                    while not interruption.asked.wait(0.1):
+                        pass
+                print("settled", flush=True)
+                """
+            ),
+        ],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip() == "listening"
+        assert ask_to_end(child.pid)
+        rest, _ = child.communicate(timeout=30)
+        assert (rest.strip(), child.returncode) == ("settled", 0)
+    finally:
+        child.kill()
+
+
+def test_another_process_has_no_such_event() -> None:
+    assert not ask_to_end(4)
+
+
+def test_a_home_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    home = Home.open(tmp_path / "Bildübertragung Ωmega 画像")
+    ledger = Ledger.open(home.ledger_file)
+    try:
+        ledger.save_node(NodeRecord(name="a", kind="folder"))
+        assert [record.name for record in ledger.nodes()] == ["a"]
+    finally:
+        ledger.close()
