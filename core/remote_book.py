@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
@@ -15,13 +15,22 @@ from core.model.errors import ConfigurationError, FerryError, NotSupportedError
 from core.model.fields import explain, secret_fields
 from core.model.remotes import REMOTE_FIELDS, RemoteDraft, RemoteEntry, RemoteFields, RemoteKind, RemoteList
 from core.node_book import NodeBook
-from core.nodes.base import Node, Remotes
+from core.nodes.base import Node, Push, PushWords, Remotes, Stow
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+LEND_TO = "lend_to"  # the field of nodes with tokens that this program fetches
 _TOKEN = "token"  # the secret of a node that is let in by a token that doesn't change
 ASK_SECONDS = 6.0  # that all our nodes together are given to say what they are
+
+
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    """A node of ours, and to which servers it lends its tokens; None where it has none."""
+
+    name: str
+    lends_to: tuple[str, ...] | None
 
 
 class RemoteBook:
@@ -57,7 +66,7 @@ class RemoteBook:
             found = server.remotes()
             ours = self._ours(node, server, found.entries)
             tell = tuple((kind, self._tell(server, kind, found.entries)) for kind in found.kinds)
-        entries = tuple(replace(e, node=ours.get((e.kind, e.name), "")) for e in found.entries)
+        entries = tuple(self._marked(e, node.name, ours.get((e.kind, e.name))) for e in found.entries)
         return replace(found, entries=entries, tell=tuple((kind, text) for kind, text in tell if text))
 
     def entry(self, name: str, kind: RemoteKind, remote: str) -> RemoteEntry:
@@ -121,8 +130,15 @@ class RemoteBook:
 
     def test(self, name: str, kind: RemoteKind, remote: str) -> str:
         """What the server finds when it calls it; raises a `FerryError` in words when it can't."""
+        lending = self._lending(name, remote) if kind is RemoteKind.DICOMWEB else ""
         with self._opened(name) as (_, server):
-            return server.test_remote(kind, remote)
+            if not lending:
+                return server.test_remote(kind, remote)
+            node = self._nodes.open(lending)
+            try:
+                return server.test_remote(kind, remote, node=node)
+            finally:
+                node.close()
 
     def text(self, name: str, kind: RemoteKind, fields: Mapping[str, JsonValue]) -> str:
         """What to tell the server's administrator about such an entry, without its secrets."""
@@ -139,7 +155,7 @@ class RemoteBook:
             found: list[RemoteDraft] = []
             for drafted in self._asked(node, lambda other: server.remote_drafts(other)):
                 found += [d for d in drafted if d.kind in known.kinds]
-        taken = {(kind, ours[kind, entry]) for kind, entry in ours}
+        taken = {(kind, other.name) for (kind, _), other in ours.items()}
         return [self._with_token(d) for d in found if (d.kind, d.node) not in taken]
 
     def add_draft(
@@ -165,6 +181,32 @@ class RemoteBook:
             value = self._nodes.secret(draft.node, ours) or ""
             known[field] = f"Bearer {value.removeprefix('Bearer ')}" if ours == _TOKEN and value else value
         return self.add(name, draft.kind, {**draft.fields, **(fields or {})}, {**known, **(secrets or {})})
+
+    def lend(self, name: str, node: str, allowed: bool) -> str:
+        """Let a server send to one of our nodes with the token that this program fetches for it, or no longer.
+
+        Gives why it still can't, as a part of a sentence; empty where it can.
+
+        Raises
+        ------
+        ConfigurationError
+            The node has no such tokens.
+        """
+        record, server = self._nodes.get(node), self._nodes.get(name).name
+        listed = record.fields.get(LEND_TO)
+        before = [str(one) for one in listed] if isinstance(listed, list) else []
+        after = [*(one for one in before if one != server), *([server] if allowed else [])]
+        self._nodes.edit(record.name, {LEND_TO: list(after)}, {})
+        log.info("%s is %s to send to %s with our token", server, "allowed" if allowed else "no longer allowed", node)
+        if not allowed:
+            return ""
+        with self._opened(name) as (opened, _):
+            other = self._nodes.open(record.name)
+            try:
+                can = not isinstance(opened, Push) or bool(opened.push_target(other))
+                return "" if can or not isinstance(opened, PushWords) else opened.push_refusal(other)
+            finally:
+                other.close()
 
     def check(self, kind: RemoteKind, fields: Mapping[str, JsonValue], secrets: Mapping[str, str]) -> RemoteFields:
         """Fields and secrets as their model.
@@ -206,13 +248,23 @@ class RemoteBook:
                     log.info("the %s %s has odd fields", kind.words, entry.name)
         return server.remote_text(kind, known) if known else ""
 
-    def _ours(self, node: Node, server: Remotes, entries: Sequence[RemoteEntry]) -> dict[tuple[RemoteKind, str], str]:
-        """Names of our nodes by entry."""
+    def _ours(self, node: Node, server: Remotes, entries: Sequence[RemoteEntry]) -> dict[tuple[RemoteKind, str], _Ours]:
+        """Our nodes by entry."""
 
-        def look(other: Node) -> list[tuple[RemoteKind, str, str]]:
-            return [(e.kind, e.name, other.name) for e in entries if server.is_remote(e, other)]
+        def look(other: Node) -> list[tuple[RemoteEntry, _Ours]]:
+            found = [e for e in entries if server.is_remote(e, other)]
+            address = other.dicomweb_address() if found and isinstance(other, Stow) else None
+            ours = _Ours(other.name, address.lends_to if address is not None and address.needs_token else None)
+            return [(e, ours) for e in found]
 
-        return {(kind, entry): ours for found in self._asked(node, look) for kind, entry, ours in found}
+        return {(e.kind, e.name): ours for found in self._asked(node, look) for e, ours in found}
+
+    @staticmethod
+    def _marked(entry: RemoteEntry, server: str, ours: _Ours | None) -> RemoteEntry:
+        if ours is None:
+            return entry
+        lent = server in ours.lends_to if ours.lends_to is not None and entry.kind is RemoteKind.DICOMWEB else None
+        return replace(entry, node=ours.name, lent=lent)
 
     def _asked(self, node: Node, question: Callable[[Node], T]) -> list[T]:
         """The answer about each of our other nodes, of those that can be asked in time."""

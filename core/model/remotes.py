@@ -255,6 +255,8 @@ class RemoteEntry:
         Why it can't be changed from here without losing something, in a sentence; empty where it can.
     node : str
         Our registered node that it is; empty where it is none of them.
+    lent : bool | None
+        Whether the server may send there with the token that this program fetches; None where none is needed.
     """
 
     kind: RemoteKind
@@ -264,6 +266,7 @@ class RemoteEntry:
     untold: tuple[str, ...] = ()
     fixed: str = ""
     node: str = ""
+    lent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -425,8 +425,11 @@ class Remotes(Protocol, metaclass=_Capability):
     def remove_remote(self, kind: RemoteKind, name: str) -> bool:
         """False when it was not there."""
 
-    def test_remote(self, kind: RemoteKind, name: str) -> str:
-        """Let the server call it; what it found, in a sentence. Raises a `FerryError` in words when it can't."""
+    def test_remote(self, kind: RemoteKind, name: str, *, node: Node | None = None) -> str:
+        """Let the server call it; what it found, in a sentence. Raises a `FerryError` in words when it can't.
+
+        `node` is what the entry stands for, where that is a node of ours: a token that it lends goes along.
+        """
 
     def remote_text(self, kind: RemoteKind, entries: Sequence[RemoteFields]) -> str:
         """What to tell the server's administrator, ready to paste, so that these entries stay; never a secret."""

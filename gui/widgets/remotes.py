@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from core.model.remotes import LASTING, RemoteDraft, RemoteEntry, RemoteKind, RemoteList
 from gui import words
@@ -21,6 +21,10 @@ from gui.widgets.pill import Pill
 from gui.wizards.remote_entry import ICONS, RemoteWizard
 
 Key = tuple[RemoteKind, str]
+_RISK = (
+    "A fresh one goes along with each order to send, over https only. Careful: who runs that server could use it until "
+    "it ends, mostly within an hour."
+)
 
 
 class RemoteLine(QWidget):
@@ -29,11 +33,14 @@ class RemoteLine(QWidget):
     Attributes
     ----------
     tested, edited, removed : Signal()
+    lending : Signal(bool)
+        Whether our token is to be lent was ticked.
     """
 
     tested = Signal()
     edited = Signal()
     removed = Signal()
+    lending = Signal(bool)
 
     def __init__(self, entry: RemoteEntry, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -70,7 +77,20 @@ class RemoteLine(QWidget):
         self.finding.setContentsMargins(18 + 2 * STEP, 0, 0, 0)
         self.finding.hide()
         outer.addWidget(self.finding)
+        if entry.lent is not None:
+            outer.addLayout(self._token(entry.lent))
         self.setLayout(outer)
+
+    def _token(self, lent: bool) -> QVBoxLayout:
+        """Whether it may send with our token, and what that means."""
+        inside = column(spacing=0)
+        inside.setContentsMargins(18 + 2 * STEP, STEP, 0, 0)
+        self.lend = QCheckBox("Let this server send with our token")
+        self.lend.setChecked(lent)
+        self.lend.clicked.connect(lambda on: self.lending.emit(on))
+        inside.addWidget(self.lend)
+        inside.addWidget(label(_RISK, "small", wrap=True))
+        return inside
 
     def say_testing(self) -> None:
         self._verdict("Testing…", Tone.GREY)
@@ -263,6 +283,7 @@ class RemotesView(QWidget):
         line.tested.connect(lambda: self.try_entry(line))
         line.edited.connect(lambda: self.open_wizard(entry=entry))
         line.removed.connect(lambda: self._ask_remove(entry))
+        line.lending.connect(lambda allowed: self._lend(entry, allowed))
         self.lines[entry.kind, entry.name] = line
         return line
 
@@ -342,6 +363,19 @@ class RemotesView(QWidget):
         for line in self.drafts:
             line.add.setEnabled(False)
         self._do(lambda: remotes.add_draft(name, draft), lambda made: self._made((draft.kind, made.name)))
+
+    def _lend(self, entry: RemoteEntry, allowed: bool) -> None:
+        remotes, name = self._session.app.remotes, self._server
+
+        def lent(refusal: str) -> None:
+            self._test_next = (entry.kind, entry.name) if allowed and not refusal else None
+            self.reload()
+            if refusal:
+                self.banner.say(f"It can't send there all the same: {refusal}.")
+            else:
+                self.banner.put_away()
+
+        self._do(lambda: remotes.lend(name, entry.node, allowed), lent)
 
     def _ask_remove(self, entry: RemoteEntry) -> None:
         ask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from PySide6.QtGui import QGuiApplication
@@ -15,6 +16,8 @@ from gui.widgets.remotes import RemotesView
 from gui.wizards.remote_entry import RemoteWizard
 from tests.gui.hands import Hands
 from tests.gui.test_nodes_dicom import begin, choose
+from tests.support.azure_nodes import azure_fields
+from tests.support.azure_service import AzureService
 from tests.support.orthanc import OrthancServer
 from tests.support.proxy import FaultProxy
 from tests.support.servers import ORTHANC_VERSIONS
@@ -173,6 +176,35 @@ def test_an_address_that_means_another_computer_there_is_asked_for(empty: Hands,
     empty.click(wizard.next)
     assert verdict(empty, view, MODALITY, "Here") == "Doesn't work"
     assert server.get("/modalities/Here/configuration")["Host"] == "127.0.0.1"
+
+
+def test_a_token_is_lent_where_the_entry_is(
+    empty: Hands, start_orthanc: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AzureService(tmp_path / "azure") as service:
+        server = start_orthanc("1.12", dicomweb=True)
+        monkeypatch.setenv(variable_name("Cloud", "client_secret"), service.secret)
+        empty.app.nodes.add("orthanc", "MRI", {"url": server.url}, {})
+        empty.app.nodes.add("azure", "Cloud", azure_fields(service), {})
+        empty.session.nodes_edited.emit()
+        view = look(empty, "MRI")
+        empty.click(view.ours)
+        empty.wait(lambda: "Cloud lets in by a token only" in empty.read(view))
+        empty.press(view, "Add Cloud as a DICOMweb server")
+        key = (DICOMWEB, "Cloud")
+        assert verdict(empty, view, *key) == "Doesn't work"  # the server itself has no token
+        line = view.lines[key]
+        assert not line.lend.isChecked()
+        assert "Careful: who runs that server could use it" in empty.read(line)
+        line.lend.click()
+        empty.wait(lambda: key in view.lines and view.lines[key] is not line and view.lines[key].lend.isChecked())
+        assert empty.app.nodes.get("Cloud").fields["lend_to"] == ["MRI"]
+        assert not view.banner.isVisible()
+        assert verdict(empty, view, *key) == "Works", empty.read(view)  # our token goes along with the test as well
+        line = view.lines[key]
+        line.lend.click()
+        empty.wait(lambda: key in view.lines and view.lines[key] is not line and not view.lines[key].lend.isChecked())
+        assert not empty.app.nodes.get("Cloud").fields.get("lend_to")
 
 
 def test_a_token_is_lent_to_servers_that_are_ticked(empty: Hands, start_orthanc: Start) -> None:

@@ -182,6 +182,7 @@ def test_the_server_tries_them(version: str, app: App, start_orthanc: Start, tmp
         assert "host name is not found" in found(PEER, url="http://nowhere.invalid")
         good = found(DICOMWEB, url=other.dicomweb_url, username="ada", password="secret")
         assert good == "It lets “MRI” in, and answers a query (QIDO-RS)."
+        assert "is no DICOMweb service" in found(DICOMWEB, url=page.url)
         assert "is not let in by the DICOMweb server “x”" in found(DICOMWEB, url=other.dicomweb_url)
         assert "answers “MRI”, but refuses" in found(DICOMWEB, url=other.url, username="ada", password="secret")
         assert "does not reach the DICOMweb server “x”" in found(DICOMWEB, url="http://127.0.0.1:1/dw")

@@ -17,7 +17,7 @@ from core.nodes.orthanc.fields import OrthancFields, SendBy
 from core.nodes.orthanc.holdings import holdings
 from core.nodes.orthanc.plugins import dicomweb_root
 from core.nodes.orthanc.push_errors import IN_DOUBT, STOW, TRANSFER, push_error, unknown_target
-from core.nodes.orthanc.push_targets import OrthancTargets, PushTarget, PushWay, dicomweb_address
+from core.nodes.orthanc.push_targets import OrthancTargets, PushTarget, PushWay
 from core.nodes.orthanc.rest import OrthancRest
 from core.wire.status import answer_error
 from core.wire.tls import TlsSettings
@@ -45,9 +45,7 @@ class OrthancPush(OrthancTargets):
         if target is None:
             return ""
         if target.way is PushWay.STOW:
-            address = dicomweb_address(destination)
-            lent = address is not None and address.needs_token and self.name in address.lends_to
-            self._tokens[str(target)] = address.token if address is not None and lent else None
+            self._tokens[str(target)] = self.lent_token(destination)
         return str(target)
 
     def push_words(self, target: str) -> str:

@@ -116,12 +116,20 @@ class OrthancTargets(OrthancBase):
         Its entry may have one that somebody else keeps fresh. Else it is handed over with each order to send:
         over https only, or on one computer, on both ways.
         """
-        if any(name.casefold() == "authorization" for name in server.header_names):
+        if _has_token(server):
             return True
         host = urlsplit(server.url).hostname or ""
         here = self.fields.is_https or is_loopback(self.fields.host)
         there = server.url.startswith("https:") or is_loopback(host)
         return self.name in address.lends_to and address.token is not None and here and there
+
+    def lent_token(self, destination: Node) -> Callable[[], str] | None:
+        """What gives the token that this server may send to a destination with; None where none is lent to it."""
+        address = dicomweb_address(destination)
+        server = self._entry_of(address) if address is not None and address.needs_token else None
+        if address is None or server is None or _has_token(server) or not self.token_comes_along(server, address):
+            return None
+        return address.token
 
     # --- by each way ---
 
@@ -176,6 +184,11 @@ class OrthancTargets(OrthancBase):
             if error.code in _NOT_FOR_US:
                 return []
             raise
+
+
+def _has_token(server: Peer) -> bool:
+    """Whether somebody else keeps a token in its entry."""
+    return any(name.casefold() == "authorization" for name in server.header_names)
 
 
 def dicomweb_address(destination: Node) -> DicomwebAddress | None:

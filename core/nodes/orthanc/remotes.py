@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from core.nodes.orthanc.configuration import Modality
 from core.nodes.orthanc.fields import place_of
 from core.nodes.orthanc.modalities import known_modality
 from core.nodes.orthanc.plugins import dicomweb_root
-from core.nodes.orthanc.push_targets import dicomweb_address
+from core.nodes.orthanc.push_targets import OrthancTargets, dicomweb_address
 from core.nodes.orthanc.remote_entries import entry_of, payload_of, snippet
 from core.nodes.web.fields import WebFields
 from core.wire.host import is_loopback
@@ -37,7 +37,7 @@ _REFUSED = frozenset({401, 403, 405})
 _BAD_LOGIN, _STRANGE = 29, 2005
 
 
-class OrthancRemotes(OrthancBase):
+class OrthancRemotes(OrthancTargets):
     """`Remotes` of an Orthanc (``/modalities``, ``/peers``, ``/dicom-web/servers``)."""
 
     # --- listing ---
@@ -138,14 +138,14 @@ class OrthancRemotes(OrthancBase):
 
     # --- testing ---
 
-    def test_remote(self, kind: RemoteKind, name: str) -> str:
+    def test_remote(self, kind: RemoteKind, name: str, *, node: Node | None = None) -> str:
         if name not in self.rest.get_object(f"{self._folder(kind)}?expand"):
             raise self._none(kind, name)
         if kind is RemoteKind.MODALITY:
             return self._echo(name)
         if kind is RemoteKind.PEER:
             return self._ask_peer(name)
-        return self._ask_service(name)
+        return self._ask_service(name, self.lent_token(node) if node is not None else None)
 
     def _echo(self, name: str) -> str:
         path = f"/modalities/{quote(name, safe='')}/echo"
@@ -188,15 +188,27 @@ class OrthancRemotes(OrthancBase):
             )
         return f"It lets “{self.name}” in; it is Orthanc {version}."
 
-    def _ask_service(self, name: str) -> str:
-        path = f"{self._folder(RemoteKind.DICOMWEB)}/{quote(name, safe='')}/qido"
-        payload = {"Uri": "/studies", "Arguments": {"limit": "1"}}
+    def _ask_service(self, name: str, token: Callable[[], str] | None) -> str:
+        """By ``get``, which hands on any answer; ``qido`` takes none that is empty (204: no study)."""
+        path = f"{self._folder(RemoteKind.DICOMWEB)}/{quote(name, safe='')}/get"
+        headers = {"Accept": "application/dicom+json"} | ({"Authorization": token()} if token is not None else {})
         answer = self.rest.fetch(
-            "POST", path, payload=payload, idempotent=True, idle_timeout=self.fields.idle_timeout + _MARGIN
+            "POST",
+            path,
+            payload={"Uri": "/studies", "Arguments": {"limit": "1"}, "HttpHeaders": headers},
+            idempotent=True,
+            idle_timeout=self.fields.idle_timeout + _MARGIN,
         )
         if answer.status != 200:
             self._unreached(RemoteKind.DICOMWEB, name, path, answer)
-        return f"It lets “{self.name}” in, and answers a query (QIDO-RS)."
+        if answer.body.strip() and not answer.body.lstrip().startswith(b"["):
+            raise ConfigurationError(
+                f"What “{self.name}” finds at the address of the DICOMweb server “{name}” is no DICOMweb service.",
+                "Correct the address: it is what stands before “/studies”.",
+                code="remote-test",
+            )
+        how = ", with our token" if token is not None else ""
+        return f"It lets “{self.name}” in{how}, and answers a query (QIDO-RS)."
 
     def _unreached(self, kind: RemoteKind, name: str, path: str, answer: Answer) -> NoReturn:
         """The error that Orthanc describes, if it is one between it and the other server."""
