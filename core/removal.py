@@ -16,7 +16,9 @@ from core.model.fields import secret_fields
 from core.nodes.registry import node_kinds
 
 #: What the program puts into its home. Anything else that lies there is somebody else's, and stays.
-_OURS = ("ledger*.sqlite*", "engine.lock", "settings.json*", "window.ini*", "logs", "spool", "scratch", "nodes", "home-id*")
+_OURS = (
+    "ledger*.sqlite*", "engine.lock", "settings.json*", "window.ini*", "logs", "spool", "scratch", "nodes", "home-id*",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="of Windows alon
 
 
 def test_the_credential_manager_keeps_secrets_of_two_nodes_apart() -> None:
+    import_module("keyring.backends.Windows")  # the first time it takes seconds under Wine
     secrets = Secrets(f"test-{time.time_ns():x}")
     status = secrets.status()
     assert status.backend == "the Windows Credential Manager", status
