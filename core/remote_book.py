@@ -248,6 +248,11 @@ class RemoteBook:
                     log.info("the %s %s has odd fields", kind.words, entry.name)
         return server.remote_text(kind, known) if known else ""
 
+    def _lending(self, name: str, remote: str) -> str:
+        """Our node that lends its token to an entry; empty where none does."""
+        entries = self.listing(name).entries
+        return next((e.node for e in entries if e.lent and e.name == remote and e.kind is RemoteKind.DICOMWEB), "")
+
     def _ours(self, node: Node, server: Remotes, entries: Sequence[RemoteEntry]) -> dict[tuple[RemoteKind, str], _Ours]:
         """Our nodes by entry."""
 
