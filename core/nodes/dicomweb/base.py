@@ -7,6 +7,7 @@ from urllib.parse import quote
 from core.model.diagnosis import Profile
 from core.model.errors import FerryError
 from core.model.outcome import Failure
+from core.model.study import InstanceRef
 from core.nodes.base import DicomwebAddress, Node
 from core.nodes.dicomweb.access import DicomwebAccess
 from core.nodes.dicomweb.fields import DicomwebFields
@@ -29,6 +30,8 @@ class DicomwebBase(Node):
     proxied : bool
         Requests go through the system's proxy.
     answer_limit : AnswerLimit
+    stored_lately : tuple[InstanceRef, ...]
+        Images that the service said to have stored: some of the last ones.
     """
 
     fields: DicomwebFields
@@ -48,6 +51,7 @@ class DicomwebBase(Node):
         self.access = access
         self.tls = tls
         self.proxied = proxied
+        self.stored_lately: tuple[InstanceRef, ...] = ()
         known = dict(profile.facts).get(QUERY_LIMIT, "") if profile is not None else ""
         self.answer_limit = AnswerLimit(fields.query_limit or (int(known) if known.isdigit() else 0))
 

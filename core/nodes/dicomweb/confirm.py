@@ -7,7 +7,7 @@ answer about this very image; anything else is `Presence.UNKNOWN`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
 
 from core.model.errors import AnswerError
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
@@ -17,8 +17,7 @@ from core.wire.abort import Abort
 
 _FEW = 3  # images that are asked for one by one
 _PORTION = 50  # UIDs in one question: with 64 characters each they fit into the shortest limit for an address
-_BEYOND = 200  # images of a series beyond those asked about, from which on lists of UIDs are cheaper than all of it
-_MOST_KNOWN = 50  # series that are remembered to be long
+_NO_LISTS = frozenset({400, 404, 414, 422, 431, 501})
 _ONE_BY_ONE = 200  # images looked for each by itself where the list of their series can't be trusted
 
 
@@ -27,16 +26,6 @@ class DicomwebConfirm(DicomwebQuery):
 
     takes_uid_lists: bool | None = None
     """Whether it was seen to understand several UIDs in one question; None while that isn't known."""
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self.long_series: dict[str, None] = {}
-
-    def remember_long(self, series_uid: str) -> None:
-        """A whole list of this series brought much more than was asked about: lists of UIDs are cheaper for it."""
-        self.long_series[series_uid] = None
-        while len(self.long_series) > _MOST_KNOWN:
-            self.long_series.pop(next(iter(self.long_series)), None)
 
     def confirm(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
@@ -97,24 +86,32 @@ class _Series:
         self._abort = abort
 
     def look_for(self, uids: Sequence[str]) -> dict[str, Presence]:
+        """By lists of UIDs, where the service takes them: a long series is then not listed whole for each part."""
         left = list(dict.fromkeys(uids))
         found: dict[str, Presence] = {}
         if len(left) <= _FEW:
             found = self._one_by_one(left)
-        else:
-            if self._series_uid in self._node.long_series:
-                found = self._by_lists(left)
-            left = [uid for uid in left if uid not in found]
-            if left:
-                found |= self._by_whole(left)
+        elif self._node.takes_uid_lists is not False:
+            found = self._by_lists(left)
+        left = [uid for uid in left if uid not in found]
+        if left:
+            found |= self._by_whole(left)
         return {uid: found.get(uid, Presence.UNKNOWN) for uid in uids}
 
     def _by_lists(self, uids: Sequence[str]) -> dict[str, Presence]:
         """Those that are listed, and of a service that surely takes lists those that are not."""
         found: dict[str, Presence] = {}
+        if self._node.takes_uid_lists is None:
+            self._try_lists()
         for at in range(0, len(uids), _PORTION):
             portion = uids[at : at + _PORTION]
-            listed, whole = self._listed("\\".join(portion), portion)
+            try:
+                listed, whole = self._listed("\\".join(portion), portion)
+            except AnswerError as error:
+                if error.status not in _NO_LISTS or found:
+                    raise
+                self._node.takes_uid_lists = False
+                return found
             if len(listed) > 1:
                 self._node.takes_uid_lists = True
             elif self._node.takes_uid_lists is None:
@@ -127,9 +124,18 @@ class _Series:
                     found[uid] = Presence.ABSENT
         return found
 
+    def _try_lists(self) -> None:
+        """Ask for two images together that the service has just said to have stored."""
+        two = [one.sop_uid for one in self._node.stored_lately if one.series_uid == self._series_uid][:2]
+        if len(two) == 2:
+            with suppress(AnswerError):
+                self._node.takes_uid_lists = len(self._listed("\\".join(two), two)[0]) == 2 or None
+
     def _by_whole(self, uids: Sequence[str]) -> dict[str, Presence]:
         """All of the series, up to where all that is looked for was seen."""
         listed, whole = self._listed("", uids)
+        if self._node.takes_uid_lists is None and len(listed.intersection(uids[:_PORTION])) > 1:
+            self._node.takes_uid_lists = False  # it lists them, but not where it is asked for them
         left = [uid for uid in uids if uid not in listed]
         found = dict.fromkeys(uids, Presence.PRESENT)
         if not left:
@@ -163,8 +169,6 @@ class _Series:
             if count or error.status != 404 or not self._node.is_here(abort=self._abort):
                 raise
             return seen, True  # not as the standard has it, but what some services answer for "none"
-        if not asked and count - len(seen) > _BEYOND:
-            self._node.remember_long(self._series_uid)
         if len(seen) == len(wanted):
             return seen, True
         whole = listing.whole and listing.failure is None

@@ -20,6 +20,7 @@ _ANSWER_LIMIT = 16 << 20  # bytes: a few kilobytes for each image
 _SUCCESS = frozenset({200, 201, 202, 204})
 _ABOUT_IMAGES = frozenset({400, 409})
 _TOO_LARGE = 413
+_LATELY = 8
 
 
 class DicomwebStore(DicomwebDelete):
@@ -75,6 +76,9 @@ class DicomwebStore(DicomwebDelete):
         made = [self._encoded(instance, body) for instance, body in images]
         uids = [instance.sop_uid for instance, _ in images]
         found = self._post(uids, [body for body, _ in made], abort)
+        stored = [one for (one, _), said in zip(images, found, strict=True) if isinstance(said, Acknowledgement)]
+        if stored:
+            self.stored_lately = (*self.stored_lately[-_LATELY:], *stored[-_LATELY:])
         return [_with_note(outcome, note) for outcome, (_, note) in zip(found, made, strict=True)]
 
     def _post(self, uids: Sequence[str], bodies: Sequence[Body], abort: Abort | None) -> list[Outcome]:
