@@ -16,7 +16,7 @@ from core.steps.deidentify.profile import EDITION, Option, attributes
 from core.steps.deidentify.pseudonyms import Pseudonyms, key_of, secret_name
 from core.steps.deidentify.values import CharacterSetError, texts
 from core.steps.deidentify.work import BIRTH_DATE, ISSUER, PATIENT_ID, PATIENT_NAME, Work, plan
-from core.steps.tags import Tags
+from core.steps.tag_work import Tags
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
