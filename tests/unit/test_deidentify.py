@@ -265,6 +265,30 @@ def test_descriptions_are_cleaned_and_comments_removed():
     assert "ProtocolName" not in basic  # of type 3 in a CT
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("T2_TSE_2024-03-17_sag", "T2_TSE_ _sag"),
+        ("AX5mm20240317", "AX5mm"),
+        ("HEAD_29021952", "HEAD_"),
+        ("spine Frau Dr. Gnu lat", "spine"),
+        ("Dr_Gnu HEAD", "REMOVED"),
+        ("knee (id: 55) left", "knee ( left"),
+        ("call 030-1234567 now", "call now"),
+        ("see http://pacs/x?y=1", "see"),
+        ("to a.gnu@zoo.example today", "to today"),
+        ("uid 1.2.3.4.5.6", "uid"),
+        ("T1 SE 3.0 5x5 FA90", "T1 SE 3.0 5x5 FA90"),
+        ("Abdomen + Becken KM 120 ml", "Abdomen + Becken KM 120 ml"),
+        ("CT 1.5-2.0 B30f", "CT 1.5-2.0 B30f"),
+    ],
+)
+def test_what_looks_like_an_identity_is_cut_from_a_description(text: str, left: str):
+    ds = ct_image(SeriesDescription=text)
+    opened(keep_descriptors=True).apply(ds)
+    assert ds.SeriesDescription == left
+
+
 def test_words_of_the_image_are_not_cut_for_their_parts():
     ds = ct_image(PatientName="HAN^LI", StudyDescription="HAND links, LI und HAN", ManufacturerModelName="LIGHT HANDLE")
     opened(keep_descriptors=True).apply(ds)
@@ -621,6 +645,7 @@ def test_large_private_values_and_what_follows_the_pixels_are_removed():
         ({"ConversionType": "SD"}, "captured"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.4", "Modality": "XC"}, "photograph"),
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "screen"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "OTHER", "CT_SOM7 PROT"]}, "screen"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LABEL"], "Modality": "SM"}, "screen, a report or a label"),
         ({"SpecimenLabelInImage": "YES"}, "label of the specimen"),
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"], "BurnedInAnnotation": "NO"}, "screen"),

@@ -45,7 +45,7 @@ def picture_doubt(dataset: Dataset) -> str:
     if _one(dataset, 0x00480010).upper() == "YES":
         return "the label of the specimen is in the picture"
     kinds = {"".join(c for c in part.upper() if c.isalnum()) for part in texts(dataset, 0x00080008)}
-    if kinds & _SCREENS:
+    if kinds & _SCREENS or any(kind.endswith("PROT") for kind in kinds):  # PROT: the patient protocol of Siemens' CT
         return "it is a screen, a report or a label"
     if burned == "NO":
         return ""

@@ -26,6 +26,7 @@ _NOTED = {
     "private": ("1 private attribute removed.", "{} private attributes removed."),
     "unknown": ("1 attribute unknown to the standard removed.", "{} attributes unknown to the standard removed."),
     "overlays": ("1 overlay attribute removed.", "{} overlay attributes removed."),
+    "content": ("Structured content replaced.", "Structured content replaced."),
     "kept on request": ("1 attribute kept on request.", "{} attributes kept on request."),
 }
 
@@ -88,7 +89,7 @@ class Deidentify(Step):
         mark(
             dataset,
             self._options,
-            [work.cleaned(text) for text in earlier],
+            [work.cleaned(text, thorough=False) for text in earlier],
             self._pseudonyms.fingerprint,
             kept=kept,
             direct=self._exceptions.identify,

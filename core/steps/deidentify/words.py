@@ -21,16 +21,18 @@ _LOOKS = tuple(
     re.compile(pattern, re.IGNORECASE | re.VERBOSE)
     for pattern in (
         r"""
-          \b\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b            # 21.11.2026, 2026-11-21, 11/21/26
-        | \b\d+(?:\.\d+){3,}\b                           # UIDs, IP addresses
-        | (?<![A-Z0-9._%+-])[A-Z0-9._%+-]++@[A-Z0-9.-]+   # mail
-        | \b(?:https?|ftp)://\S+
-        | \b[A-Z]*\d[\d-]{5,}[A-Z]*\b                    # six digits and more: IDs, telephone numbers, dates
+          (?<![\d.])\d++(?:\.\d++){3,}                       # UIDs, IP addresses
+        | (?<![\d.])\d{1,4}([./-])\d{1,2}\1\d{1,4}(?!\d)    # 21.11.2026, 2026-11-21, 11/21/26
+        | (?<![A-Z0-9._%+-])[A-Z0-9._%+-]++@[A-Z0-9.-]+      # mail
+        | (?:https?|ftp)://\S+
+        | [A-Z]{0,6}\d[\d-]{5,}[A-Z]{0,6}                    # six digits and more: IDs, telephone numbers, dates
         """,
         r"""
-          \b(?:name|pat(?:ient)?|id|pid|mrn|dob|geb|acc(?:ession)?)\s*+(?:no|nr|id|name)?\s*+[:=\#.]\s*+\S+
-        | \b(?:dr|prof|mr|mrs|ms|miss|herr|frau|mme|mlle|monsieur|madame|sig|sra?|dott)\b\.?\s*+
-          [^\W\d_]++(?:\s++[^\W\d_]+)?
+          (?<![^\W_])(?:name|pat(?:ient)?|id|pid|mrn|dob|geb|acc(?:ession)?)[\s_]*+(?:no|nr|id|name)?[\s_]*+
+          [:=\#.][\s_]*+\S+
+        | (?<![^\W_])
+          (?:(?:dr|prof|mr|mrs|ms|miss|herr|frau|mme|mlle|monsieur|madame|sig|sra?|dott)(?![^\W_])\.?[\s_]*+)+
+          [^\W\d_]++(?:[\s_]++[^\W\d_]+)?
         """,
     )
 )
@@ -80,6 +82,8 @@ class Identity:
         for sign in ".-/":
             for parts in ((d, m, y), (m, d, y), (y, m, d), (d, m, y[2:]), (m, d, y[2:])):
                 self.phrases.add(sign.join(parts))
+        self.phrases |= {d + m + y, m + d + y}
+        for sign in ".-/":
             self.phrases.add(sign.join((str(day.day), str(day.month), y)))
             self.phrases.add(sign.join((str(day.month), str(day.day), y)))
 
@@ -148,7 +152,8 @@ def _pattern_of(words: Iterable[str], phrases: Iterable[str]) -> re.Pattern[str]
     choices = []
     for phrase in sorted({*words, *phrases}, key=lambda p: (-len(p), p)):
         escaped = r"\s+".join(re.escape(part) for part in _folded(phrase).split())
-        if phrase.isascii() or _LATIN.match(phrase):
+        number = len(phrase) >= 5 and any(c.isdigit() for c in phrase)  # wherever it stands, also within a word
+        if not number and (phrase.isascii() or _LATIN.match(phrase)):
             escaped = rf"(?<![^\W_]){escaped}(?![^\W_])"
         choices.append(escaped)
     return re.compile("|".join(choices) or r"(?!)")

@@ -115,9 +115,9 @@ class Work:
         put(self._dataset, PATIENT_NAME, "PN", self._patient)
         put(self._dataset, PATIENT_ID, "LO", self._patient)
 
-    def cleaned(self, text: str) -> str:
-        """A text without all that tells or looks like who it is."""
-        return self._identity.cut_from(text, thorough=True)
+    def cleaned(self, text: str, *, thorough: bool = True) -> str:
+        """A text without all that tells who it is; `thorough` also without what looks like that."""
+        return self._identity.cut_from(text, thorough=thorough)
 
     # who it is ---------------------------------------------------------------------------------------------
 
@@ -274,6 +274,7 @@ class Work:
     def _dummy(self, dataset: Dataset, tag: int, vr: str) -> None:
         self.counts["replaced"] += 1
         if tag == content.CONTENT:
+            self.counts["content"] += 1
             put(dataset, tag, "SQ", content.dummy_content())
         elif tag == GRAPHICS:
             self._items(dataset, tag)
