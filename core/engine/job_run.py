@@ -336,6 +336,7 @@ class JobRun:
             return f"Waiting for its hours, from {change:%a %H:%M}" if change else "Waiting for its hours"
         down = [g for g in self.gates.values() if g.failure is not None]
         words = [f"{g.failure.sentence} {g.failure.next_step}".strip() for g in down if g.failure]
+        words += [s.others.note for s in self._settlings.values() if s.others.note]
         return " ".join((*self.gateway.notes, *words, *(w.waiting for w in self._disks.values() if w.waiting)))
 
     def _retry_settling(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from core.engine.changing import sent_ref
 from core.engine.gate import Gate
+from core.engine.others import LOOK_AGAIN, Others
 from core.engine.retry import WHOLE_NODE, delay_after
 from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
@@ -58,6 +59,8 @@ class Settling:
     ----------
     refused : int
         Images that were confirmed and are still at the source.
+    others : Others
+        Jobs that take from the same source.
     problem : str
         Why a study could not be settled, with the next step; empty when all is well.
     """
@@ -84,6 +87,7 @@ class Settling:
         self._began = clock.time()
         self._known_apart: set[str] = set()
         self._attempts: dict[int, int] = {}
+        self.others = Others(ledger, job_id, source.node)
 
     def settle(self, study_id: int, may_run: Callable[[], bool]) -> float | None:
         """Do what is due; None when settled, otherwise the seconds after which to try again.
@@ -98,7 +102,10 @@ class Settling:
             self._carry_extras(study_id, study)  # before anything is deleted: they go with the images
             if self.options.after is After.MOVE:
                 if (left := self._kept_for(study_id)) > 0:
+                    self._label(study_id, study, counts)  # it is confirmed now, whatever is kept
                     return left
+                if self.others.want(study_id, study):
+                    return LOOK_AGAIN
                 if not self._delete(study_id, study, may_run):
                     return 1.0
             self._label(study_id, study, counts)

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, moment
 from core.ledger.rows import OPEN_UNTIL, still_open
 from core.model.gateway import RouteLevel
+from core.model.job import JOB_UNFINISHED, JobState
 from core.model.outcome import EvidenceLevel, SourceState
+
+
+@dataclass(frozen=True, slots=True)
+class OtherJob:
+    """A job that takes from the same source.
+
+    Attributes
+    ----------
+    cursor : int | None
+        How far it has read the source's change log.
+    inventoried : bool
+        Its inventory of this pass is over.
+    """
+
+    id: int
+    name: str
+    state: JobState
+    follow: bool
+    pass_number: int
+    cursor: int | None
+    inventoried: bool
+
 
 _NEWEST = 20  # rows of the transfers page among which the last proof and the last arrival are looked for
 
@@ -112,6 +136,34 @@ class Standing(LedgerPart):
                 select(func.max(d.evidence_at)).join(t.transfers, c.id == d.transfer_id).where(c.study_id == study_id)
             ).scalar()
         return None if found is None else float(found)
+
+    def others_on(self, source: str, job_id: int) -> list[OtherJob]:
+        """The other jobs that are not over and take from a source, with how far they have read its change log."""
+        j, c = t.jobs.c, t.cursors.c
+        with self.reading() as connection:
+            rows = connection.execute(
+                select(j.id, j.name, j.state, j.follow, j.pass_number, j.fields, c.cursor, c.inventoried_pass)
+                .outerjoin(t.cursors, and_(c.job_id == j.id, c.source == source))
+                .where(j.id != job_id, j.state.in_([state.value for state in JOB_UNFINISHED]))
+            ).all()
+        return [
+            OtherJob(r.id, r.name, JobState(r.state), r.follow, r.pass_number, r.cursor,
+                     (r.inventoried_pass or 0) >= r.pass_number)
+            for r in rows
+            if source in (r.fields.get("source") or ())
+        ]  # fmt: skip
+
+    def awaits(self, job_id: int, pass_number: int, source: str, study_uid: str) -> bool:
+        """Whether a job has anything of a study that is neither proved nor cancelled: failed ones are tried again."""
+        c, s = t.transfers.c, t.studies.c
+        pending = c.planned + c.sending + c.sent + c.failed + c.conflict
+        with self.reading() as connection:
+            found = connection.execute(
+                select(func.sum(pending))
+                .join(t.studies, s.id == c.study_id)
+                .where(s.job_id == job_id, s.pass_number == pass_number, s.source == source, s.study_uid == study_uid)
+            ).scalar()
+        return bool(found)
 
     # writing --------------------------------------------------------------------------------------------
 

@@ -161,6 +161,41 @@ def test_auto_routing_off_receives_and_sends_nothing_even_after_a_restart(
     assert not running.record(job).note
 
 
+@pytest.mark.parametrize("how", ["off", "paused"])
+def test_nothing_is_deleted_that_another_gateway_has_not_brought_on(
+    running: RunningApp,
+    orthanc_110: OrthancServer,
+    orthanc_112: OrthancServer,
+    tmp_path: Path,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two gateways from one store: one is switched off, or paused and hasn't even seen what came."""
+    monkeypatch.setattr("core.engine.settle.LOOK_AGAIN", 0.3)
+    archive, research = orthanc_112, orthanc_110
+    port = this_computer(running)
+    running.orthanc("Archive", archive)
+    running.orthanc("Research", research)
+    first = gateway(running, ["Here"], ["Archive"], trigger="instance")
+    second = gateway(running, ["Here"], ["Research"], routing=how != "off")
+    running.wait(lambda: running.record(second).state is JobState.RUNNING, "the second")
+    if how == "paused":
+        running.app.jobs.pause(second)
+        running.wait(lambda: running.record(second).state is JobState.PAUSED, "the pause")
+    dcmsend(port, small_study(3), tmp_path / "one")
+    running.wait(lambda: running.record(first).counts.verified == 3, "the first to be done")
+    running.wait(lambda: "Gateway Here to Research" in running.record(first).note, "the first to say for whom it waits")
+    assert spool_count(running) == 3
+    if how == "off":
+        running.app.jobs.route(second, on=True)
+    else:
+        running.app.jobs.resume(second)
+    running.wait(lambda: running.record(second).counts.verified == 3, "the second to be done")
+    running.wait(lambda: spool_count(running) == 0, "the spool to be empty")
+    assert set(research.digests()) == set(archive.digests())
+    running.wait(lambda: not running.record(first).note, "nothing more to be said")
+
+
 def test_heart_beat_over_http_and_as_a_file(running: RunningApp, start_orthanc: Start, tmp_path: Path) -> None:
     server = start_orthanc("1.12", name="PACS")
     port, pulse, file = this_computer(running), free_port(), tmp_path / "watch" / "beat.json"
