@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from core.model.outcome import Method
 from core.secrets import variable_name
 from core.step_book import SHARED
 from core.steps.deidentify.pseudonyms import Pseudonyms, secret_name
-from tests.support.deidentifying import KEY, traces
+from tests.support.deidentifying import BIRTH, KEY, PATIENT_ID, UID_ROOT, as_bytes, ct_image, traces
 from tests.support.keyrings import no_keyring
 from tests.support.orthanc import OrthancServer
 from tests.support.running_app import RunningApp
@@ -117,3 +121,38 @@ def test_an_image_that_can_not_be_cleaned_is_not_sent_and_the_others_are(
     for failure in failures:
         assert "may tell whose it is" in failure.sentence
         assert not traces(str(failure).encode(), "QUAGGA", NUMBER, ACCESSION)
+
+
+def test_the_command_line_de_identifies_and_neither_says_nor_logs_who_it_is(tmp_path: Path) -> None:
+    """With values that pydicom warns about, quoting them."""
+    folder, out, home = tmp_path / "in", tmp_path / "out", tmp_path / "home"
+    out.mkdir()
+    folder.mkdir()
+    for number in range(3):
+        ds = ct_image(SOPInstanceUID=f"{UID_ROOT}3.{number}", KVP="120", ContentDate="20240317")
+        data = as_bytes(ds).replace(b"DS\x04\x00120 ", b"DS\x10\x00PID-4711-0815   ")
+        assert b"PID-4711-0815   " in data
+        (folder / f"{number}.dcm").write_bytes(data.replace(b"DA\x08\x0020240317", b"DA\x08\x00ZEBRA Q."))
+
+    def ferry(*arguments: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "DICOM_FERRY_HOME": str(home)}
+        command = [sys.executable, "-m", "core", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    assert ferry("node", "add", "folder", "in", "--path", str(folder)).returncode == 0
+    assert ferry("node", "add", "folder", "out", "--path", str(out)).returncode == 0
+    done = ferry("run", "forward", "--source", "in", "--destination", "out", "--step", STEP, "--json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    finished = json.loads(done.stdout.splitlines()[-1])
+    assert (finished["planned"], finished["verified"]) == (3, 3)
+    sent = [path for path in out.rglob("*") if path.is_file()]
+    assert len(sent) == 3
+    who = ("ZEBRA", "QUAGGA", PATIENT_ID, BIRTH)
+    for path in sent:
+        assert not traces(path.read_bytes(), *who, UID_ROOT)
+        assert not traces(str(path).encode(), *who, UID_ROOT), "nor does the name of the file"
+    logs = [path for path in (home / "logs").rglob("*") if path.is_file()]
+    assert logs
+    for path in logs:
+        assert not traces(path.read_bytes(), *who), path.name
+    assert not traces(done.stderr.encode(), *who)
