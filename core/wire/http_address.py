@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from core.model.errors import ConfigurationError
 from core.wire.failures import place
+from core.wire.host import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,14 @@ def parse_proxy(url: str) -> Proxy:
 
 
 def system_proxy(url: str) -> str | None:
-    """The proxy that this computer's settings (environment, Windows, macOS) name for a URL; None for none."""
+    """The proxy that this computer's settings (environment, Windows, macOS) name for a URL.
+
+    None for none, and for this computer itself, to which no proxy knows the way.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
+    if is_loopback(host):
+        return None
     if urllib.request.proxy_bypass(f"{host}:{parts.port}" if parts.port else host):
         return None
     proxies = urllib.request.getproxies()

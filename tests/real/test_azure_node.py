@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from pydicom import dcmread
@@ -401,6 +405,57 @@ def test_wrong_certificates_are_refused_until_each_is_trusted(
         with azure_node(service, **trusted) as node:
             assert {s.result for s in node.diagnose()} == {StepResult.OK}
             assert send(node, make_study(instances=1)).stored
+
+
+@contextmanager
+def proxy_to(service: AzureService) -> Iterator[RawServer]:
+    """The hospital's proxy: lets through to the internet, where the loopback service stands for Microsoft's hosts."""
+
+    def script(peer: Peer) -> None:
+        head = peer.head()
+        if not head:
+            return
+        port = urlsplit(service.authority if b"login." in head.split(b"\r\n")[0] else service.url).port
+        with socket.create_connection(("127.0.0.1", port or 0)) as far:
+            peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(far, peer.sock), daemon=True)
+            back.start()
+            pump(peer.sock, far)
+            back.join(10)
+
+    with RawServer(script) as server:
+        yield server
+
+
+def pump(one: socket.socket, other: socket.socket) -> None:
+    """Pass on what comes, to its end."""
+    with suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+        other.shutdown(socket.SHUT_WR)
+
+
+def test_by_its_names_alone_through_the_hospitals_proxy(
+    certificates: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but what the portal shows was entered; both of Microsoft's hosts are reached through the proxy."""
+    hosts = ("login.microsoftonline.com", "hospital-archive.dicom.azurehealthcareapis.com")
+    shown = certificates.issue(hosts[0], names=hosts)
+    root = str(certificates.root.cert_file)
+    with AzureService(tmp_path / "azure", tls=speaking(shown)) as service, proxy_to(service) as proxy:
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        own = {"service_url": "", "authority": "", "ca_file": root, "oauth_ca_file": root}
+        with azure_node(service, **own) as node:
+            steps = steps_of(node)
+            assert {s.result for s in steps.values()} == {StepResult.OK, StepResult.SKIPPED}
+            assert steps["Name found"].finding == "the system's proxy looks it up"
+            assert send(node, make_study(instances=1)).stored
+            assert f"https://{hosts[1]}/v2" in steps["Version known"].finding
+        assert {head.split()[1] for head in proxy.heads} == {f"{host}:443".encode() for host in hosts}
+        assert not any(b"Authorization: Bearer" in head for head in proxy.heads)
 
 
 def test_redirects_get_no_token(tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ class AzureFields(DicomwebFields, AzureNames):
     client_key: str = declared("", title="Own key", hidden=True)
     client_key_password: str = declared("", title="Own key's password", type=FieldType.SECRET, hidden=True)
     query_limit: int = declared(200, title="Answers at most", hidden=True)
+    trust_env: bool = declared(
+        True,
+        title="Use the system's proxy",
+        help="On: where this computer's settings name a proxy to the internet, it is used. Off: directly.",
+        advanced=True,
+        group="Limits",
+    )
     oauth_ca_file: str = declared(
         "",
         title="Sign-in's authority",
