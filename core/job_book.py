@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pydantic import JsonValue, ValidationError
 
+from core.engine.changing import JobSteps
 from core.engine.standing import standing_of, state_of
 from core.jobs.base import Discovery, FoundStudy, InventoryDone, JobKind, LeftOut, Remark, TransferKind
 from core.jobs.registry import job_kinds
@@ -27,6 +28,8 @@ from core.wire.http import Abort
 
 SAMPLE = 8
 ASK_AT_ONCE = 200
+BY_UID = "What is there already is counted by UID; the job compares it with what the steps make."
+UNFORETOLD = "A step may change UIDs, so what is there already is not known beforehand."
 _AS_SOURCE = ((Push, "sends by itself"), (Delete, "deletes"))
 _AS_DESTINATION = ((Confirm, "lists what it holds"), (Commit, "storage commitment"), (DiskUse, "disk level"))
 
@@ -169,9 +172,11 @@ class JobBook:
             raise ConfigurationError(f"A {job_kind.title.lower()} has no dry run.")
         stop = abort or Abort()
         opened: dict[str, Node] = {}
+        steps: JobSteps | None = None
         try:
             self._check_nodes(job_kind, checked, opened, follow=False)
-            count = _PreviewCount([opened[n] for n in checked.destination], stop, progress)
+            steps = None if self._steps is None else self._steps.opened(job_kind.options(checked, follow=False))
+            count = _PreviewCount([opened[n] for n in checked.destination], stop, progress, steps)
             for name in checked.source:
                 discovery = Discovery(
                     source=opened[name],
@@ -193,6 +198,8 @@ class JobBook:
                         count.now = replace(count.now, complete=False, reason=found.reason)
             return replace(count.now, seconds=self._estimate(count.now.bytes))
         finally:
+            if steps is not None:
+                steps.close()
             for node in opened.values():
                 node.close()
 
@@ -394,10 +401,18 @@ class JobBook:
 
 
 class _PreviewCount:
-    """Adds up a dry run, page by page."""
+    """Adds up a dry run, page by page. With `steps`, destinations are asked by the UIDs that they will give."""
 
-    def __init__(self, destinations: list[Node], abort: Abort, progress: Callable[[Preview], None] | None) -> None:
-        self.now = Preview(0, 0, 0, 0, 0, 0, 0, complete=True)
+    def __init__(
+        self,
+        destinations: list[Node],
+        abort: Abort,
+        progress: Callable[[Preview], None] | None,
+        steps: JobSteps | None,
+    ) -> None:
+        remarks = () if steps is None else (BY_UID if steps.foretells else UNFORETOLD,)
+        self.now = Preview(0, 0, 0, 0, 0, 0, 0, complete=True, remarks=remarks)
+        self._steps = steps
         self._destinations = destinations
         self._abort = abort
         self._progress = progress
@@ -440,6 +455,12 @@ class _PreviewCount:
     def _there(self, node: Node, study: StudyInfo, part: list[InstanceRef]) -> tuple[int, int]:
         if not isinstance(node, Confirm):
             return 0, 0
+        if self._steps is not None:
+            if not self._steps.foretells:
+                return 0, 0
+            there, part = self._steps.foretold(study, part)
+            holdings = node.confirm(there, part, abort=self._abort)
+            return sum(holding.presence is Presence.PRESENT for holding in holdings), 0
         same = different = 0
         for ref, holding in zip(part, node.confirm(study, part, abort=self._abort), strict=True):
             if holding.presence is not Presence.PRESENT:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from core.engine import applying
 from core.engine.applying import TitledStep
 from core.engine.changed_file import DicomContent, parse, temporary_file
-from core.engine.changing import open_job_steps
+from core.engine.changing import JobSteps, open_job_steps
 from core.jobs.base import TransferOptions
 from core.model.errors import ConfigurationError, FerryError, SecretError
 from core.model.quietly import silence_pydicom
@@ -100,6 +100,15 @@ class StepBook:
             Naming the step and the field that is wrong.
         """
         return tuple(normalised(choice) for choice in choices)
+
+    def opened(self, options: TransferOptions) -> JobSteps | None:
+        """The steps of a job, to be asked what they foretell, and closed again; None where it has none.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        return open_job_steps(options, replace(self.surroundings(), folder=None))
 
     def check(self, options: TransferOptions) -> None:
         """Open the steps of a job as it would be started, and close them again.

@@ -60,6 +60,25 @@ class JobSteps:
             uid = titled.step.uid(uid)
         return uid
 
+    def foretold(self, study: StudyInfo, instances: Sequence[InstanceRef]) -> tuple[StudyInfo, list[InstanceRef]]:
+        """A study and some of its instances by the UIDs that they will have; what else changes is not known yet."""
+        there = StudyInfo(study_uid=self.uid(study.study_uid), patient_id=study.patient_id)
+        return there, [self.instance(one, one.patient_id) for one in instances]
+
+    def instance(self, one: InstanceRef, patient_id: str) -> InstanceRef:
+        """An instance by the UIDs that it will have."""
+        return replace(
+            one,
+            sop_uid=self.uid(one.sop_uid),
+            series_uid=self.uid(one.series_uid),
+            study_uid=self.uid(one.study_uid),
+            patient_id=patient_id,
+            ref="",
+            digest=None,
+            transfer_syntax=None,
+            series=None,
+        )
+
     def close(self) -> None:
         for titled in self.steps:
             titled.step.close()
@@ -175,18 +194,8 @@ class ChangingPipeline(Pipeline):
         """How the destination is to know an instance: as it was sent, else as the steps foretell."""
         if delivery.change is not None:
             return _sent_ref(delivery)
-        one, uid = delivery.instance, self._steps.uid
-        return replace(
-            one,
-            sop_uid=uid(one.sop_uid),
-            series_uid=uid(one.series_uid),
-            study_uid=uid(one.study_uid),
-            patient_id=self._patients.get(task.study_id, one.patient_id),
-            ref="",
-            digest=None,
-            transfer_syntax=None,
-            series=None,
-        )
+        one = delivery.instance
+        return self._steps.instance(one, self._patients.get(task.study_id, one.patient_id))
 
     def _learn_patient(self, chunk: Chunk, new: Sequence[Delivery]) -> None:
         """Look at one image: some nodes know an instance by its patient ID, too, and that only the steps can tell.

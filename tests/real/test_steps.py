@@ -92,6 +92,9 @@ def test_what_arrives_is_changed_and_proved(pair: tuple[OrthancServer, OrthancSe
     assert transfer.path == "relay"
     assert "processing steps" in transfer.path_reason
 
+    looked = running.app.jobs.preview("forward", {"source": ["A"], "destination": ["B"], "step": [TAGS]})
+    assert (looked.instances, looked.different) == (12, 0)
+    assert "counted by UID" in looked.remarks[0]
     again = running.run("forward", ["A"], ["B"], step=[TAGS])  # another time of change, and the same otherwise
     assert again.pass_number == 2
     assert (again.counts.skipped, again.counts.total) == (12, 12)
