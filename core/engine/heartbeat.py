@@ -21,6 +21,7 @@ from core.model.gateway import GatewayStanding, HeartBeat
 log = logging.getLogger(__name__)
 
 FRESH = 1.0  # seconds for which an answer is given again: asking often costs nothing
+HELD = 5 if os.name == "nt" else 0  # attempts to replace a file that somebody reads
 TRY_AGAIN = 10.0  # seconds until a port or a file that could not be had is tried again
 
 
@@ -98,13 +99,22 @@ class HeartBeats:
             # Others shall read it: that is what it is for, and it holds no patient data.
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
                 file.write(document)
-            os.replace(part, path)  # noqa: PTH105 - in one step, on Windows too
+            self._put(part, path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 part.unlink()
             log.info("the heart-beat file: %s", error)
             return f"The heart-beat file can't be written to {path} ({error.strerror or error})."
         return ""
+
+    def _put(self, part: Path, path: Path) -> None:
+        """In one step. Windows refuses it while somebody reads the old one: that takes a moment only."""
+        for _ in range(HELD):
+            with contextlib.suppress(PermissionError):
+                os.replace(part, path)  # noqa: PTH105
+                return
+            self._ended.wait(0.05)
+        os.replace(part, path)  # noqa: PTH105
 
     def _answer(self) -> tuple[bool, bytes]:
         with self._lock:
