@@ -384,5 +384,8 @@ def encodings_of(charset: str) -> tuple[str, ...]:
     if charset in ("", "ISO_IR 6", "ISO_IR 100"):
         # Many writers name nothing and write Latin-1 all the same; it reads ASCII just as well.
         return ("iso8859",)
-    with quietly():
-        return tuple(convert_encodings([part.strip() for part in charset.split("\\")])) or ("iso8859",)
+    try:
+        with quietly():
+            return tuple(convert_encodings([part.strip() for part in charset.split("\\")])) or ("iso8859",)
+    except ValueError:  # bytes that are no name of anything, such as one with a zero in it
+        return ("iso8859",)

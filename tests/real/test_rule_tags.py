@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from core.model.rules import parse_rule
 from core.model.study import InstanceRef, StudyInfo, StudyQuery
 from core.nodes.base import Inventory
-from core.nodes.local.header import read_tags
+from core.nodes.local.header import BrokenDicomError, NotDicomError, read_tags
 from tests.support.dicomweb_nodes import dicomweb_node
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import orthanc_node
@@ -102,6 +105,19 @@ def test_of_files(image: bytes) -> None:
     check(found)
     assert found["TransferSyntaxUID"] == "1.2.840.10008.1.2.1"
     assert found["(0009,1003)"] == "plain text"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[*HealthCheck])
+@given(st.data())
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_flipped_bytes_end_in_an_answer_or_a_clear_no(image: bytes, data: st.DataObject) -> None:
+    file = bytearray(image)
+    end = file.index(b"\xe0\x7f\x10\x00")  # pixels are not looked at
+    for _ in range(data.draw(st.integers(1, 6))):
+        file[data.draw(st.integers(132, end - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(NotDicomError, BrokenDicomError):
+        found = read_tags(io.BytesIO(bytes(file)), KEYS)
+        assert all(isinstance(text, str) for text in found.values())
 
 
 @pytest.mark.parametrize("version", ["1.10", "1.12"])

@@ -224,6 +224,14 @@ def read_tags(file: BinaryIO, keys: frozenset[str]) -> dict[str, str]:
     if not tags:
         return {}
     ds, _ = _parse(file, tags, max(tags))
+    try:
+        return _read_out(ds, keys, paths)
+    except Exception as error:
+        # As in `_parse`: what garbage makes of pydicom's conversions is of any kind.
+        raise BrokenDicomError(f"it can't be read ({type(error).__name__})") from error
+
+
+def _read_out(ds: Dataset, keys: frozenset[str], paths: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     texts = _texts(ds)
     found = {key: "" if texts[key] == "[]" else texts[key] for key in keys if key in texts}
     if "TransferSyntaxUID" in keys:

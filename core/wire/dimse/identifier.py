@@ -238,7 +238,7 @@ def _encodings(character_set: str) -> tuple[str, ...]:
         with caught() as complaints:
             found = tuple(convert_encodings([term.strip() for term in character_set.split("\\")]))
         return () if complaints else found
-    except LookupError:
+    except (LookupError, ValueError):  # also for a name with a zero in it
         return ()
 
 
