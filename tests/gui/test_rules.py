@@ -513,3 +513,39 @@ def test_the_rule_of_a_standing_job_is_changed_while_it_is_paused(empty: Hands, 
     empty.wait(lambda: sorted(empty.states()) == ["Confirmed"] * 2, timeout=30_000)
     empty.app.jobs.cancel(job.id)
     empty.wait(lambda: empty.app.jobs.get(job.id).state is JobState.CANCELLED)
+
+
+def test_a_migration_of_days_of_which_a_rule_takes_some(empty: Hands, start_orthanc: Start) -> None:
+    source, destination = start_orthanc("1.12", name="SRC"), start_orthanc("1.12", name="DST")
+    for n, modality in enumerate(("CT", "MR", "US")):
+        source.upload(list(make_study(f"Patient^{modality}", patient_id=f"P{n}", modality=modality, instances=2)))
+    empty.app.nodes.add("orthanc", "CT room", {"url": source.url}, {})
+    empty.app.nodes.add("orthanc", "Archive", {"url": destination.url}, {})
+    wizard = empty.window.new_transfer()
+    empty.click(wizard.kind_page.choices["migrate"])
+    empty.click(wizard.next)
+    empty.wait(lambda: "Archive" in wizard.route.destinations.checks)
+    for side, chosen in ((wizard.route.sources, "CT room"), (wizard.route.destinations, "Archive")):
+        for name, check in side.checks.items():
+            check.setChecked(name == chosen)
+    empty.click(wizard.next)
+    page = wizard.studies
+    empty.press(page, "Everything")
+    assert not page.rule.isVisible()
+    empty.click(page.only)
+    empty.click(page.rule.offers["Modality"])
+    assert not wizard.next.isEnabled()
+    empty.click(page.only)  # folded away, what is not finished is no part of it
+    assert wizard.next.isEnabled()
+    empty.click(page.only)
+    tick(empty.qtbot, line(page.rule.group, 0).value, "MR", "US")
+    empty.click(page.rule.trial.again)
+    empty.wait(lambda: page.rule.trial.headline.text() == "2 of 3 studies match")
+    while wizard.page is not wizard.summary:
+        empty.click(wizard.next)
+    empty.wait(lambda: not wizard.summary.counting)
+    assert "of these only what fits: Modality is one of MR or US" in empty.read(wizard)
+    empty.finish(wizard)
+    empty.wait(lambda: empty.states() == ["Confirmed"] * 2, timeout=30_000)
+    assert empty.app.jobs.all()[0].fields["filter"] == "Modality in MR, US"
+    assert len(destination.digests()) == 4
