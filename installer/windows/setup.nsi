@@ -1,5 +1,5 @@
 ; The setup program for a person (wizard) and for IT (/S): for one user or for everybody, upgraded in place.
-; Compiled by installer/windows/setup_program.py, which defines VERSION, NUMBERS, FROZEN, CLOSING, ICON, LICENCE,
+; Compiled by installer/windows/setup_program.py, which defines VERSION, NUMBERS, FROZEN, CLOSING, ICON, SIDE, LICENCE,
 ; OUTPUT, SIZE_KB and, when it signs, SIGN.
 ;
 ;   /S                      no questions: for everybody where the account may, else for this user
@@ -62,6 +62,7 @@ Var ForMe
 
 !define MUI_ICON "${ICON}"
 !define MUI_UNICON "${ICON}"
+!define MUI_WELCOMEFINISHPAGE_BITMAP "${SIDE}"
 !define MUI_ABORTWARNING
 !define MUI_WELCOMEPAGE_TEXT "DICOM Ferry carries imaging studies from one place to another, and proves that every image arrived.$\r$\n$\r$\nA copy that is running is asked to finish the images on their way and to end; what is left goes on after the installation. Nodes, jobs and records are kept.$\r$\n$\r$\n$_CLICK"
 !define MUI_FINISHPAGE_RUN

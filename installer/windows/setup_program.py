@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def build_setup(
     # Windows' own line ends, or the page shows one long line.
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     licence.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    side = work / "side.bmp"
+    # Qt wants the main thread, and this may be another one.
+    subprocess.run([sys.executable, "-m", "installer.icon", side.resolve()], cwd=ROOT, check=True, timeout=120)
     numbers = ".".join([*version.split("."), "0", "0", "0"][:4])
     kilobytes = sum(file.stat().st_size for file in frozen.rglob("*") if file.is_file()) // 1024
     defined = {
@@ -45,6 +49,7 @@ def build_setup(
         "FROZEN": frozen.resolve(),
         "CLOSING": closing.resolve(),
         "ICON": icon.resolve(),
+        "SIDE": side.resolve(),
         "LICENCE": licence.resolve(),
         "OUTPUT": target.resolve(),
         "SIZE_KB": kilobytes,

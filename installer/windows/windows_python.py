@@ -186,7 +186,7 @@ def make_python(wine: Wine, cache: Path) -> None:
     shutil.copytree(fetch_python(cache), wine.drive / "Python", dirs_exist_ok=True)
     wheels = windows_path(fetch_wheels(cache))
     install = [
-        PYTHON, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--require-hashes", "--no-compile",
+        PYTHON, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--require-hashes",
         "--no-warn-script-location", "--disable-pip-version-check", "--find-links", wheels,
     ]  # fmt: skip
     wine.run([*install, "-r", windows_path(LOCK)], timeout=900)
