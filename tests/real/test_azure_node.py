@@ -577,3 +577,12 @@ def test_clients_log_in_with_a_secret_of_their_own(tmp_path: Path) -> None:
     client = Client(client_id="another", secrets={"ä+&=%": None})
     with AzureService(tmp_path / "azure", client=client) as service, azure_node(service) as node:
         node.probe()
+
+
+def test_searches_ask_for_pages_that_the_service_gives(service: AzureService) -> None:
+    study = make_study(instances=201)
+    with azure_node(service) as node:
+        node.store_many(info(study), list(zip(refs(study), study, strict=True)))
+        assert len([one for page in node.instances(info(study)) for one in page]) == 201
+        assert {h.presence for h in node.confirm(info(study), refs(study))} == {Presence.PRESENT}
+    assert service.count("search", 400) == 0

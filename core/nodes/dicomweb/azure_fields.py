@@ -179,7 +179,7 @@ class AzureFields(DicomwebFields, AzureNames):
     client_cert: str = declared("", title="Own certificate", hidden=True)
     client_key: str = declared("", title="Own key", hidden=True)
     client_key_password: str = declared("", title="Own key's password", type=FieldType.SECRET, hidden=True)
-    query_limit: int = declared(200, title="Answers at most", hidden=True)
+    query_limit: int = declared(0, title="Answers at most", hidden=True)
     trust_env: bool = declared(
         True,
         title="Use the system's proxy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from core.model.errors import AnswerError
 from core.model.study import InstanceRef, StudyInfo
@@ -16,6 +17,9 @@ from core.wire.status import answer_error
 
 REQUEST_LIMIT = 4 << 30
 """Bytes of a request, of which no image may have more (conformance statement, "Store required attributes")."""
+
+PAGE = 200
+"""Answers of a search that come at a time at most; asked for more, the service refuses (400)."""
 
 _FRAME = 64 << 10  # bytes of a request that are not the image's own, at most: multipart headers, a re-encoded head
 _VERSIONS = "api-supported-versions"
@@ -49,6 +53,10 @@ class AzureNode(AzureDiagnosis, DicomwebNode):
     """A DICOM service of Azure Health Data Services."""
 
     fields: AzureFields
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.page = PAGE
 
     def store(
         self, study: StudyInfo, instance: InstanceRef, body: Body, *, abort: Abort | None = None
