@@ -23,7 +23,7 @@ def write_icon(path: Path) -> None:
     for size in SIZES:
         buffer = QBuffer()
         buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-        application_picture(size).save(buffer, "PNG")
+        application_picture(size).save(buffer, b"PNG")
         pictures.append(bytes(buffer.data().data()))
     del application
     path.write_bytes(ico(dict(zip(SIZES, pictures, strict=True))))
@@ -48,7 +48,7 @@ def write_side_picture(path: Path) -> None:
     painter.fillRect(image.rect(), shade)
     painter.drawPixmap(34, 109, pixmap("ferry", theme().colour(Role.ON_ACCENT), 96))
     painter.end()
-    image.save(str(path), "BMP")
+    image.save(str(path), b"BMP")
     del application
 
 
