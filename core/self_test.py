@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.home import Home
 from core.jobs.registry import job_kinds
@@ -29,8 +29,12 @@ from core.nodes.base import OpenContext
 from core.nodes.registry import node_kinds
 from core.screen import has_display
 from core.secrets import Secrets
+from core.steps.base import StepSurroundings
 from core.steps.registry import step_kinds
 from core.wire.http import HttpPool
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _HERE = "127.0.0.1"
 _AET = "SELF_TEST"
@@ -49,6 +53,7 @@ def self_test() -> Iterator[DiagnosisStep]:
         ("Keyring", _keyring),
         ("Web requests", _web_request),
         ("DICOM", _dicom),
+        ("De-identification", _deidentification),
         ("Window", _window),
         ("Tray", _tray),
     )
@@ -210,9 +215,19 @@ def _dicom() -> str:
 def _tiny_image() -> tuple[str, str, str, bytes]:
     """SOP class, SOP Instance UID, transfer syntax and data set of a synthetic image."""
     from pydicom import uid as uids
-    from pydicom.dataset import Dataset
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
+
+    ds = _tiny_dataset()
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, ds)
+    return ds.SOPClassUID, ds.SOPInstanceUID, uids.ExplicitVRLittleEndian, buffer.getvalue()
+
+
+def _tiny_dataset() -> Dataset:
+    from pydicom import uid as uids
+    from pydicom.dataset import Dataset
 
     ds = Dataset()
     ds.SOPClassUID = uids.SecondaryCaptureImageStorage
@@ -222,10 +237,22 @@ def _tiny_image() -> tuple[str, str, str, bytes]:
     ds.PatientName = "Self^Test"
     ds.PatientID = "SELF-TEST"
     ds.Modality = "OT"
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, ds)
-    return ds.SOPClassUID, ds.SOPInstanceUID, uids.ExplicitVRLittleEndian, buffer.getvalue()
+    return ds
+
+
+def _deidentification() -> str:
+    """The tables of the profile, the library's and our own, on a made-up image and with a key of the moment."""
+    from core.steps.deidentify.profile import EDITION, attributes, content_items, safe_private
+
+    kind, kept = step_kinds.get("deidentify"), dict[str, str]()
+    surroundings = StepSurroundings(secret=kept.get, keep_secret=kept.__setitem__)
+    step = kind.open(kind.Fields.model_validate({"burned_in": "pass"}), surroundings)
+    image = _tiny_dataset()
+    step.apply(image)
+    if image.PatientID == "SELF-TEST" or "Self" in str(image.PatientName) or image.PatientIdentityRemoved != "YES":
+        raise FerryError("De-identification leaves the patient's name.", "Install DICOM Ferry anew.")
+    rules = len(attributes()) + len(content_items()) + len(safe_private())
+    return f"DICOM PS3.15 {EDITION}, {rules:,} rules"
 
 
 def _free_port() -> int:
