@@ -23,7 +23,6 @@ from core.nodes.base import Intake
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds between two looks at how much room there is
-SHORT_BYTES = 1_000_000_000  # with less room than this, what is confirmed makes place for what comes
 IDLE_SECONDS = 60.0  # after which a destination that nothing was sent to is asked whether it is there
 SPARING = 20  # adding up what the ledger holds takes at most this part of the time
 STILL_SECONDS = 60.0  # after which an engine that has not looked after the job counts as hung
@@ -157,9 +156,8 @@ class GatewaySide:
 
     def _judge(self, name: str, node: Intake) -> None:
         level = node.intake()
-        short = level.room < SHORT_BYTES
-        if short != (name in self._short):
-            (self._short.add if short else self._short.discard)(name)
+        if level.short != (name in self._short):
+            (self._short.add if level.short else self._short.discard)(name)
             self._room_changed()
         if not level.refuses:
             if self._refusing.pop(name, None) is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+SHORT_BYTES = 1_000_000_000  # with less room than this, what is confirmed makes place for what comes
 SWITCHED_OFF = "Auto-routing is switched off: images are received and nothing is sent."
 
 
@@ -65,6 +66,11 @@ class IntakeLevel:
     reserved: int
     last_received: datetime | None
     listening: bool
+
+    @property
+    def short(self) -> bool:
+        """There is so little room that what is confirmed makes place for what comes, however long it was to stay."""
+        return self.room < SHORT_BYTES
 
     @property
     def refuses(self) -> bool:

@@ -72,6 +72,8 @@ def lines(standing: GatewayStanding, job: JobRecord) -> list[tuple[str, str]]:
         found.append(("Last received", words.ago(standing.last_received)))
     for name, level in standing.intakes:
         room = "refuses images: no room left" if level.refuses else f"room for {words.size(level.room)}"
+        if level.short and not level.refuses and standing.keeps_hours:
+            room += ", so confirmed studies go at once"
         text = f"{words.studies(level.studies)}, {words.plural(level.instances, 'image')}"
         held = f"{text} ({words.size(level.bytes)}); {room}" if level.instances else f"empty; {room}"
         found.append((f"At {name}", held))

@@ -79,6 +79,11 @@ def test_what_a_modality_sends_goes_on_and_leaves_the_spool_once_confirmed(
     assert standing.route.confirmed_images == 18
     assert standing.route.last_confirmed is not None
     assert standing.last_received is not None
+    # A modality sends a study once more, long after it has left the spool: it is there already.
+    dcmsend(port, study, tmp_path / "again")
+    running.wait(lambda: spool_count(running) == 0, "the spool to be empty again")
+    assert orthanc_112.received_count() == 18, "nothing was sent again"
+    assert running.record(job).counts.total == 18
 
 
 def test_confirmed_studies_stay_for_the_time_that_was_chosen(
