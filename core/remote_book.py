@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 LEND_TO = "lend_to"  # the field of nodes with tokens that this program fetches
 _TOKEN = "token"  # the secret of a node that is let in by a token that doesn't change
-ASK_SECONDS = 6.0  # that all our nodes together are given to say what they are
+ASK_SECONDS = 10.0  # that all our nodes together are given to say what they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +130,13 @@ class RemoteBook:
 
     def test(self, name: str, kind: RemoteKind, remote: str) -> str:
         """What the server finds when it calls it; raises a `FerryError` in words when it can't."""
-        lending = self._lending(name, remote) if kind is RemoteKind.DICOMWEB else ""
-        with self._opened(name) as (_, server):
-            if not lending:
-                return server.test_remote(kind, remote)
-            node = self._nodes.open(lending)
+        with self._opened(name) as (opened, server):
+            lender = self._lender(opened.name, server, kind, remote)
             try:
-                return server.test_remote(kind, remote, node=node)
+                return server.test_remote(kind, remote, node=lender)
             finally:
-                node.close()
+                if lender is not None:
+                    lender.close()
 
     def text(self, name: str, kind: RemoteKind, fields: Mapping[str, JsonValue]) -> str:
         """What to tell the server's administrator about such an entry, without its secrets."""
@@ -193,8 +191,7 @@ class RemoteBook:
             The node has no such tokens.
         """
         record, server = self._nodes.get(node), self._nodes.get(name).name
-        listed = record.fields.get(LEND_TO)
-        before = [str(one) for one in listed] if isinstance(listed, list) else []
+        before = _names(record.fields.get(LEND_TO))
         after = [*(one for one in before if one != server), *([server] if allowed else [])]
         self._nodes.edit(record.name, {LEND_TO: list(after)}, {})
         log.info("%s is %s to send to %s with our token", server, "allowed" if allowed else "no longer allowed", node)
@@ -248,10 +245,18 @@ class RemoteBook:
                     log.info("the %s %s has odd fields", kind.words, entry.name)
         return server.remote_text(kind, known) if known else ""
 
-    def _lending(self, name: str, remote: str) -> str:
-        """Our node that lends its token to an entry; empty where none does."""
-        entries = self.listing(name).entries
-        return next((e.node for e in entries if e.lent and e.name == remote and e.kind is RemoteKind.DICOMWEB), "")
+    def _lender(self, name: str, server: Remotes, kind: RemoteKind, remote: str) -> Node | None:
+        """Our node that lends its token to an entry, opened; None where none does."""
+        lending = [r.name for r in self._nodes.all() if name in _names(r.fields.get(LEND_TO))]
+        if kind is not RemoteKind.DICOMWEB or not lending:
+            return None
+        entry = next((e for e in server.remotes().entries if e.kind is kind and e.name == remote), None)
+        for ours in lending if entry is not None else []:
+            node = self._nodes.open(ours)
+            if entry is not None and server.is_remote(entry, node):
+                return node
+            node.close()
+        return None
 
     def _ours(self, node: Node, server: Remotes, entries: Sequence[RemoteEntry]) -> dict[tuple[RemoteKind, str], _Ours]:
         """Our nodes by entry."""
@@ -315,3 +320,7 @@ class RemoteBook:
                 f"The token of {draft.node} is handed to it: whoever may read its configuration can use it.",
             ),
         )
+
+
+def _names(listed: JsonValue) -> list[str]:
+    return [str(one) for one in listed] if isinstance(listed, list) else []
