@@ -19,6 +19,7 @@ from gui.widgets.editor import FORGOTTEN_SECRET, SAVED_SECRET, Editor
 __all__ = ["FORGOTTEN_SECRET", "SAVED_SECRET", "Editor", "Form"]
 
 _BESIDE_PX = 170
+_LAST_GROUP = "Limits"  # of every kind of node: what is to be thought of last
 NodesFor = Callable[[FormField], Sequence[str]]
 
 
@@ -93,7 +94,7 @@ class Form(QWidget):
         groups: dict[str, list[FormField]] = {}
         for field in fields:
             groups.setdefault(field.group if headings else "", []).append(field)
-        for group, members in groups.items():
+        for group, members in sorted(groups.items(), key=lambda one: one[0] == _LAST_GROUP):
             if group:
                 layout.addSpacing(STEP)
                 layout.addWidget(label(group, "heading"))

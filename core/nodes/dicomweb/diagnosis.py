@@ -243,7 +243,7 @@ class DicomwebDiagnosis(DicomwebRead):
             return self._not_allowed(name, "The service does not take images (STOW-RS).")
         self._looked.takes = True
         if answer.status < 500:
-            return DiagnosisStep(name, StepResult.OK)
+            return DiagnosisStep(name, StepResult.OK, "by STOW-RS")
         # Some stumble over a request without images; the first transfer tells more.
         error = self.access.error("/studies", answer.status, answer.headers, answer.body)
         self._looked.takes = None
@@ -255,15 +255,17 @@ class DicomwebDiagnosis(DicomwebRead):
         """The deletion of an instance that can't exist."""
         name = "Deletes images"
         answer = self.access.fetch("DELETE", instance_path(_NO_UID, _NO_UID, _NO_UID), accept="*/*")
-        if answer.status in (400, 401, 403, 405, 406, 501):
+        if answer.status in (401, 403):
             self._looked.deletes = False
-            refused = "let this user delete images" if answer.status in (401, 403) else "delete images on request"
             return DiagnosisStep(
                 name,
                 StepResult.WARNING,
-                f"The service does not {refused}.",
-                "To move studies away from it this is needed; else nothing is to do.",
+                "The service does not let this user delete images.",
+                "To move studies away from it this right is needed; else nothing is to do.",
             )
+        if answer.status in (400, 405, 406, 501):
+            self._looked.deletes = False  # as the standard has it: no fault of a service
+            return DiagnosisStep(name, StepResult.OK, "not offered: studies can be sent from here, not moved away")
         if answer.status < 500:
             self._looked.deletes = True
             return DiagnosisStep(name, StepResult.OK, "as far as can be told without deleting anything")
