@@ -85,7 +85,10 @@ def received(stream: ByteStream, folder: Path | None, pace: Callable[[int], None
         There is no room for it on this computer.
     """
     small = stream.length is not None and stream.length <= IN_MEMORY
-    file: BinaryIO = BytesIO() if small else temporary_file(folder)
+    try:
+        file: BinaryIO = BytesIO() if small else temporary_file(folder)
+    except OSError as error:
+        raise no_room(error) from error
     hasher = md5()
     buffer = memoryview(bytearray(BLOCK if stream.length is None else min(BLOCK, stream.length) or 1))
     count = 0
@@ -173,8 +176,10 @@ def make(
     silence_pydicom()
     try:
         content = parse(file, folder)
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, OSError):
+            raise no_room(error) from error
         raise
     content, done = apply(steps, content, folder)
     files: list[BinaryIO] = []

@@ -130,10 +130,12 @@ def parse(file: BinaryIO, folder: Path | None) -> DicomContent:
     ------
     StepError
         It is no DICOM file, or damaged.
+    OSError
+        There is no room for it here.
     """
     try:
         return _parse(file, folder)
-    except StepError:
+    except (StepError, OSError):
         raise
     except Exception as error:  # pydicom raises whatever damaged data makes it run into
         raise _unreadable(type(error).__name__) from error
@@ -318,7 +320,7 @@ def encoded(content: DicomContent, folder: Path | None) -> tuple[Segments, list[
     try:
         pieces = _pieces(content)
         head = _head(content)
-    except StepError:
+    except (StepError, OSError):
         raise
     except Exception as error:
         raise StepError(

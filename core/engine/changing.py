@@ -277,6 +277,8 @@ class ChangingPipeline(Pipeline):
             self._not_made(delivery, error)
         except FerryError as error:
             self._failed(delivery, self.destination, error)
+        except OSError as error:  # of a file of the moment
+            self._not_made(delivery, applying.no_room(error))
         else:
             self.source.worked()
             self.destination.worked()

@@ -18,6 +18,7 @@ from tests.support.ferry import Ferry
 from tests.support.gateways import dcmsend, this_computer
 from tests.support.orthanc import OrthancServer
 from tests.support.running_app import RunningApp
+from tests.support.servers import free_port
 from tests.support.studies import make_study, write_large_instance
 
 Start = Callable[..., OrthancServer]
@@ -66,6 +67,33 @@ def test_to_a_dicom_node_and_a_second_pass(start_orthanc: Start, running: Runnin
     assert again.counts.skipped == 4, [r.evidence for r in running.rows(job.id)]
     other = running.run("forward", ["In"], ["PACS"], step=['tags actions="set InstitutionName=Other"'])
     assert other.counts.conflict == 4
+
+
+def test_committed_under_the_new_uids(ferry: Ferry, start_orthanc: Start, tmp_path: Path) -> None:
+    port = free_port()
+    config = {"DicomAlwaysAllowFind": True, "DicomModalities": {"ferry": ["DICOMFERRY", "127.0.0.1", port]}}
+    server = start_orthanc("1.12", name="WEST", config=config)
+    study = make_study(instances=4)
+    study.write(tmp_path / "source")
+    ferry.env["DICOM_FERRY_SECRET_STEPS_DEIDENTIFICATION_KEY_STANDARD"] = "0123456789abcdef" * 4
+    ferry.run("node", "add", "folder", "disk", "--path", str(tmp_path / "source")).expect()
+    ferry.run(
+        "node", "add", "dicom", "west", "--aet", server.aet, "--host", "127.0.0.1", "--port", str(server.dicom_port)
+    ).expect()
+    ferry.run(
+        "node", "add", "this-computer", "here", "--aet", "DICOMFERRY", "--port", str(port), "--callers", "*@127.0.0.1"
+    ).expect()
+    words = (
+        "run", "forward", "--source", "disk", "--destination", "west", "--evidence", "committed",
+        "--after", "move", "--step", "deidentify", "--json",
+    )  # fmt: skip
+    refused = ferry.run(*words).expect(2)
+    assert "--originals-elsewhere" in refused.stderr
+    run = ferry.run(*words, "--originals-elsewhere").expect()
+    assert run.finished["committed"] == 4, run.describe()
+    assert len(server.digests()) == 4
+    assert not server.digests().keys() & set(study.sop_uids)
+    assert not list((tmp_path / "source").rglob("*.dcm"))
 
 
 LARGE = """

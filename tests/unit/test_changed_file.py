@@ -17,6 +17,7 @@ from pydicom.encaps import encapsulate
 
 from core.engine import applying, changed_file
 from core.engine.applying import TitledStep
+from core.model.errors import LocalError
 from core.model.implementation import IMPLEMENTATION_CLASS_UID
 from core.model.study import InstanceRef
 from core.steps.base import LargeValue, Step, StepError
@@ -247,3 +248,30 @@ def test_a_large_file_passes_in_little_memory(tmp_path: Path) -> None:
 def test_large_values_are_told_apart() -> None:
     assert isinstance(LargeValue(), bytes)
     assert not LargeValue()
+
+
+def test_a_disk_without_room_is_this_computer_s_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the image's, which a person would look at in vain: it is tried again."""
+
+    class Full(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(changed_file, "temporary_file", lambda _folder: Full())
+    monkeypatch.setattr(applying, "temporary_file", lambda _folder: Full())
+    (data,) = make_study(instances=1, transfer_syntax=uid.DeflatedExplicitVRLittleEndian)
+    with pytest.raises(LocalError) as caught:
+        made(data, "ds.AccessionNumber = '7'")
+    assert caught.value.code == "scratch-full"
+
+    class Stream:
+        length: int | None = None
+
+        def readinto(self, view: memoryview, /) -> int:
+            return len(view)
+
+    with pytest.raises(LocalError):
+        applying.received(Stream(), tmp_path, lambda _count: None, "disk")
+    monkeypatch.undo()
+    with pytest.raises(LocalError):
+        applying.received(Stream(), tmp_path / "gone", lambda _count: None, "disk")
