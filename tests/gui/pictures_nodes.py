@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from core.app import App
 from core.model.diagnosis import AcceptedContexts, DiagnosisStep, Profile, Standing, StepResult
+from core.model.errors import ConfigurationError
 from core.model.events import NodeChanged, NodeHealth
+from core.model.remotes import RemoteEntry, RemoteKind, RemoteList
 from core.wire.dimse.sop_classes import STORAGE_CLASSES, SYNTAXES, has_pixels
 from gui.theme import Appearance, theme
 from tests.gui.hospital import open_hospital
@@ -17,7 +19,12 @@ from tests.gui.hospital import open_hospital
 if TYPE_CHECKING:
     from tests.gui.pictures import Photographer
 
-PACS, HERE = "PACS East", "Ward 7"
+PACS, HERE, SERVER = "PACS East", "Ward 7", "Orthanc MRI"
+_AZURE = "https://hospital-archive.dicom.azurehealthcareapis.com/v2/"
+_REFUSES = ConfigurationError(
+    "The peer “west” answers “Orthanc MRI”, but refuses.",
+    "Check user name and password, and the address with the path behind it.",
+)
 _REFUSED = 12  # kinds of image, the least usual ones
 _WITHOUT = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.20", "1.2.840.10008.1.2.4.10", "1.2.840.10008.1.2.4.9")
 _OK = (
@@ -71,6 +78,7 @@ def take_nodes(photograph: Callable[[App], Photographer], scratch: Path, *, ever
         page.standing.show_standing(_STANDING)
         camera.wait(200)
         camera.take(f"nodes-this-computer{suffix}")
+        _sends_to(camera, suffix)
         _wizard(camera, suffix, everything=everything)
         camera.close()
     theme().choose(Appearance.LIGHT)
@@ -123,6 +131,28 @@ def _choose(camera: Photographer, name: str) -> None:
     assert at is not None
     page.table.selectRow(at)
     camera.wait()
+
+
+def _sends_to(camera: Photographer, suffix: str) -> None:
+    """What an Orthanc sends to, as it would be told."""
+    page = camera.window.nodes
+    view = page.remotes
+    view.reload = lambda: None  # type: ignore[method-assign]  # nobody answers here
+    _choose(camera, SERVER)
+    page.sends_tab.click()
+    modality = {"aet": "PACS_EAST", "host": "pacs-east.hospital.lan", "port": 104}
+    entries = (
+        RemoteEntry(RemoteKind.MODALITY, "pacs-east", "PACS_EAST at pacs-east.hospital.lan:104", modality, node=PACS),
+        RemoteEntry(RemoteKind.PEER, "west", "https://pacs-west.hospital.lan/", {}, ("password",), node="PACS West"),
+        RemoteEntry(RemoteKind.DICOMWEB, "azure", _AZURE, {}, node="Azure", lent=True),
+    )
+    tell = tuple((kind, "Please add this to the configuration …") for kind in RemoteKind)
+    view._show(RemoteList(entries, tuple(RemoteKind), tell=tell))
+    view.lines[RemoteKind.MODALITY, "pacs-east"].say_works("It answers the echo (C-ECHO).")
+    view.lines[RemoteKind.PEER, "west"].say_fails(_REFUSES)
+    camera.wait(300)
+    camera.take(f"nodes-sends-to{suffix}")
+    page.steps_tab.click()
 
 
 def _wizard(camera: Photographer, suffix: str, *, everything: bool) -> None:
