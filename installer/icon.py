@@ -23,7 +23,7 @@ def write_icon(path: Path) -> None:
     for size in SIZES:
         buffer = QBuffer()
         buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-        application_picture(size).save(buffer, b"PNG")
+        application_picture(size).save(buffer, "PNG")
         pictures.append(bytes(buffer.data().data()))
     del application
     path.write_bytes(ico(dict(zip(SIZES, pictures, strict=True))))

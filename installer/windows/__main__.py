@@ -48,8 +48,8 @@ TESTS = [
         f"tests/unit/test_{name}.py"
         for name in (
             "windows_alone", "home", "secrets", "settings", "logs", "removal", "cli_commands", "cli_fields",
-            "cli_input", "ledger", "spool", "spool_recovery", "folder_node", "folder_zip", "folder_dicomdir", "listening",
-            "wire_http", "wire_tls", "dimse_association", "kinds_contract",
+            "cli_input", "ledger", "spool", "spool_recovery", "folder_node", "folder_zip", "folder_dicomdir",
+            "listening", "wire_http", "wire_tls", "dimse_association", "kinds_contract",
         )
     ),
     "tests/gui/test_start.py",
