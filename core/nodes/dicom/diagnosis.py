@@ -110,8 +110,8 @@ class DicomDiagnosis(DicomTrials):
                 StepResult.FAILED,
                 f"{error.sentence} It shows: {shown.subject}, issued by {shown.issuer}, "
                 f"valid to {shown.not_after:%Y-%m-%d}.",
-                f"{error.next_step} To trust exactly this certificate, compare its fingerprint with the PACS "
-                f"administrator and enter it as “Trusted certificate”: {shown.sha256}",
+                f"{error.next_step} Its fingerprint (SHA-256), for “Trusted certificate” (--pinned-certificate): "
+                f"{shown.sha256}",
                 f"SHA-256 {shown.sha256}\n{error.detail}",
                 fills=(("pinned_certificate", shown.sha256),),
             )

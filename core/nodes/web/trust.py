@@ -70,8 +70,7 @@ def distrusted(
         name,
         StepResult.FAILED,
         f"{error.sentence} It shows: {shown.subject}, issued by {shown.issuer}, valid to {shown.not_after:%Y-%m-%d}.",
-        f"{error.next_step} To trust exactly this certificate, compare its fingerprint with the server's "
-        f"administrator and enter it as “{title}” (--{field.replace('_', '-')}): {shown.sha256}",
+        f"{error.next_step} Its fingerprint (SHA-256), for “{title}” (--{field.replace('_', '-')}): {shown.sha256}",
         f"SHA-256 {shown.sha256}\n{error.detail}",
         fills=((field, shown.sha256),),
     )
