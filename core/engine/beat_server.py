@@ -66,6 +66,8 @@ class BeatServer:
         self.port = int(self._listener.getsockname()[1])
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
+        self._bell, self._ringer = socket.socketpair()  # so that it ends at once
+        self._selector.register(self._bell, selectors.EVENT_READ)
         self._callers: dict[socket.socket, _Caller] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heart-beat-{self.port}", daemon=True)
@@ -74,6 +76,8 @@ class BeatServer:
     def stop(self) -> None:
         """Answer nobody any more; the port is free when this returns."""
         self._ended.set()
+        with contextlib.suppress(OSError):  # it has ended already
+            self._ringer.send(b"!")
         self._thread.join(10.0)
 
     def _run(self) -> None:
@@ -93,7 +97,8 @@ class BeatServer:
             for caller in list(self._callers.values()):
                 self._drop(caller)
             self._selector.close()
-            self._listener.close()
+            for sock in (self._listener, self._bell, self._ringer):
+                sock.close()
 
     def _accept(self) -> None:
         try:
