@@ -144,3 +144,18 @@ def test_a_node_that_was_added_is_changed_later(empty: Hands, service: AzureServ
     nodes.table.selectRow(at)
     empty.wait(lambda: nodes.heading.text() == "Cloud")
     empty.wait(lambda: f"{service.url}/v2" in empty.read(empty.window))
+    service.client.secrets = {"a.New~secret": None}
+    empty.click(nodes.edit)
+    empty.wait(lambda: bool(empty.window.findChildren(AddNode)))
+    change = next(found for found in empty.window.findChildren(AddNode) if found.isVisible())
+    form = change.fields_page.form
+    assert form is not None
+    assert form.values()["workspace"] == "hospital"
+    empty.wait(lambda: f"Address: {service.url}/v2" in change.fields_page.derived.text())
+    steps = test_it(empty, change)
+    assert steps["Token given"] is StepResult.FAILED, "the old secret is kept, and no longer good"
+    empty.click(change.back)
+    fill(empty, change, {"client_secret": "a.New~secret"})
+    assert set(test_it(empty, change).values()) == {StepResult.OK}
+    empty.save(change, "Cloud")
+    assert empty.app.nodes.secret("Cloud", "client_secret") == "a.New~secret"
