@@ -33,7 +33,7 @@ def write_support_bundle(app: App, path: Path) -> list[str]:
     """Write the bundle; the names of the files in it.
 
     Left out: secrets, everything about patients and studies, details of failures (which may quote a
-    server), the values of filters, and the lines of a detailed (debug) log.
+    server), the values of filters, what is done by processing steps, and the lines of a detailed (debug) log.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _jobs(app: App) -> list[dict[str, object]]:
                 "pass": job.pass_number,
                 "follow": job.follow,
                 "created": job.created.isoformat(),
-                "fields": {k: _filter_tags(v) if k == "filter" else _clean(v) for k, v in job.fields.items()},
+                "fields": {k: _field(k, v) for k, v in job.fields.items()},
                 "counts": {name: getattr(counts, name) for name in type(counts).__slots__},
                 "studies": job.studies,
                 "left_out": job.left_out,
@@ -127,6 +127,14 @@ def _jobs(app: App) -> list[dict[str, object]]:
             }
         )
     return found
+
+
+def _field(name: str, value: JsonValue) -> JsonValue:
+    if name == "filter":
+        return _filter_tags(value)
+    if name == "step":  # what a step sets or looks for may be a patient's
+        return [one.get("kind") for one in value if isinstance(one, dict)] if isinstance(value, list) else None
+    return _clean(value)
 
 
 def _filter_tags(value: JsonValue) -> str:

@@ -317,7 +317,8 @@ def test_self_test_takes_a_file_with_json_only(run: Run, tmp_path: Path) -> None
 
 
 def test_support_bundle_names_no_patient(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
-    run("run", "forward", "--source", "from", "--destination", "to", "--filter", "PatientName != Nobody", "--debug")
+    run("run", "forward", "--source", "from", "--destination", "to", "--filter", "PatientName != Nobody",
+        "--step", "tags actions='set PatientComments=Someone'".replace("'", '"'), "--debug")  # fmt: skip
     run("node", "test", "from")
     bundle = tmp_path / "bundle.zip"
     assert run("support-bundle", "--output", bundle).status == 0
@@ -325,9 +326,10 @@ def test_support_bundle_names_no_patient(run: Run, folders: tuple[Path, Path], t
         texts = {name: packed.read(name).decode() for name in packed.namelist()}
     assert {"system.json", "nodes.json", "jobs.json", "logs/command-line.log"} <= set(texts)
     for study in make_studies(2, instances=5):
-        for secret in ("Nobody", "Wang", study.plan.patient_id, study.study_uid):
+        for secret in ("Nobody", "Someone", "Wang", study.plan.patient_id, study.study_uid):
             assert all(secret not in text for text in texts.values()), secret
     assert json.loads(texts["jobs.json"])[0]["fields"]["filter"] == "PatientName"
+    assert json.loads(texts["jobs.json"])[0]["fields"]["step"] == ["tags"]
     assert json.loads(texts["jobs.json"])[0]["counts"]["verified"] == 10
     assert [n["name"] for n in json.loads(texts["nodes.json"])] == ["from", "to"]
 
