@@ -37,18 +37,23 @@ def sweep_incoming(incoming: Path) -> tuple[set[str], set[str]]:
     """
     dead: set[str] = set()
     alive: set[str] = set()
-    for mark in sorted(incoming.glob("*.lock")):
+    # On Windows a lock that is released takes its file along: a folder without a mark is of the dead as well.
+    tokens = {mark.stem for mark in incoming.glob("*.lock")} | {
+        left.name for left in incoming.iterdir() if left.is_dir()
+    }
+    for token in sorted(tokens):
+        mark, left = incoming / f"{token}.lock", incoming / token
         lock = FileLock(mark, mode=0o600, thread_local=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            alive.add(mark.stem)
+            alive.add(token)
             continue
-        left = incoming / mark.stem
         count = len(list(left.iterdir())) if left.is_dir() else 0
         shutil.rmtree(disk.extended(left), ignore_errors=True)
         lock.release()
-        dead.add(mark.stem)
+        mark.touch(mode=0o600)
+        dead.add(token)
         if count:
             log.info("removed %d files that were not complete when the program ended", count)
     return dead, alive

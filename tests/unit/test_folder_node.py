@@ -584,6 +584,7 @@ def test_a_file_that_was_taken_away_or_replaced_is_gone(opened, tmp_path):
         assert node.failure(caught.value, "source").cls is FailureClass.GONE
 
 
+@pytest.mark.posix
 def test_a_name_in_another_encoding_is_read_and_deleted(opened, tmp_path):
     study = make_study(instances=1)
     (tmp_path / "store").mkdir()
@@ -660,6 +661,7 @@ def test_diagnosis(opened, tmp_path):
     assert {s.result for s in steps[1:]} == {StepResult.SKIPPED}
 
 
+@pytest.mark.posix
 def test_the_same_folder_under_another_path_is_known(opened, tmp_path):
     study = info(make_study(instances=1))
     (tmp_path / "store" / "inner").mkdir(parents=True)

@@ -219,6 +219,7 @@ def without(instance: bytes, keyword: str) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.posix  # Windows deletes no file that is open
 def test_one_file_that_spoils_a_batch_takes_no_other_with_it(spool: Spool) -> None:
     studies = make_studies(12, instances=1)
     results: list[Kept | Exception] = []
