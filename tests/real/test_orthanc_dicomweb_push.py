@@ -134,11 +134,10 @@ def test_a_plugin_at_another_path(start_orthanc: Start) -> None:
     assert target.digests() == STUDY.digests()
 
 
-@VERSIONS
-def test_servers_without_the_plugin(version: str, start_orthanc: Start) -> None:
+def test_servers_without_the_plugin(start_orthanc: Start) -> None:
     with (
-        orthanc_node(start_orthanc(version)) as node,
-        orthanc_node(start_orthanc(version, name="B"), name="TO") as to,
+        orthanc_node(start_orthanc("1.10")) as node,
+        orthanc_node(start_orthanc("1.12", name="B"), name="TO") as to,
     ):
         assert node.push_target(to) == ""
         assert node.push_refusal(to) == "PACS does not know TO as a peer"
@@ -388,9 +387,8 @@ def test_a_peer_that_the_accelerator_does_not_reach(state: str, start_orthanc: S
         assert node.push_target(to) == "west"
 
 
-@VERSIONS
-def test_the_accelerator_on_bad_days(version: str, start_orthanc: Start) -> None:
-    with accelerated(start_orthanc, version, west="installed") as (front, node, target, instances):
+def test_the_accelerator_on_bad_days(start_orthanc: Start) -> None:
+    with accelerated(start_orthanc, "1.12", west="installed") as (front, node, target, instances):
         with pytest.raises(ConfigurationError, match="no longer knows the peer “east”"):
             node.push(instances, "accelerator:east")
         front.server.delete(f"/instances/{instances[1].ref}")
