@@ -139,6 +139,7 @@ def test_a_crash_before_the_first_list_of_members(opened, tmp_path):
     assert held(opened(crashed / "export.zip"), study) == study.digests()
 
 
+@pytest.mark.posix
 def test_a_full_disk_while_adding_keeps_what_was_there(opened, tmp_path, monkeypatch):
     one, two = make_studies(2, instances=2)
     node = opened()
@@ -233,6 +234,7 @@ def test_a_broken_zip_is_told_in_words_and_not_touched(opened, tmp_path, content
     assert (tmp_path / "export.zip").read_bytes() == content
 
 
+@pytest.mark.posix
 def test_a_zip_that_vanished_is_down_and_never_absent(opened, tmp_path):
     study = make_study(instances=1)
     node = opened()
