@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from core.ledger.ledger import Ledger
 from core.model.errors import LedgerError
 from core.model.events import EngineChanged, Event, JobChanged, StudyChanged
+
+LOOK_EVERY = 0.5  # seconds
+SPARING = 10  # looking takes at most this part of the time: a gateway that has stood for years has much to add up
 
 
 class Follower:
@@ -38,11 +42,15 @@ class Follower:
 
     def _run(self) -> None:
         revision = self._ledger.last_revision()
-        while not self._stop.wait(0.5):
+        wait = LOOK_EVERY
+        while not self._stop.wait(wait):
+            began = time.monotonic()
             try:
                 revision = self._look(revision)
             except LedgerError:
                 continue  # it will be readable again, or the engine itself tells
+            finally:
+                wait = max(LOOK_EVERY, SPARING * (time.monotonic() - began))
             if not self._is_running():
                 self.lost_engine.set()
 
