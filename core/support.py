@@ -23,7 +23,7 @@ from core.model.rules import parse_rule
 
 _PACKAGES = (
     "dicom-ferry", "PySide6-Essentials", "SQLAlchemy", "alembic", "keyring", "pydantic", "pydicom", "pynetdicom",
-    "pyorthanc", "typer", "rich", "filelock", "platformdirs", "openpyxl",
+    "pyorthanc", "typer", "rich", "filelock", "platformdirs", "openpyxl", "oauthlib",
 )  # fmt: skip
 _LEVEL = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 _LOG_BYTES = 20 << 20
