@@ -155,19 +155,35 @@ def test_parts_keep_series_together_and_are_bounded() -> None:
     assert [[one.sop_uid for one in part] for part in in_parts(images, 1000)] == [["a", "c", "b", "d", "e"]]
     assert [[one.sop_uid for one in part] for part in in_parts(images, 100)] == [["a", "c"], ["b", "d"], ["e"]]
     assert [[one.sop_uid for one in part] for part in in_parts(images, 50)] == [["a"], ["c"], ["b", "d"], ["e"]]
-    assert in_parts([]) == [[]]
+    assert in_parts([], 50) == [[]]
 
 
 @VERSIONS
 def test_a_large_send_goes_in_parts(version: str, start_orthanc: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [len(file) for file in STUDY]
-    monkeypatch.setattr(push_module, "in_parts", lambda images: in_parts(images, max(sizes) * 4))
+    monkeypatch.setattr(push_module, "MOST_BYTES", max(sizes) * 4)
     target = start_orthanc(version, dicomweb=True)
     with sender(start_orthanc, version, **server_entry(target.dicomweb_url)) as (server, node, instances):
         job = node.push(instances, "stow:cloud")
         assert ended(node, job).state is PushState.DONE
         assert len(server.get("/jobs")) == 4  # two series of six
     assert target.digests() == STUDY.digests()
+
+
+def test_parts_end_within_the_time_limit_of_the_entry(start_orthanc: Start, fault_proxy: Before) -> None:
+    """That limit is for a whole request: a slow link would end each large one."""
+    study = make_study(instances=8, size_bytes=150_000)
+    target = start_orthanc("1.12", dicomweb=True)
+    proxy = fault_proxy(target)
+    known = server_entry(f"{proxy.url}/dicom-web", Timeout=2)
+    with sender(start_orthanc, "1.12", study, **known) as (server, node, instances):
+        proxy.limit(400_000)
+        with pytest.MonkeyPatch.context() as slow:
+            slow.setattr(push_module, "SLOW_LINK", 160_000)
+            assert ended(node, node.push(instances, "stow:cloud")).state is PushState.DONE
+        assert len(server.get("/jobs")) == 4
+        proxy.limit(None)
+    assert target.digests() == study.digests()
 
 
 def test_jobs_that_are_one() -> None:

@@ -24,6 +24,8 @@ from core.wire.tls import TlsSettings
 
 STORE_TIMEOUT = 60  # seconds: the server's own default, 10, is too short for a busy PACS and a large image
 MOST_BYTES = 1 << 30  # of one STOW-RS request: services and the proxies before them bound what they take at once
+USUAL_TIMEOUT = 60  # seconds: Orthanc's ``HttpTimeout`` where it is not set
+SLOW_LINK = 4_000_000  # bytes per second of the slowest link on which a request ends in time
 _REMEMBERED = 1000  # jobs of which it is known what they send to, for the words about their end
 _BETWEEN = "+"  # of the identifiers of several jobs that are one for us
 
@@ -98,7 +100,7 @@ class OrthancPush(OrthancTargets):
         return self._start(left, known)
 
     def _start(self, instances: Sequence[InstanceRef], target: PushTarget) -> str:
-        parts = in_parts(instances) if target.way is PushWay.STOW else [instances]
+        parts = in_parts(instances, self._most_bytes(target)) if target.way is PushWay.STOW else [instances]
         begun: list[str] = []
         try:
             for part in parts:
@@ -113,6 +115,12 @@ class OrthancPush(OrthancTargets):
         while len(self._started) > _REMEMBERED:
             self._started.pop(next(iter(self._started)), None)
         return job
+
+    def _most_bytes(self, target: PushTarget) -> int:
+        """Of one STOW-RS request: Orthanc ends it after the entry's ``Timeout``, however much is still to come."""
+        entry = next((s for s in self.configuration.dicomweb_servers() if s.name == target.name), None)
+        seconds = entry.timeout if entry is not None and entry.timeout else USUAL_TIMEOUT
+        return min(MOST_BYTES, seconds * SLOW_LINK)
 
     def _order(self, instances: Sequence[InstanceRef], target: PushTarget) -> tuple[str, JsonObject]:
         """Path and payload of the request that starts a job."""
@@ -215,7 +223,7 @@ class OrthancPush(OrthancTargets):
         return replace(found, cls=FailureClass.ASK) if error.code in IN_DOUBT else found
 
 
-def in_parts(instances: Sequence[InstanceRef], most: int = MOST_BYTES) -> list[list[InstanceRef]]:
+def in_parts(instances: Sequence[InstanceRef], most: int) -> list[list[InstanceRef]]:
     """Instances for one request each: at most `most` bytes, series together as far as they fit.
 
     An image that is larger than that is a part of its own. What is of unknown size counts as nothing.
