@@ -21,7 +21,7 @@ from core.model import clock
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.job import After, Path
 from core.model.outcome import DeliveryState, Evidence, EvidenceLevel, Failure, FailureClass, Method
-from core.model.study import Holding, InstanceRef, StudyInfo
+from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.base import (
     Acknowledgement,
     BatchLimits,
@@ -41,6 +41,7 @@ from core.wire.http import Abort
 INLINE_BYTES = 1 << 20  # up to here an instance is read whole before the destination is bothered
 HASH_HERE_BYTES = 64 << 10  # smaller ones are hashed here: cheaper than asking the source for its digest
 PUSH_MEAN_BYTES = 64 << 10
+_LISTED = "no answer came; listed when it was asked for"
 
 
 @dataclass(slots=True)
@@ -266,11 +267,28 @@ class Pipeline:
             if held.is_full:
                 self._store_held(chunk, held)
         self._store_held(chunk, held)
-        for at, delivery in enumerate(held.doubtful):
+        alone = self._not_there(chunk, held.doubtful)
+        for at, delivery in enumerate(alone):
             if not may_go_on():
-                self.ledger.back(held.doubtful[at:])
+                self.ledger.back(alone[at:])
                 break
             self._carry(chunk, delivery, None)
+
+    def _not_there(self, chunk: Chunk, doubtful: list[Delivery]) -> list[Delivery]:
+        """Ask the destination for images whose answer got lost; those that it lists are not sent again."""
+        if not doubtful or self._confirm is None:
+            return doubtful
+        try:
+            holdings = self.ask(Chunk(chunk.task, doubtful, chunk.path))
+        except FerryError as error:
+            self.all_failed(doubtful, self.destination, error)
+            return []
+        found = list(zip(doubtful, holdings, strict=True))
+        listed = [(d, Acknowledgement(False, h.ref, _LISTED)) for d, h in found if h.presence is Presence.PRESENT]
+        if listed:
+            self._acknowledged(listed)
+        self.give_back([(d, cannot_tell(self.destination.name)) for d, h in found if h.presence is Presence.UNKNOWN])
+        return [d for d, h in found if h.presence is Presence.ABSENT]
 
     def _read_together(self, chunk: Chunk, deliveries: Sequence[Delivery], held: Held) -> list[Delivery]:
         """Read what the source gives in one go; what is left of `deliveries` is to be read one by one."""
