@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QCheckBox
 
@@ -166,7 +167,7 @@ def test_an_address_that_means_another_computer_there_is_asked_for(empty: Hands,
     empty.app.nodes.add("orthanc", "MRI", {"url": server.url}, {})
     empty.session.nodes_edited.emit()
     view = look(empty, "MRI")
-    fields = {"name": "Here", "aet": "FERRY", "host": "localhost", "port": 11112}
+    fields: dict[str, JsonValue] = {"name": "Here", "aet": "FERRY", "host": "localhost", "port": 11112}
     doubt = "“localhost” is this computer"
     view._show_drafts([RemoteDraft(MODALITY, "Here", fields, (), (doubt,), elsewhere=True)])
     empty.press(view, "Add Here as a modality")

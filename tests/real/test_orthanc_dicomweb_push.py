@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def ended(node: OrthancNode, job: str) -> PushStatus:
     return node.push_status(job)
 
 
-def server_entry(url: str, **more: object) -> dict[str, object]:
+def server_entry(url: str, **more: object) -> dict[str, Any]:
     return {"DicomWeb": {"Servers": {"cloud": {"Url": url, **more}}}}
 
 
@@ -127,7 +128,7 @@ def test_the_way_that_was_chosen_where_there_are_several(start_orthanc: Start) -
 
 def test_a_plugin_at_another_path(start_orthanc: Start) -> None:
     target = start_orthanc("1.12", dicomweb=True, config={"DicomWeb": {"Root": "/a/web/"}})
-    config = {"DicomWeb": {"Root": "/b/web/", "Servers": {"cloud": {"Url": f"{target.url}/a/web"}}}}
+    config: dict[str, Any] = {"DicomWeb": {"Root": "/b/web/", "Servers": {"cloud": {"Url": f"{target.url}/a/web"}}}}
     with sender(start_orthanc, "1.10", **config) as (_, node, instances), orthanc_node(target, name="TO") as to:
         assert node.push_target(to) == "stow:cloud"
         assert ended(node, node.push(instances, "stow:cloud")).state is PushState.DONE
@@ -324,7 +325,9 @@ def test_a_token_comes_along_with_each_order(version: str, start_orthanc: Start)
 
 def test_a_token_never_travels_unencrypted(start_orthanc: Start) -> None:
     far = DicomwebAddress("http://cloud.example/dw", needs_token=True, lends_to=("MRI",), token=lambda: "Bearer x")
-    config = {"DicomWeb": {"Servers": {"cloud": ["http://cloud.example/dw/"], "own": ["http://own.example/dw/"]}}}
+    config: dict[str, Any] = {
+        "DicomWeb": {"Servers": {"cloud": ["http://cloud.example/dw/"], "own": ["http://own.example/dw/"]}}
+    }
     with sender(start_orthanc, "1.12", **config) as (server, node, _):
         assert node.push_target(Service(far)) == ""
         assert "would travel unencrypted" in node.push_refusal(Service(far))

@@ -50,7 +50,7 @@ def test_what_would_get_lost_is_asked_for() -> None:
         ({}, {"HttpHeaders": ["A", "B"]}, "several extra headers"),
     ):
         with pytest.raises(ConfigurationError) as raised:
-            payload_of(PEER, PeerFields(name="p", url="http://b/", **fields), old)  # type: ignore[arg-type]
+            payload_of(PEER, PeerFields(name="p", url="http://b/", **fields), old)
         assert said in raised.value.sentence
 
 
