@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from core.model.errors import ConfigurationError
+from core.home import write_private_text
+from core.model.errors import ConfigurationError, LocalError
 from core.steps.base import StepSurroundings
 from core.steps.deidentify.pseudonyms import KEY_BYTES, Pseudonyms, secret_name
 
+STANDARD = "standard"
+"""The key of steps that name none."""
+
+OTHER_KEY = "deidentify-other-key"
+_LONGEST = 1000  # bytes of a file that may hold a key
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}\Z")
 
 
@@ -63,9 +70,9 @@ def put_back(surroundings: StepSurroundings, name: str, text: str, *, replace: b
     if there and not replace:
         raise ConfigurationError(
             f"There is another key “{name}” on this computer already (fingerprint {there}).",
-            "Images made from now on would get other pseudonyms than those made with it. Copy it first, then give "
-            "--replace; or choose another name.",
-            code="deidentify-key",
+            "Images made from now on would get other pseudonyms than those made with it. Copy it first, then replace "
+            "it (--replace); or choose another name.",
+            code=OTHER_KEY,
         )
     surroundings.keep_secret(place, key.hex())
     if fingerprint(surroundings, name) != new:
@@ -96,3 +103,47 @@ def _key(text: str, name: str) -> bytes:
             code="deidentify-key",
         )
     return bytes.fromhex(digits)
+
+
+def copy_to_file(surroundings: StepSurroundings, name: str, path: Path) -> None:
+    """Write a copy of a key to a file that only its owner can read.
+
+    Raises
+    ------
+    ConfigurationError, SecretError
+    LocalError
+        The file can't be written.
+    """
+    text = copied(surroundings, name)
+    try:
+        write_private_text(path, text + "\n")
+    except OSError as error:
+        raise LocalError(
+            f"The key can't be written to {path} ({error.strerror or error}).",
+            "Choose another place.",
+            detail=type(error).__name__,
+            code="deidentify-key",
+        ) from error
+
+
+def put_back_from_file(surroundings: StepSurroundings, name: str, path: Path, *, replace: bool) -> str:
+    """Keep the key that a file holds; its fingerprint.
+
+    Raises
+    ------
+    ConfigurationError, SecretError
+    LocalError
+        The file can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST + 1)
+    except OSError as error:
+        raise LocalError(
+            f"The file {path} can't be read ({error.strerror or error}).",
+            "Choose the file that the key was copied to.",
+            detail=type(error).__name__,
+            code="deidentify-key",
+        ) from error
+    text = data.decode("utf-8-sig", "replace") if len(data) <= _LONGEST else ""
+    return put_back(surroundings, name, text, replace=replace)

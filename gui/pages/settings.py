@@ -16,6 +16,7 @@ from gui.widgets.basics import card, label, row, scrolled
 from gui.widgets.form import Form
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
+from gui.widgets.pseudonym_key import PseudonymKey
 
 if TYPE_CHECKING:
     from core.app import SecretsStatus
@@ -45,6 +46,8 @@ class SettingsPage(Page):
         layout.setSpacing(4 * STEP)
         layout.addWidget(self._build_form())
         layout.addWidget(self._build_keyring())
+        self.key = PseudonymKey(session)
+        layout.addWidget(self.key)
         layout.addWidget(self._build_place())
         layout.addStretch(1)
         self.body.addWidget(scrolled(content), 1)
@@ -103,6 +106,7 @@ class SettingsPage(Page):
 
     def refresh(self) -> None:
         self._session.read(self, self._app.secrets.status, self._show_keyring)
+        self.key.refresh()
 
     def _show_keyring(self, status: SecretsStatus) -> None:
         works = ("Works", Tone.GREEN) if status.available else ("Not available", Tone.AMBER)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
 import pytest
-from PySide6.QtWidgets import QCheckBox, QComboBox
+from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog
 
 from core.secrets import variable_name
 from core.step_book import SHARED
+from core.steps.base import StepSurroundings
 from core.steps.deidentify.pseudonyms import Pseudonyms, secret_name
 from gui.widgets.step_dialog import StepDialog
 from tests.gui.hands import Hands
@@ -102,3 +105,44 @@ def test_why_an_image_is_not_sent_is_seen_in_the_preview(empty: Hands, start_ort
     assert "images of modality US often have text in them" in empty.read(preview)
     empty.click(preview.close_button)
     wizard.reject()
+
+
+def test_the_key_is_shown_copied_and_put_back(empty: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, str] = {}
+    surroundings = StepSurroundings(secret=kept.get, keep_secret=kept.__setitem__)
+    monkeypatch.setattr(empty.app.steps, "surroundings", lambda: surroundings)
+    empty.go("settings")
+    card = empty.window.settings.key
+    empty.wait(lambda: card.pill.text == "Made at first use")
+    assert not card.save.isEnabled()
+    copy = tmp_path / "copy.txt"
+    copy.write_text(KEY + "\n")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(copy), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "saved.txt"), ""))
+    empty.click(card.load)
+    fingerprint = Pseudonyms(bytes.fromhex(KEY)).fingerprint
+    empty.wait(lambda: card.pill.text == f"Fingerprint {fingerprint}")
+    assert kept == {secret_name("standard"): KEY}
+
+    empty.click(card.save)
+    empty.answer("Save a copy")
+    empty.wait(lambda: card.banner.lead == "The key was copied.")
+    saved = tmp_path / "saved.txt"
+    assert saved.read_text().strip() == KEY
+    assert os.name != "posix" or stat.S_IMODE(saved.stat().st_mode) == 0o600
+
+    copy.write_text("ab" * 32)
+    empty.click(card.load)
+    empty.answer("Keep it")
+    assert kept[secret_name("standard")] == KEY
+    empty.click(card.load)
+    empty.answer("Replace the key")
+    empty.wait(lambda: kept[secret_name("standard")] == "ab" * 32)
+    copy.write_text("this is no key")
+    empty.click(card.load)
+    empty.wait(lambda: "no such key" in card.banner.lead)
+
+    card.name.clear()
+    empty.type(card.name, "trial7")
+    empty.wait(lambda: card.pill.text == "Made at first use")
+    assert secret_name("trial7") not in kept, "looking makes no key"
