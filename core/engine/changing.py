@@ -264,6 +264,7 @@ class ChangingPipeline(Pipeline):
             expected = self._expected(chunk.task, delivery)
             delivery.change = made.change
             delivery.known_digest = made.change.source_digest
+            delivery.instance = replace(delivery.instance, transfer_syntax=made.instance.transfer_syntax)
             foretold = _identity(expected) == _identity(made.instance)
             if self._confirm is not None and (delivery.id in chunk.replace or not foretold):
                 self._patients[chunk.task.study_id] = made.change.patient_id

@@ -280,6 +280,25 @@ def test_every_encoding_stays_as_it_is(syntax: str, start_orthanc: Start, runnin
         assert len(there.PixelData) == len(was.PixelData)
 
 
+def test_a_destination_that_re_encodes_what_it_stores(start_orthanc: Start, running: RunningApp) -> None:
+    from pydicom import uid
+
+    source = start_orthanc("1.12", name="A")
+    destination = start_orthanc("1.12", name="B", config={"IngestTranscoding": uid.ExplicitVRLittleEndian})
+    running.orthanc("A", source)
+    running.orthanc("B", destination)
+    study = make_study(instances=3, transfer_syntax=uid.ImplicitVRLittleEndian)
+    source.upload(study)
+    job = running.run("forward", ["A"], ["B"], step=[TAGS])
+    assert job.counts.verified == 3, [r.evidence for r in running.rows(job.id)]
+    assert running.methods(job.id) == {Method.UID}
+    assert read(destination, study.sop_uids[0]).file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
+    again = running.run("forward", ["A"], ["B"], step=[TAGS], after="move")
+    assert again.counts.skipped == 3
+    assert running.methods(again.id) == {Method.HEADER}, "fetched and compared"
+    assert not source.digests()
+
+
 def test_studies_keep_apart(pair: tuple[OrthancServer, OrthancServer], running: RunningApp) -> None:
     source, destination = pair
     for study in make_studies(5, instances=8):
