@@ -586,3 +586,23 @@ def test_searches_ask_for_pages_that_the_service_gives(service: AzureService) ->
         assert len([one for page in node.instances(info(study)) for one in page]) == 201
         assert {h.presence for h in node.confirm(info(study), refs(study))} == {Presence.PRESENT}
     assert service.count("search", 400) == 0
+
+
+def test_a_secret_that_expired_is_told_with_each_image_and_a_new_one_carries_on(
+    running: RunningApp, service: AzureService, tmp_path: Path
+) -> None:
+    running.folder("In", tmp_path / "in")
+    make_study(instances=5).write(tmp_path / "in")
+    add(running, service)
+    old = service.secret
+    service.client.secrets = {old: service.clock(), "a.New~secret": None}
+    job = running.run("forward", ["In"], ["Cloud"], max_attempts=2, retry_delays=[0.1])
+    assert job.counts.failed == job.counts.total == 5
+    failures = {row.failure for row in running.rows(job.id)}
+    assert {(f.code, f.cls) for f in failures if f} == {("oauth-secret-expired", FailureClass.PERSON)}
+    assert {f.sentence for f in failures if f} == {"The client secret of “Cloud” has expired."}
+    running.app.nodes.edit("Cloud", {}, {"client_secret": "a.New~secret"})
+    running.app.jobs.nodes_changed()
+    running.app.jobs.retry(job.id)
+    running.wait(lambda: running.record(job.id).counts.verified == 5, "all of them with the new secret")
+    assert old not in str(running.app.ledger.log())
