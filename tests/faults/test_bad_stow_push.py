@@ -67,7 +67,7 @@ def test_where_the_program_chooses_it_goes_through_this_computer(crossing: Cross
 def test_not_known_there_says_why_it_went_another_way(crossing: Crossing) -> None:
     run = crossing.run(*PUSH).expect(0)
     reasons = {event["path_reason"] for event in run.events if event["event"] == "study" and event["path"] == "relay"}
-    assert reasons == {"from does not know to as a peer or a DICOMweb server"}
+    assert reasons == {"from does not know to as a peer or a DICOMweb server (Nodes, “Sends to”)"}
 
 
 @ONE_WAY

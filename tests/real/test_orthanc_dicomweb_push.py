@@ -100,7 +100,7 @@ def test_the_server_sends_by_stow(version: str, other: str, start_orthanc: Start
         assert node.push_target(to) == "stow:cloud"
         assert node.push_words("stow:cloud") == "its DICOMweb server “cloud”, by STOW-RS"
         assert node.push_target(nowhere) == ""
-        assert node.push_refusal(nowhere) == "MRI does not know X as a peer"
+        assert node.push_refusal(nowhere) == "MRI does not know X as a peer (Nodes, “Sends to”)"
         job = node.push(instances, "stow:cloud")
         assert ended(node, job).state is PushState.DONE
         assert node.push_status(job).progress == 1.0
@@ -123,7 +123,7 @@ def test_the_way_that_was_chosen_where_there_are_several(start_orthanc: Start) -
         assert node.push_target(Service(DicomwebAddress(target.dicomweb_url + "/"))) == "stow:cloud"
         unknown = Service(DicomwebAddress("http://127.0.0.1:1/dicom-web"))
         assert node.push_target(unknown) == ""
-        assert node.push_refusal(unknown) == "MRI does not know CLOUD as a DICOMweb server"
+        assert node.push_refusal(unknown) == "MRI does not know CLOUD as a DICOMweb server (Nodes, “Sends to”)"
 
 
 def test_a_plugin_at_another_path(start_orthanc: Start) -> None:
@@ -141,7 +141,7 @@ def test_servers_without_the_plugin(start_orthanc: Start) -> None:
         orthanc_node(start_orthanc("1.12", name="B"), name="TO") as to,
     ):
         assert node.push_target(to) == ""
-        assert node.push_refusal(to) == "PACS does not know TO as a peer"
+        assert node.push_refusal(to) == "PACS does not know TO as a peer (Nodes, “Sends to”)"
 
 
 # --- what is too much for one request

@@ -38,7 +38,7 @@ def accelerated_peers(rest: OrthancRest) -> dict[str, str]:
     """
     path = "/transfers/peers"
     answer = rest.fetch("GET", path)
-    if answer.status == 404:
+    if answer.status in _NOT_FOR_US:
         return {}
     found = rest.parsed(path, answer)
     if not isinstance(found, dict):

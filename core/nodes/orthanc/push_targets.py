@@ -108,7 +108,7 @@ class OrthancTargets(OrthancBase):
             known.append("a modality")
         if not known:
             return f"{destination.name} is nothing that a server sends to"
-        return f"{self.name} does not know {destination.name} as {' or '.join(known)}"
+        return f"{self.name} does not know {destination.name} as {' or '.join(known)} (Nodes, “Sends to”)"
 
     def token_comes_along(self, server: Peer, address: DicomwebAddress) -> bool:
         """Whether a DICOMweb server that lets in by a token gets one with what this server sends to it.
