@@ -29,6 +29,7 @@ from gui.widgets.page import Page
 from gui.widgets.pill import Pill
 from gui.widgets.proof import ProofButton, file_name
 from gui.widgets.rule_dialog import change_rule, has_rule, rule_words
+from gui.widgets.steps import step_words
 from gui.widgets.table import Share, Table
 
 
@@ -179,7 +180,8 @@ class JobsPage(Page):
             return
         self.heading.setText(job.name)
         self.pill.show_state(*state_words(job))
-        self.facts.setText("\n".join(t for t in (" · ".join(_facts(job)), rule_words(self._app, job)) if t))
+        lines = (" · ".join(_facts(job)), rule_words(self._app, job), step_words(job))
+        self.facts.setText("\n".join(t for t in lines if t))
         trouble = " ".join(dict.fromkeys(t for t in (job.problem, job.note) if t))
         self.trouble.setText(trouble)
         self.trouble.setVisible(bool(trouble) and not is_gateway(job))  # a gateway's panel says it

@@ -10,11 +10,23 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QMenu, QVBoxLayout, QWidget
 
 from core import step_book
+from core.model.job import JobRecord
 from core.model.steps import StepChoice
 from gui.icons import IconButton, IconLabel, IconToolButton, icon
 from gui.theme import STEP, Role
 from gui.widgets.basics import Elided, card, clear, label, row
 from gui.widgets.step_dialog import StepDialog
+
+
+def step_words(job: JobRecord) -> str:
+    """What a job does to images on their way, in a line; empty where that is nothing."""
+    given = job.fields.get("step")
+    known = step_book.kinds()
+    choices = (
+        [StepChoice.model_validate(one) for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    )
+    words = [step_book.describe(c) if c.kind in known else c.kind for c in choices]
+    return f"On the way: {'; then '.join(words)}" if words else ""
 
 
 class StepCard(QWidget):

@@ -118,6 +118,8 @@ def test_steps_are_chosen_previewed_and_done(empty: Hands, start_orthanc: Start)
     empty.wait(lambda: detail.images.rowCount() == 4)
     remarks = detail.images.index(0, 6).data()
     assert "Change tags: PatientID prefixed." in remarks
+    empty.go("jobs")
+    empty.wait(lambda: "On the way: Prefix PatientID; then Set InstitutionName" in empty.read(empty.window.jobs))
 
 
 def test_what_is_wrong_with_a_step_stands_at_its_field(empty: Hands, start_orthanc: Start, tmp_path: Path) -> None:
