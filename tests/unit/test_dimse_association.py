@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -112,7 +113,8 @@ class Scripted:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # Windows shuts no listener down; there closing ends its wait
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(20)
         if kind is None:
