@@ -26,6 +26,7 @@ from gui.widgets.basics import label, restyle
 from gui.widgets.lines import LinesEdit
 from gui.widgets.node_checks import NodeChecks
 from gui.widgets.rows import RowsEditor
+from gui.widgets.tag_actions import TagActionsEdit
 from gui.widgets.rule_editor import RuleEditor
 
 SAVED_SECRET = "Saved. Type to replace it."
@@ -69,8 +70,8 @@ class Editor(QWidget):
             layout.addWidget(title)
         layout.addWidget(body)
         self.help = label(field.help, "small", wrap=True)
-        self.help.setVisible(bool(field.help))
         layout.addWidget(self.help)
+        self.help.setVisible(bool(field.help))  # once it lies in something: before, it would be a window of its own
         self.problem = label("", "error", wrap=True)
         self.problem.hide()
         layout.addWidget(self.problem)
@@ -163,7 +164,7 @@ class Editor(QWidget):
         if kind is FieldType.STEPS:
             return self._steps()
         if kind is FieldType.LINES:
-            return self._lines()
+            return self._lines() if not self.field.columns else self._tag_actions()
         if kind is FieldType.LIST and self.field.columns:
             return self._rows()
         if kind is FieldType.RULE:
@@ -190,6 +191,17 @@ class Editor(QWidget):
         self._get = steps.value
         self._set = lambda v: steps.set_choices([StepChoice.model_validate(one) for one in v or ()])
         return steps
+
+    def _tag_actions(self) -> QWidget:
+        """The same with a line above it in which an action is put together."""
+        actions = TagActionsEdit(self.field.columns, self.field.placeholder)
+        actions.changed.connect(self.changed)
+        actions.left.connect(self.left)
+        self.main = actions.text
+        self._get = lambda: actions.text.toPlainText().strip()
+        self._set = lambda v: actions.text.setPlainText(_written(v))
+        self._set(self.field.default)
+        return actions
 
     def _lines(self) -> QWidget:
         """A text of several lines."""

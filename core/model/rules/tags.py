@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+
+from core.model.loading import load_pydicom
 
 #: What most rules are about: keyword and the name that people know it by.
 COMMON_TAGS = (
@@ -150,7 +153,6 @@ def _one_key(name: str, *, shown: str) -> str:
 
 
 def _numbered(group: int, element: int) -> str:
-    from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
     tag = group << 16 | element
     if group < 8 and tag != _TRANSFER_SYNTAX:
@@ -158,10 +160,10 @@ def _numbered(group: int, element: int) -> str:
     if element == 0:
         raise UnknownTagError("is a group length, which tells nothing of the image")
     if group % 2 == 0:
-        keyword = keyword_for_tag(tag)
+        keyword = _dictionary().keyword_for_tag(tag)
         if not keyword:
             raise UnknownTagError("is not a tag of DICOM")
-        if tag_for_keyword(keyword) == tag:
+        if _dictionary().tag_for_keyword(keyword) == tag:
             return _comparable(keyword)
     elif element < 0x10 or 0xFF < element < 0x1000:
         raise UnknownTagError("can't be a private tag: those are (gggg,0010) to (gggg,00FF) and (gggg,1000) on")
@@ -196,12 +198,11 @@ def is_plain(key: str) -> bool:
 
 
 def _number_of(part: str) -> int:
-    from pydicom.datadict import tag_for_keyword
 
     match = _NUMBERED.match(part)
     if match:
         return int(match[1] + match[2], 16)
-    tag = tag_for_keyword(part)
+    tag = _dictionary().tag_for_keyword(part)
     if tag is None:
         raise ValueError(f"{part} is no keyword")
     return int(tag)
@@ -210,14 +211,13 @@ def _number_of(part: str) -> int:
 @lru_cache(maxsize=1024)
 def vr_of(key: str) -> str:
     """Value representation (PS3.5 6.2) by the dictionary, the first of a choice; empty where it has none."""
-    from pydicom.datadict import dictionary_VR
 
     last = key.rpartition(".")[2]
     try:
         tag = _number_of(last)
         if tag >> 16 & 1:
             return "LO" if tag & 0xFFFF < 0x100 else ""  # a private creator (PS3.5 7.8.1)
-        return dictionary_VR(tag).split(" ")[0]
+        return str(_dictionary().dictionary_VR(tag)).split(" ")[0]
     except (KeyError, ValueError):
         return ""
 
@@ -225,10 +225,9 @@ def vr_of(key: str) -> str:
 @lru_cache(maxsize=1024)
 def has_one_value(key: str) -> bool:
     """Whether an image has one value of it at most (its value multiplicity is 1)."""
-    from pydicom.datadict import dictionary_VM
 
     try:
-        return "." not in key and vr_of(key) != "" and dictionary_VM(_number_of(key)) == "1"
+        return "." not in key and vr_of(key) != "" and _dictionary().dictionary_VM(_number_of(key)) == "1"
     except (KeyError, ValueError):
         return False
 
@@ -242,10 +241,9 @@ def title_of(key: str) -> str:
         return _common()[key]
     if key.startswith("("):
         return f"Tag {key}"
-    from pydicom.datadict import dictionary_description
 
     try:
-        return dictionary_description(_number_of(key))
+        return str(_dictionary().dictionary_description(_number_of(key)))
     except (KeyError, ValueError):
         return key
 
@@ -259,16 +257,24 @@ def number_text(key: str) -> str:
 @lru_cache(maxsize=1)
 def tag_choices() -> tuple[TagChoice, ...]:
     """Every tag of the dictionary that a rule can look at: those of most rules first, then by name."""
-    from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]
 
     found = {}
-    for tag, (vr, _vm, title, retired, keyword) in DicomDictionary.items():
+    for tag, (vr, _vm, title, retired, keyword) in _dictionary().DicomDictionary.items():
         usable = tag >> 16 >= 8 and vr.split(" ")[0] not in _WITHOUT_TEXT and vr != "SQ"
         if keyword and usable and not retired and not _ONLY_ANSWERED.match(keyword):
             found[keyword] = TagChoice(keyword, title, f"({tag >> 16:04X},{tag & 0xFFFF:04X})")
     common = [TagChoice(key, title, number_text(key)) for key, title in COMMON_TAGS]
     rest = sorted((c for c in found.values() if c.key not in _common()), key=lambda c: c.title.casefold())
     return (*common, *rest)
+
+
+@lru_cache(maxsize=1)
+def _dictionary() -> Any:
+    """pydicom's data dictionary, loaded when it is asked for first."""
+    load_pydicom()
+    from pydicom import datadict
+
+    return datadict
 
 
 @lru_cache(maxsize=1)
@@ -287,6 +293,5 @@ def _by_title() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _by_lower() -> dict[str, str]:
     """Keywords without regard to case."""
-    from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]
 
-    return {entry[4].casefold(): entry[4] for entry in DicomDictionary.values() if entry[4]}
+    return {entry[4].casefold(): entry[4] for entry in _dictionary().DicomDictionary.values() if entry[4]}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from core.model.fields import Suggestion
+from core.model.loading import load_pydicom
 from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
 from core.nodes.dicom.fields import DicomFields
@@ -35,6 +36,7 @@ class DicomKind(NodeKind):
         """
         assert isinstance(fields, DicomFields)
         # Imported here for pydicom's sake: a third of a second of every start.
+        load_pydicom()
         if fields.through:
             from core.nodes.dicom.through import open_through
 

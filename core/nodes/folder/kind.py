@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.model.loading import load_pydicom
 from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
 from core.nodes.folder.fields import FolderFields, Layout
@@ -15,6 +16,7 @@ class FolderKind(NodeKind):
     Fields = FolderFields
 
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
+        load_pydicom()
         from core.nodes.folder.node import FolderNode  # with it pydicom: a third of a second of every start
 
         assert isinstance(fields, FolderFields)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from core.model.errors import NotSupportedError
+from core.model.loading import load_pydicom
 from core.nodes.base import DicomAddress
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.configuration import Modality, ServerConfiguration
@@ -41,12 +42,14 @@ class OrthancEntity(OrthancBase):
 
     def entity(self, address: DicomAddress, *, node: str, known_as: str = "") -> RemoteEntity:
         """The modality at `address`, or that of the name `known_as`."""
+        load_pydicom()
         from core.nodes.orthanc.remote import RemoteModality  # with it pydicom: a third of a second of every start
 
         return RemoteModality(self.rest, self.fields.host, address, node=node, known_as=known_as)
 
     def entities(self) -> Sequence[KnownThere]:
         """Its modalities, by name, those on its own computer at the host of its address."""
+        load_pydicom()
         from core.nodes.intermediary import KnownThere
 
         return [

@@ -9,6 +9,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 from core.model.errors import AnswerError, ConfigurationError, FerryError, NotSupportedError
+from core.model.loading import load_pydicom
 from core.model.remotes import (
     ModalityFields,
     RemoteDraft,
@@ -156,6 +157,7 @@ class OrthancRemotes(OrthancTargets):
             return "It answers the echo (C-ECHO)."
         described = error_body(answer.body)
         if described is not None:
+            load_pydicom()
             from core.nodes.orthanc.remote_errors import modality_error  # with it what knows DIMSE
             from core.wire.dimse.status import Service
 

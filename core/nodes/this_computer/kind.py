@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.model.loading import load_pydicom
 from core.model.node import NodeFields
 from core.nodes.base import Node, NodeKind, OpenContext
 from core.nodes.this_computer.fields import ThisComputerFields
@@ -16,6 +17,7 @@ class ThisComputerKind(NodeKind):
     listens = True
 
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
+        load_pydicom()
         from core.nodes.this_computer.node import ThisComputerNode  # with it pydicom: a third of a second
 
         assert isinstance(fields, ThisComputerFields)
