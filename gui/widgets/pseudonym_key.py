@@ -58,7 +58,7 @@ class PseudonymKey(QFrame):
         self.name.setAccessibleName("Name of the key")
         self.name.setToolTip("The name of the key, as in the step “De-identify”")
         self.save = IconButton("Save a copy…", "export")
-        self.load = IconButton("Put a copy back…", "folder")
+        self.load = IconButton("Put a copy back…", "retry")
         for widget in (self.name, self.save, self.load):
             line.addWidget(widget)
         line.addStretch(1)
