@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core.model.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from core.model.loading import load_pydicom
 from core.steps.base import LargeValue, StepError
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def _unreadable(detail: str) -> StepError:
 
 
 def _parse(file: BinaryIO, folder: Path | None) -> DicomContent:
+    load_pydicom()
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.filereader import read_dataset
 

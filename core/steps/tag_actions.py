@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from core.model.loading import load_pydicom
 from core.steps import values
 
 
@@ -147,6 +148,7 @@ def _check_value(verb: Verb, tag: int, name: str, value: str) -> None:
 
 def vr_of(tag: int) -> str | None:
     """The value representation of a tag, the first where there is a choice; None for a private one."""
+    load_pydicom()
     from pydicom.datadict import dictionary_VR
 
     if tag >> 16 & 1:
@@ -198,6 +200,7 @@ def _check_touchable(tag: int, name: str, verb: Verb, *, nested: bool) -> None:
 
 
 def _part(text: str, name: str) -> TagPart:
+    load_pydicom()
     from pydicom.datadict import tag_for_keyword
 
     item: int | None = None
@@ -220,6 +223,7 @@ def _part(text: str, name: str) -> TagPart:
 def _perhaps(text: str) -> str:
     import difflib
 
+    load_pydicom()
     from pydicom._dicom_dict import DicomDictionary
 
     words = {entry[4].casefold(): entry[4] for entry in DicomDictionary.values() if entry[4]}

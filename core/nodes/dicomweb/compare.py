@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.model.errors import FerryError, TransportError, TransportFault
+from core.model.loading import load_pydicom
 from core.model.study import InstanceRef, StudyInfo
 from core.nodes.base import Body
 from core.nodes.dicomweb.read import DicomwebRead
@@ -20,6 +21,7 @@ class DicomwebCompare(DicomwebRead):
         TransportError
             ``ABORTED``; and what `body` raises.
         """
+        load_pydicom()
         from core.nodes.local.same import are_same, read_whole
 
         ours = read_whole(body)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.model.diagnosis import DiagnosisStep, StepResult
 from core.model.errors import AnswerError, FerryError
+from core.model.loading import load_pydicom
 from core.model.study import InstanceRef
 from core.nodes.dicomweb.base import QUERY_LIMIT, instance_path
 from core.nodes.dicomweb.read import DicomwebRead
@@ -282,6 +283,7 @@ class DicomwebDiagnosis(DicomwebRead):
 
 def _encoding(start: bytes) -> str:
     """Name of the transfer syntax of a file."""
+    load_pydicom()
     from pydicom.uid import UID
 
     from core.wire.dimse.file_meta import NotAFileError, split_head
