@@ -472,6 +472,37 @@ class _Stream:
         return count
 
 
+@pytest.mark.parametrize("how", ["all", "some", "none", "cut", "refused"])
+def test_small_images_are_read_back_and_what_does_not_come_is_looked_for_in_the_list(how: str) -> None:
+    """An image that comes is there; of one that doesn't, only the list tells. That holds for lies as well."""
+    files = list(small_study(30).plan.encoded())
+    refs = [_ref(file) for file in files]
+    given = {"all": 30, "some": 20, "none": 0, "cut": 30, "refused": 0}[how]
+    body = body_of(*files[:given])
+    images = [image_item(ref.series_uid, ref.sop_uid) for ref in refs[:25]]
+    lists = instances_of([series_item(refs[0].series_uid)], images)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.method == "POST":
+            return Reply(200, stow_item([ref.sop_uid for ref in refs]))
+        if asked.headers["accept"].startswith("multipart"):
+            if how == "refused":
+                return Reply(406)
+            return Reply(200, body[: len(body) // 2] if how == "cut" else body, {"Content-Type": MULTIPART})
+        return lists(asked)
+
+    with web_service(answer) as (url, asked), dicomweb_node(url) as node:
+        node.store_many(STUDY, list(zip(refs, files, strict=True)))
+        held = [one.presence for one in node.confirm(STUDY, refs)]
+        assert asked[1].path.endswith(f"/series/{refs[0].series_uid}")
+        count = 30 if how == "all" else 25
+        assert held == [Presence.PRESENT] * count + [Presence.ABSENT] * (30 - count)
+        before = len(asked)
+        held = [one.presence for one in node.confirm(STUDY, refs)]
+        assert held == [Presence.PRESENT] * 25 + [Presence.ABSENT] * 5, "asked once more it is the list that counts"
+        assert not any(one.headers["accept"].startswith("multipart") for one in asked[before:])
+
+
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from core.wire.retry_after import retry_after
 from core.wire.status import answer_error, status_error
 
 JSON = "application/dicom+json"
+MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+"""Images as they are kept: without the asterisk a service may re-encode them (PS3.18 section 8.7.3.5.2)."""
 _ERROR_LIMIT = 64 << 10
 _DETAIL_LIMIT = 2000
 

@@ -51,7 +51,7 @@ class SeriesAhead:
         self._expected: dict[str, InstanceRef] = {}
         self._shelf: dict[str, bytes] = {}
         self._held = 0
-        self._streams: dict[Series, _Stream] = {}
+        self._streams: dict[Series, SeriesStream] = {}
         self._done: dict[Series, None] = {}  # fetched already: what is still wanted of them is fetched by itself
         self._mean: float | None = None
         self._offered = True
@@ -91,7 +91,7 @@ class SeriesAhead:
                     self._give_back_idle()
                     if not self._is_worth_it(instance, key):
                         return None
-                    stream = self._streams[key] = _Stream(key)
+                    stream = self._streams[key] = SeriesStream(key)
                 if stream.busy:
                     self._cond.wait(_LOOK)
                     if abort is not None:
@@ -142,7 +142,7 @@ class SeriesAhead:
 
     # --- reading, by the thread that wants something of the series ---
 
-    def _read_on(self, stream: _Stream, wanted: str, abort: Abort | None) -> None:
+    def _read_on(self, stream: SeriesStream, wanted: str, abort: Abort | None) -> None:
         """Read until there is enough for now; what came is on the shelf then."""
         ended = True
         try:
@@ -160,10 +160,10 @@ class SeriesAhead:
                     if come and self._held > _ENOUGH:
                         ended = False
                         return
-        except _NotOfferedError as error:
+        except NotOfferedError as error:
             log.info("%s: its series are not fetched whole: %s", self._access.node, error)
             self._offered = False
-        except _TooLargeError:
+        except TooLargeError:
             self.learn(LARGEST)
         except FerryError as error:
             if isinstance(error, TransportError) and error.fault is TransportFault.ABORTED:
@@ -178,15 +178,15 @@ class SeriesAhead:
                 self._cond.notify_all()
 
 
-class _NotOfferedError(Exception):
+class NotOfferedError(Exception):
     """The service does not give series whole."""
 
 
-class _TooLargeError(Exception):
+class TooLargeError(Exception):
     """An image of the series is too large to wait in memory."""
 
 
-class _Stream:
+class SeriesStream:
     """A series on its way."""
 
     def __init__(self, key: Series) -> None:
@@ -201,7 +201,7 @@ class _Stream:
         response = self._response = access.request("GET", path, accept=accept, abort=abort)
         kind, _ = media_type(response.headers.get("content-type", ""))
         if response.status not in (200, 206) or not kind.startswith("multipart/"):
-            raise _NotOfferedError(f"{response.status} {kind}")
+            raise NotOfferedError(f"{response.status} {kind}")
         self.reader = MultipartReader(response, response.headers["content-type"], access.pool.where)
 
     def next(self) -> tuple[str, bytes] | None:
@@ -226,7 +226,7 @@ class _Stream:
 
 def _whole(part: Part) -> bytes:
     if part.length is not None and part.length > LARGEST:
-        raise _TooLargeError
+        raise TooLargeError
     whole = bytearray(part.length if part.length is not None else SMALL)
     filled = 0
     while True:
@@ -235,7 +235,7 @@ def _whole(part: Part) -> bytes:
                 part.skip()
                 return bytes(whole)
             if filled >= LARGEST:
-                raise _TooLargeError
+                raise TooLargeError
             whole.extend(bytes(filled))
         with memoryview(whole) as view:
             count = part.readinto(view[filled:])

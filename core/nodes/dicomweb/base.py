@@ -11,6 +11,7 @@ from core.model.study import InstanceRef
 from core.nodes.base import DicomwebAddress, Node
 from core.nodes.dicomweb.access import DicomwebAccess
 from core.nodes.dicomweb.fields import DicomwebFields
+from core.nodes.dicomweb.reading_back import ReadingBack
 from core.nodes.search.limit import AnswerLimit
 from core.nodes.web.fields import place_of
 from core.wire.status import http_failure
@@ -32,6 +33,7 @@ class DicomwebBase(Node):
     answer_limit : AnswerLimit
     stored_lately : tuple[InstanceRef, ...]
         Images that the service said to have stored: some of the last ones.
+    reading_back : ReadingBack
     """
 
     fields: DicomwebFields
@@ -52,6 +54,7 @@ class DicomwebBase(Node):
         self.tls = tls
         self.proxied = proxied
         self.stored_lately: tuple[InstanceRef, ...] = ()
+        self.reading_back = ReadingBack()
         known = dict(profile.facts).get(QUERY_LIMIT, "") if profile is not None else ""
         self.answer_limit = AnswerLimit(fields.query_limit or (int(known) if known.isdigit() else 0))
 

@@ -1,11 +1,13 @@
 """Asking a DICOMweb service which images it holds: `Confirm`, by QIDO-RS at the level of images.
 
-A service that lists an image holds it. That it doesn't hold one is believed only of a list that is whole, or of an
-answer about this very image; anything else is `Presence.UNKNOWN`.
+A service that lists an image holds it, and so does one that gives it (small images come sooner than their list).
+That it doesn't hold one is believed only of a list that is whole, or of an answer about this very image; anything else
+is `Presence.UNKNOWN`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -89,14 +91,25 @@ class _Series:
         """By lists of UIDs, where the service takes them: a long series is then not listed whole for each part."""
         left = list(dict.fromkeys(uids))
         found: dict[str, Presence] = {}
+        back = self._node.reading_back
+        if back.is_worth_it(left):
+            come = back.present(self._node.access, self._study_uid, self._series_uid, left, self._abort)
+            found = dict.fromkeys(come, Presence.PRESENT)
+            left = [uid for uid in left if uid not in come]
+        if left:
+            began = time.monotonic()
+            found |= self._listed_of(left)
+            back.took(len(left), time.monotonic() - began, reading=False)
+        return {uid: found.get(uid, Presence.UNKNOWN) for uid in uids}
+
+    def _listed_of(self, left: list[str]) -> dict[str, Presence]:
+        found: dict[str, Presence] = {}
         if len(left) <= _FEW:
             found = self._one_by_one(left)
         elif self._node.takes_uid_lists is not False:
             found = self._by_lists(left)
-        left = [uid for uid in left if uid not in found]
-        if left:
-            found |= self._by_whole(left)
-        return {uid: found.get(uid, Presence.UNKNOWN) for uid in uids}
+        rest = [uid for uid in left if uid not in found]
+        return found | self._by_whole(rest) if rest else found
 
     def _by_lists(self, uids: Sequence[str]) -> dict[str, Presence]:
         """Those that are listed, and of a service that surely takes lists those that are not."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.model.errors import AnswerError, TransportError
 from core.model.study import InstanceRef
 from core.nodes.base import ByteStream
-from core.nodes.dicomweb.access import shown
+from core.nodes.dicomweb.access import MULTIPART, shown
 from core.nodes.dicomweb.base import instance_path
 from core.nodes.dicomweb.query import DicomwebQuery
 from core.nodes.web.stream import SHOWN, CheckedStream
@@ -22,7 +22,6 @@ from core.wire.status import answer_error
 if TYPE_CHECKING:
     from core.nodes.dicomweb.ahead import SeriesAhead
 
-MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 SINGLE = "application/dicom; transfer-syntax=*"
 ACCEPTED = (MULTIPART, SINGLE)
 """Always with the asterisk: without it a service may re-encode what it keeps (PS3.18 section 8.7.3.5.2)."""

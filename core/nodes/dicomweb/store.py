@@ -77,6 +77,9 @@ class DicomwebStore(DicomwebDelete):
         uids = [instance.sop_uid for instance, _ in images]
         found = self._post(uids, [body for body, _ in made], abort)
         stored = [one for (one, _), said in zip(images, found, strict=True) if isinstance(said, Acknowledgement)]
+        for (body, _), uid, said in zip(made, uids, found, strict=True):
+            if isinstance(said, Acknowledgement) and said.stored and isinstance(body, (bytes, memoryview)):
+                self.reading_back.stored(uid, len(body))
         if stored:
             self.stored_lately = (*self.stored_lately[-_LATELY:], *stored[-_LATELY:])
         return [_with_note(outcome, note) for outcome, (_, note) in zip(found, made, strict=True)]
