@@ -85,7 +85,8 @@ class FormField:
     among : str
         For NODE and NODES: only nodes whose kind has this trait.
     columns : tuple[tuple[str, str], ...]
-        For LIST: titles and placeholders of the parts of an entry, which `separator` joins.
+        For LIST: titles and placeholders of the parts of an entry, which `separator` joins. For LINES: what can be
+        done to a tag, with an "=" behind what takes a value, and in words.
     separator : str
     suggested_by : tuple[str, ...]
         Fields that decide which values the kind can suggest for this one.

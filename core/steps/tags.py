@@ -22,6 +22,15 @@ class TagsFields(WhereFields):
         "and pixels). Tags by keyword or number, x for any digit, dots lead into sequences.",
         placeholder="set InstitutionName=Radiology\nremove (0019,xx10)",
         type=FieldType.LINES,
+        columns=(
+            ("set=", "Set"),
+            ("replace=", "Replace where it is there"),
+            ("prefix=", "Put in front"),
+            ("suffix=", "Put behind"),
+            ("empty", "Empty"),
+            ("remove", "Remove"),
+            ("keep", "Keep, remove all others"),
+        ),
         min_length=1,
     )
     note_former: bool = declared(

@@ -26,8 +26,8 @@ from gui.widgets.basics import label, restyle
 from gui.widgets.lines import LinesEdit
 from gui.widgets.node_checks import NodeChecks
 from gui.widgets.rows import RowsEditor
-from gui.widgets.tag_actions import TagActionsEdit
 from gui.widgets.rule_editor import RuleEditor
+from gui.widgets.tag_actions import TagActionsEdit
 
 SAVED_SECRET = "Saved. Type to replace it."
 FORGOTTEN_SECRET = "Will be forgotten."

@@ -15,6 +15,7 @@ from core.model.steps import StepChoice
 from gui.widgets.step_dialog import StepDialog
 from gui.widgets.steps import StepsEditor
 from gui.widgets.steps_preview import PreviewDialog
+from gui.widgets.tag_actions import TagActionsEdit
 from gui.wizards.send import SendWizard
 from tests.gui.hands import Hands
 from tests.support.orthanc import OrthancServer
@@ -45,6 +46,28 @@ def add_tags(hands: Hands, editor: StepsEditor, *lines: str) -> None:
     count = len(editor.choices)
     hands.click(dialog.done_button)
     hands.wait(lambda: len(editor.choices) == count + 1)
+
+
+def test_an_action_is_put_together_from_a_list_of_tags(empty: Hands) -> None:
+    editor = StepsEditor()
+    empty.qtbot.addWidget(editor)
+    editor.show()
+    dialog = add_step(empty, editor, "Change tags")
+    (build,) = dialog.form.findChildren(TagActionsEdit)
+    assert not build.add.isEnabled()
+    empty.type(build.tag, "accession number")
+    empty.qtbot.keyClick(build.tag, Qt.Key.Key_Return)
+    empty.type(build.value, "A; B")
+    empty.click(build.add)
+    build.verb.setCurrentText("Remove")
+    assert not build.value.isVisible()
+    empty.type(build.tag, "(0019,1010)")
+    empty.qtbot.keyClick(build.tag, Qt.Key.Key_Return)
+    empty.click(build.add)
+    assert build.text.toPlainText() == 'set AccessionNumber="A; B"\nremove (0019,1010)'
+    empty.click(dialog.done_button)
+    empty.wait(lambda: bool(editor.choices))
+    assert editor.choices[0].fields["actions"] == 'set AccessionNumber="A; B"\nremove (0019,1010)'
 
 
 def to_steps(hands: Hands, source: str, destination: str) -> SendWizard:
