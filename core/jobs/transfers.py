@@ -104,6 +104,8 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
         for name in (*options.sources, *targets):
             need(nodes[name], Extras)
     _require_apart(options, nodes, targets)
+    if options.after is After.MOVE:
+        _require_other_servers(options, nodes, targets)
 
 
 def _check_steps(options: TransferOptions) -> None:
@@ -149,3 +151,20 @@ def _require_apart(options: TransferOptions, nodes: Mapping[str, Node], targets:
                 "Choose another destination.",
                 code="same-storage",
             )
+
+
+def _require_other_servers(options: TransferOptions, nodes: Mapping[str, Node], targets: list[str]) -> None:
+    """A server's web interface and the services below it are one storage: a move would delete the only copy."""
+    for source in options.sources:
+        for target in targets:
+            here, there = nodes[source], nodes[target]
+            if type(here) is type(there) or not (hasattr(here.fields, "url") and hasattr(there.fields, "url")):
+                continue
+            shorter, longer = sorted((f"{here.place}/", f"{there.place}/"), key=len)
+            if longer.startswith(shorter):
+                raise ConfigurationError(
+                    f"{source} and {target} are the same server ({shorter.rstrip('/')}): a move would delete the only "
+                    "copy.",
+                    "Choose another destination.",
+                    code="same-storage",
+                )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.model.errors import ConfigurationError
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method
 from core.nodes.dicomweb.follow import DicomwebFollow
@@ -194,6 +195,28 @@ def test_a_move_from_a_service_that_does_not_delete_keeps_all(start_orthanc: Sta
     assert job.counts.verified == 5
     assert source.count() == 5
     assert "not deleted" in job.problem
+
+
+def test_a_move_never_goes_to_the_server_itself(start_orthanc: Start, running: RunningApp, tmp_path: Path) -> None:
+    """An Orthanc and its own DICOMweb services; a service under two names of its host."""
+    server = start_orthanc("1.12", dicomweb=True)
+    server.upload(small_study(3))
+    running.orthanc("A", server)
+    web(running, "W", server.dicomweb_url)
+    with pytest.raises(ConfigurationError, match="same server"):
+        running.start("forward", ["A"], ["W"], after="move")
+    with AzureService(tmp_path / "service") as service, FaultProxy(service.url) as other:
+        login = {"oauth_url": service.token_url, "client_id": service.client.client_id, "scope": f"{AUDIENCE}/.default"}
+        running.folder("F", tmp_path / "files")
+        for number, image in enumerate(small_study(3)):
+            (tmp_path / "files" / f"{number}.dcm").write_bytes(image)
+        web(running, "S1", f"{service.url}/v2", {"client_secret": service.secret}, **login)
+        web(running, "S2", f"{other.url}/v2", {"client_secret": service.secret}, **login)
+        running.run("forward", ["F"], ["S1"])
+        assert len(service.held()) == 3
+        job_id = running.start("forward", ["S1"], ["S2"], after="move")
+        running.wait(lambda: "can't be told" in running.record(job_id).problem, "the refusal")
+        assert len(service.held()) == 3, "nothing was deleted"
 
 
 def test_600_mb_stream_in_both_directions(start_orthanc: Start, running: RunningApp, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from core.model.errors import AnswerError
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
@@ -20,6 +21,7 @@ from core.wire.abort import Abort
 _FEW = 3  # images that are asked for one by one
 _PORTION = 50  # UIDs in one question: with 64 characters each they fit into the shortest limit for an address
 _NO_LISTS = frozenset({400, 404, 414, 422, 431, 501})
+_MOST_LACKED = 10_000
 _ONE_BY_ONE = 200  # images looked for each by itself where the list of their series can't be trusted
 
 
@@ -28,6 +30,10 @@ class DicomwebConfirm(DicomwebQuery):
 
     takes_uid_lists: bool | None = None
     """Whether it was seen to understand several UIDs in one question; None while that isn't known."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.lacked: dict[str, None] = {}  # studies of which it was seen to lack something
 
     def confirm(
         self, study: StudyInfo, instances: Sequence[InstanceRef], *, digests: bool = True, abort: Abort | None = None
@@ -51,6 +57,9 @@ class DicomwebConfirm(DicomwebQuery):
                     looked = _Series(self, study_uid, series_uid, abort).look_for(uids)
                 for uid in uids:
                     found[study_uid, series_uid, uid] = looked.get(uid, Presence.ABSENT)
+        self.lacked |= {key[0]: None for key, presence in found.items() if presence is Presence.ABSENT}
+        while len(self.lacked) > _MOST_LACKED:
+            self.lacked.pop(next(iter(self.lacked)), None)
         keys = ((one.study_uid or study.study_uid, one.series_uid, one.sop_uid) for one in instances)
         return [Holding(sop_uid, found[study_uid, series, sop_uid], ref=sop_uid) for study_uid, series, sop_uid in keys]
 
