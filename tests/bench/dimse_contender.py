@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from tests.bench.contender import peak_memory
 
@@ -49,19 +48,8 @@ def pynetdicom(port: int, aet: str, origin: str, associations: int) -> Found:
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
 
-class _FileBody:
-    """An open file."""
-
-    def __init__(self, file: BinaryIO, length: int) -> None:
-        self.length: int | None = length
-        self._file = file
-
-    def readinto(self, view: memoryview, /) -> int:
-        return self._file.readinto(view)  # type: ignore[attr-defined,no-any-return]
-
-
 def ours(port: int, aet: str, origin: str, associations: int) -> Found:
-    """`StoreAssociations`, straight from the files."""
+    """`StoreAssociations`, from files that are read as the program does: while another one is being sent."""
     from core.wire.dimse.file_meta import split_head
     from core.wire.dimse.peer import Peer
     from core.wire.dimse.store import AssociationLimit, StoreAssociations
@@ -69,15 +57,17 @@ def ours(port: int, aet: str, origin: str, associations: int) -> Found:
     pool = StoreAssociations(Peer("bench", "127.0.0.1", port, aet, CALLING_AET), AssociationLimit(associations))
 
     def work() -> None:
+        room = memoryview(bytearray(1 << 20))
         while (path := next_file()) is not None:
             with path.open("rb", buffering=0) as file:
-                head = split_head(_FileBody(file, path.stat().st_size))
-                answer = pool.store(head.sop_class, head.sop_uid, head.transfer_syntax, head.data_set)
+                length = file.readinto(room)
+            head = split_head(room[:length])
+            answer = pool.store(head.sop_class, head.sop_uid, head.transfer_syntax, head.data_set)
             if answer.status != 0:
                 raise SystemExit(f"it was not stored: {answer}")
 
     next_file = _in_threads_of(origin)
-    _run(work, associations)
+    _run(work, associations + 1)
     pool.close()
     return {}
 
