@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from core.home import write_private_text
+from core.jobs.registry import job_kinds
 from core.model.errors import ConfigurationError, LocalError
+from core.model.job import JobRecord, ProcessingFields
 from core.steps.base import StepSurroundings
 from core.steps.deidentify.pseudonyms import KEY_BYTES, Pseudonyms, secret_name
 
@@ -82,6 +87,20 @@ def put_back(surroundings: StepSurroundings, name: str, text: str, *, replace: b
             code="deidentify-key",
         )
     return new
+
+
+def kept_names(jobs: Iterable[JobRecord]) -> tuple[str, ...]:
+    """Under which names the keyring may hold keys of these jobs, and the one that steps name which name none."""
+    names = {STANDARD}
+    for job in jobs:
+        kind = job_kinds.all().get(job.kind)
+        try:
+            fields = kind.Fields.model_validate(job.fields) if kind is not None else None
+        except ValidationError:  # of another version: it can't run either
+            continue
+        if isinstance(fields, ProcessingFields):
+            names |= {str(step.fields.get("key", STANDARD)) for step in fields.step}
+    return tuple(sorted(secret_name(name) for name in names if _NAME.match(name)))
 
 
 def _place(name: str) -> str:

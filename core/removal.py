@@ -14,6 +14,8 @@ from core.home import Home, default_folder
 from core.model.errors import ConfigurationError, LedgerError, LocalError
 from core.model.fields import secret_fields
 from core.nodes.registry import node_kinds
+from core.pseudonym_keys import kept_names
+from core.step_book import SHARED
 
 #: What the program puts into its home. Anything else that lies there is somebody else's, and stays.
 _OURS = (
@@ -115,5 +117,6 @@ def _forget_secrets() -> None:
             kind = node_kinds.all().get(record.kind)
             if kind is not None:
                 app.secrets.remove(record.name, secret_fields(kind.Fields))
+        app.secrets.remove(SHARED, kept_names(app.ledger.jobs()))
     finally:
         app.close()

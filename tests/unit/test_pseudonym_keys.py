@@ -130,3 +130,25 @@ def test_a_real_keyring_keeps_the_key(secret_service: SecretService, tmp_path: P
     assert run("put-back", "trial7", "--replace", stdin=OTHER + "\n").returncode == 0
     assert run("copy", "trial7", "--secret").stdout == OTHER + "\n"
     assert run("show").returncode == 1
+
+
+def test_keys_go_with_all_that_is_kept_for_an_account(secret_service: SecretService, tmp_path: Path) -> None:
+    env = {**os.environ, **secret_service.env, "DICOM_FERRY_HOME": str(tmp_path / "home")}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        command = [sys.executable, "-m", "core", *arguments]
+        done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    for name in ("in", "out"):
+        run("node", "add", "folder", name, "--path", str(tmp_path / name))
+    for name in ("standard", "trial7"):
+        run("pseudonym-key", "put-back", name, stdin=KEY + "\n")
+    step = ("--step", "deidentify key=Trial7")
+    run("job", "save", "forward", "--source", "in", "--destination", "out", "--name", "Research", *step)
+    assert len(secret_service.items()) == 2
+    run("remove-data", "--yes")
+    assert not secret_service.items()
