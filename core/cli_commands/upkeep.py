@@ -95,9 +95,10 @@ def support_bundle(
 def remove_data(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
-    """Remove what is kept on this computer for this account: nodes, jobs, passwords, the record of what was sent.
+    """Remove what is kept on this computer for this account: nodes, jobs, passwords, keys, the record of what was sent.
 
     What was received by a node of this computer and not passed on is removed as well, unless it has a folder elsewhere.
+    Keys for pseudonyms are gone for good then, unless a copy was made (pseudonym-key copy).
     """
     with speaking() as speaker:
         kept = what_is_kept() if not yes else None
