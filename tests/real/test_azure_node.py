@@ -561,7 +561,7 @@ def test_nothing_goes_there_before_the_time_that_it_asked_for(tmp_path: Path, st
         later = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
         wait = "120" if form == "seconds" else later
         service.faults.order(Fault(FaultKind.STATUS, status, retry_after=wait, on="store"))
-        job_id = running.start("forward", ["In"], ["Cloud"], workers=1)
+        job_id = running.start("forward", ["In"], ["Cloud"], workers=1, retry_delays=[60, 120, 300, 600])
         running.wait(lambda: service.count("store", status) == 1, "the refusal")
         with Hurrying(moved, 5.0):
             job = running.wait_finished(job_id)
