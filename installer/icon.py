@@ -48,7 +48,7 @@ def write_side_picture(path: Path) -> None:
     painter.fillRect(image.rect(), shade)
     painter.drawPixmap(34, 109, pixmap("ferry", theme().colour(Role.ON_ACCENT), 96))
     painter.end()
-    image.save(str(path), b"BMP")
+    image.save(str(path))  # its name says the format
     del application
 
 
