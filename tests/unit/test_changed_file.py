@@ -275,3 +275,12 @@ def test_a_disk_without_room_is_this_computer_s_trouble(tmp_path: Path, monkeypa
     monkeypatch.undo()
     with pytest.raises(LocalError):
         applying.received(Stream(), tmp_path / "gone", lambda _count: None, "disk")
+
+
+def test_what_a_killed_program_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "step-left").mkdir()
+    (tmp_path / "step-left" / "input.dcm").write_bytes(b"x")
+    (tmp_path / "step-file").write_bytes(b"x")
+    (tmp_path / "other").write_bytes(b"x")
+    applying.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["other"]
