@@ -14,10 +14,11 @@ from pathlib import Path as FilePath
 from core.engine import applying, verify
 from core.engine.applying import Made, TitledStep
 from core.engine.carried import Carried, SourceTrouble
-from core.engine.changed_file import parse, same_but_for_time
+from core.engine.changed_file import parse
 from core.engine.gate import Gate
 from core.engine.held import ONE_BY_ONE
 from core.engine.judging import Judging
+from core.engine.same_content import same_but_for_time
 from core.engine.throttle import Throttle
 from core.engine.transfer import Chunk, Pipeline
 from core.engine.verify import Judgement, Verdict, cannot_tell, proved_state
