@@ -136,7 +136,7 @@ class _Series:
                 return found
             if len(listed) > 1:
                 self._node.takes_uid_lists = True
-            elif self._node.takes_uid_lists is None:
+            elif not self._node.takes_uid_lists:  # not known, or another thread has learned meanwhile that it doesn't
                 # Taken for one UID that there is not, or for the first of them; or none of them is there.
                 return found | dict.fromkeys(listed, Presence.PRESENT)
             for uid in portion:
