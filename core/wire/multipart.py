@@ -72,7 +72,11 @@ class MultipartReader:
         self._buffer[:2] = b"\r\n"
         self._start = 0
         self._end = 2
-        self._part: Part | None = None
+        # What is left of the present part is known here, and a part knows its number only: were they to hold each
+        # other, every reader's buffer would wait for the garbage collector.
+        self._number = 0
+        self._left: int | None = None
+        self._part_ended = True
         self._ended = False
 
     def next(self) -> Part | None:
@@ -85,10 +89,12 @@ class MultipartReader:
         """
         if self._ended:
             return None
-        if self._part is None:
+        if not self._number:
             self._skip_preamble()
-        else:
-            self._part.skip()
+        elif not self._part_ended:
+            scratch = memoryview(bytearray(BUFFER))
+            while self.read_part(self._number, scratch):
+                pass
         if self._is_final():
             self._ended = True
             return None
@@ -99,13 +105,15 @@ class MultipartReader:
             if _LENGTH.fullmatch(text) is None:
                 raise no_http(self._where, "the length of a part is no number", text[:200])
             length = int(text)
-        self._part = Part(self, headers, length)
-        return self._part
+        self._number += 1
+        self._left = length
+        self._part_ended = False
+        return Part(self, self._number, headers, length)
 
     @property
     def at_boundary(self) -> bool:
         """Whether the last part was read to its end."""
-        return self._part is None or self._part.ended
+        return self._part_ended
 
     def drain(self) -> None:
         """Skip the parts that are left and read what follows the final boundary, so that the connection can be kept."""
@@ -118,7 +126,24 @@ class MultipartReader:
 
     # --- what a part is read with ---
 
-    def read_body(self, view: memoryview) -> int:
+    def read_part(self, number: int, view: memoryview) -> int:
+        """Bytes of the part of this number; 0 at its end, and where it is not the present one any more."""
+        if number != self._number or self._part_ended or not view:
+            return 0
+        if self._left is None:
+            count = self._read_body(view)
+            self._part_ended = not count
+            return count
+        count = 0
+        if self._left:
+            count = self._read_sized(view, self._left)
+            self._left -= count
+        if not self._left:
+            self._require_boundary()
+            self._part_ended = True
+        return count
+
+    def _read_body(self, view: memoryview) -> int:
         """Bytes of the present part up to its boundary; 0 once that is reached."""
         while True:
             found = self._buffer.find(self._mark, self._start, self._end)
@@ -135,7 +160,7 @@ class MultipartReader:
             if not self._fill():
                 self._cut()
 
-    def read_sized(self, view: memoryview, left: int) -> int:
+    def _read_sized(self, view: memoryview, left: int) -> int:
         """Bytes of a part that has so many left."""
         have = self._end - self._start
         if have:
@@ -150,7 +175,7 @@ class MultipartReader:
             self._cut()
         return self._take(view, min(self._end - self._start, left))
 
-    def require_boundary(self) -> None:
+    def _require_boundary(self) -> None:
         """After a part of a length that was said: its boundary has to follow."""
         need = len(self._mark)
         while self._end - self._start < need:
@@ -281,14 +306,13 @@ class Part:
         Bytes of its body, where its own header says so.
     """
 
-    __slots__ = ("_ended", "_left", "_reader", "headers", "length")
+    __slots__ = ("_number", "_reader", "headers", "length")
 
-    def __init__(self, reader: MultipartReader, headers: Mapping[str, str], length: int | None) -> None:
+    def __init__(self, reader: MultipartReader, number: int, headers: Mapping[str, str], length: int | None) -> None:
         self.headers = headers
         self.length = length
         self._reader = reader
-        self._left = length
-        self._ended = False
+        self._number = number
 
     def readinto(self, view: memoryview, /) -> int:
         """Fill `view` from its start; 0 at the part's end.
@@ -298,29 +322,4 @@ class Part:
         TransportError
             ``CUT``, or ``PROTOCOL`` where the part does not end where its header says.
         """
-        if self._ended or not view:
-            return 0
-        if self._left is None:
-            count = self._reader.read_body(view)
-            self._ended = not count
-            return count
-        count = 0
-        if self._left:
-            count = self._reader.read_sized(view, self._left)
-            self._left -= count
-        if not self._left:
-            self._reader.require_boundary()
-            self._ended = True
-        return count
-
-    @property
-    def ended(self) -> bool:
-        return self._ended
-
-    def skip(self) -> None:
-        """Read what is left of it, and forget it."""
-        if self._ended:
-            return
-        scratch = memoryview(bytearray(BUFFER))
-        while self.readinto(scratch):
-            pass
+        return self._reader.read_part(self._number, view)

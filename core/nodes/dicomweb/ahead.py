@@ -232,7 +232,6 @@ def _whole(part: Part) -> bytes:
     while True:
         if filled == len(whole):
             if part.length is not None:
-                part.skip()
                 return bytes(whole)
             if filled >= LARGEST:
                 raise TooLargeError
