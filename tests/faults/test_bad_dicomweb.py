@@ -138,6 +138,20 @@ def test_images_that_are_deleted_while_they_are_listed_hide_no_others() -> None:
     assert {f"1.2.1.1.{n}" for n in range(10, 300)} <= found
 
 
+def test_a_list_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.nodes.dicomweb.query.MOST_LISTED", 3000)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path.endswith("/instances"):
+            start = int(asked.query["offset"])
+            return Reply(200, [image_item("1.2.1.1", f"1.2.1.1.{n}") for n in range(start, start + 500)])
+        return Reply(200, paged([series_item("1.2.1.1")], asked))
+
+    with web_service(answer) as (url, _), dicomweb_node(url) as node, pytest.raises(AnswerError) as raised:
+        list(node.instances(STUDY))
+    assert raised.value.code == "incomplete"
+
+
 @pytest.mark.parametrize(
     "body",
     [

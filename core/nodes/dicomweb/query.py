@@ -19,6 +19,8 @@ from core.wire.status import answer_error
 
 PAGES = (1000, 200, 100)
 """Answers that are asked for at a time, of some two kilobytes each; a smaller number where one is refused."""
+MOST_LISTED = 500_000
+"""Answers to one question; no study has so many images, but a broken service may never come to an end."""
 _RESTARTS = 3  # lists that change while they are read are read anew so often
 _MORE = re.compile(r"\b299\b")
 _UIDS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -113,13 +115,15 @@ class DicomwebQuery(DicomwebBase):
         TransportError
         """
         try:
-            found = self.ask(keys, most=1 << 62, abort=abort)
+            found = self.ask(keys, abort=abort)
         except AnswerError as error:
             if error.status == 404 and self.is_here(abort=abort):
                 return []  # not as the standard has it, but what some services answer for "none"
             raise
         if found.failure is not None:
             raise found.failure
+        if found.broken_off:
+            raise answer_error("incomplete", node=self.name, detail=f"more than {len(found.answers):,} answers")
         if not found.whole and self.answer_limit.suspects(found.count):
             detail = f"{found.count} answers, which may be all that it gives at once"
             raise answer_error("incomplete", node=self.name, detail=detail)
@@ -214,6 +218,9 @@ class Pages:
             self._longest = page.count
             last = uids[-1]
             offset += fresh
+            if offset > MOST_LISTED:
+                self.failure = self._incomplete(f"it has more than {MOST_LISTED:,} answers")
+                return True
 
     def _offset_is_ignored(self, page: _Page) -> None:
         """The same page came again: all there is where it is longer than was asked for, else nobody knows."""
