@@ -190,7 +190,7 @@ class WhenPage(WizardPage):
         times.addWidget(self.follow)
         self.body.addLayout(times)
         self.trigger_box = QWidget()
-        trigger = QVBoxLayout(self.trigger_box)
+        trigger = self._trigger = QVBoxLayout(self.trigger_box)
         trigger.setContentsMargins(6 * STEP, 0, 0, 0)
         trigger.setSpacing(STEP)
         trigger.addWidget(label("Send when", "strong"))
@@ -234,7 +234,7 @@ class WhenPage(WizardPage):
             self.follow.setChecked(True)
         for way in (self.once, self.follow):
             way.setVisible(not kind.always_follows)
-        self.trigger_box.layout().setContentsMargins(0 if kind.always_follows else 6 * STEP, 0, 0, 0)
+        self._trigger.setContentsMargins(0 if kind.always_follows else 6 * STEP, 0, 0, 0)
         self._tell()
 
     @property
