@@ -1,7 +1,8 @@
 """The whole pipeline: ``python -m installer.windows`` (``make windows``), on Linux with Wine.
 
 Fetches and verifies a Windows Python, runs the tests in it, freezes the program, checks what was frozen, builds
-both installers into ``dist``, and proves them. Parts: ``--only tests``, ``build``, ``proof`` (of what was built).
+both installers into ``dist``, and proves them. Parts: ``--only linux`` (the same specification on this system),
+``tests``, ``build``, ``proof`` (of what was built).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PICTURES = WORK / "pictures"
 OLD_VERSION = "0.0.1"
 ONLY_IN_OLD = "only-in-the-older-version.txt"
 MOST_BYTES = {".exe": 50_000_000, ".msi": 65_000_000}
-PARTS = ("tests", "build", "proof")
+PARTS = ("linux", "tests", "build", "proof")
 #: What reaches the system: files, locks, sockets, processes, the keyring, Qt. Under Wine each test takes several times
 #: as long as on Linux, where all of them run.
 TESTS = [
@@ -67,6 +68,9 @@ def main() -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     cache = cache_folder()
     began = time.monotonic()
+    if "linux" in parts:
+        with timed("frozen for Linux, and tested"):
+            freeze_for_linux()
     if "tests" in parts or "build" in parts:
         with Wine(cache / "prefix") as python:
             with timed("Windows Python"):
@@ -85,6 +89,22 @@ def main() -> int:
         print("\n".join(["", "Measured:", *(f"  {line}" for line in figures)]))
     print(f"All is well, after {time.monotonic() - began:.0f} s.")
     return 0
+
+
+def freeze_for_linux() -> None:
+    """The same specification on this system: the quickest way to learn that something is missing when frozen."""
+    folder = WORK / "linux"
+    script = ROOT / "installer" / "build.py"
+    command = [sys.executable, str(script), "--dist", str(folder), "--work", str(WORK / "linux-work")]
+    subprocess.run(command, check=True, timeout=900)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(WORK), "DICOM_FERRY_HOME": str(WORK / "linux-home")}
+    said = subprocess.run(
+        [folder / NAME / "dicom-ferry", "self-test"],
+        env=environment, cwd=WORK, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    print(said.stdout, end="")
+    if said.returncode:
+        raise SystemExit(f"The program frozen for Linux does not work:\n{said.stdout}{said.stderr}")
 
 
 def run_tests(python: Wine, words: list[str]) -> None:
