@@ -100,6 +100,8 @@ class Channel:
 
     def _stood_still(self, began: float, *, sending: bool) -> float:
         """Nothing moved since `began`: has that been too long? When the next wait begins."""
+        if self._abort is not None:
+            self._abort.check()  # on Windows, a socket that is shut down doesn't wake whoever waits for it
         now = time.monotonic()
         self._quiet += now - began
         self._waited += now - began
