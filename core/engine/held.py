@@ -6,6 +6,7 @@ from core.ledger.rows import Delivery
 from core.nodes.base import BatchLimits
 
 ONE_BY_ONE = BatchLimits(1, 0)
+_FEW = 4
 
 
 class Held:
@@ -22,6 +23,10 @@ class Held:
         self._limits = limits
         self._images: list[tuple[Delivery, bytes | memoryview]] = []
         self._size = 0
+
+    def takes_read(self, length: int) -> bool:
+        """Whether an image that was opened by itself gains by waiting for others: it costs a copy of it."""
+        return length * _FEW <= self._limits.size
 
     def takes(self, length: int) -> bool:
         """Whether an image of so many bytes is small enough to be sent with others."""

@@ -354,7 +354,7 @@ class Pipeline:
                 if stream.length is not None and stream.length <= INLINE_BYTES:
                     body: memoryview | Carried = self._read_whole(delivery, stream, stream.length)
                     streamed = False
-                    if held is not None and held.takes(stream.length):
+                    if held is not None and held.takes_read(stream.length):
                         if held.is_full_with(stream.length):
                             self._store_held(chunk, held)
                         held.add(delivery, bytes(body))  # type: ignore[arg-type]
