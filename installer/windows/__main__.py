@@ -50,12 +50,11 @@ TESTS = [
         for name in (
             "windows_alone", "home", "secrets", "settings", "logs", "removal", "cli_commands", "cli_fields",
             "cli_input", "ledger", "spool", "spool_recovery", "folder_node", "folder_zip", "folder_dicomdir",
-            "listening", "wire_http", "wire_tls", "dimse_association", "kinds_contract",
+            "listening", "wire_tls", "dimse_association", "kinds_contract",
         )
     ),
     "tests/gui/test_start.py",
     "tests/gui/test_bridge.py",
-    "tests/gui/test_pages.py",
 ]  # fmt: skip
 
 
