@@ -14,12 +14,12 @@ from core.wire.dimse import find as find_module
 from core.wire.dimse.association import Association, Incoming, Proposed
 from core.wire.dimse.commitment import COMMITMENT_CONTEXTS, CommitmentReport, CommitmentRequest
 from core.wire.dimse.find import FIND_CONTEXTS, find
-from core.wire.found import Found
 from core.wire.dimse.get import get, get_contexts
 from core.wire.dimse.move import move, move_contexts
 from core.wire.dimse.peer import Peer
 from core.wire.dimse.retrieval import Retrieval, Wanted
 from core.wire.dimse.status import Service, dimse_error, dimse_failure, status_row
+from core.wire.found import Found
 from tests.support.dimse_acts import Abort, Answer, Close, OfAnother, Raw, Reset
 from tests.support.dimse_peer import Act, FaultyPeer
 from tests.support.dimse_scp import Commit, Find, Retrieve, unknown_transaction

@@ -32,7 +32,9 @@ def take_steps(camera_of: Callable[[App], Photographer], folder: Path, *, everyt
     (folder / "step-archive").mkdir()
     app.nodes.add("folder", "CT 2", {"path": str(images)}, {})
     app.nodes.add("folder", "Cloud archive", {"path": str(folder / "step-archive")}, {})
-    (folder / "patients.csv").write_text("old;new;issuer;name\n7741;W-55102;WEST;LINDQVIST^Astrid M\n7742;W-55103;WEST;\n7743;W-55104;WEST;\n")
+    (folder / "patients.csv").write_text(
+        "old;new;issuer;name\n7741;W-55102;WEST;LINDQVIST^Astrid M\n7742;W-55103;WEST;\n7743;W-55104;WEST;\n"
+    )
     for appearance in (Appearance.LIGHT, Appearance.DARK) if everything else (Appearance.LIGHT,):
         theme().choose(appearance)
         camera = camera_of(app)
