@@ -362,7 +362,7 @@ def test_a_query_that_was_pushed_out_is_made_again(start_orthanc: Start, tmp_pat
             proxy.answer(404, r"GET /queries/[^/]+/answers", body=gone, content_type="application/json", times=3)
             with pytest.raises(AnswerError) as raised:
                 node.study(study.study_uid)
-            assert raised.value.code == "incomplete"
+            assert raised.value.code == "query-lost"
         assert between.get("/queries") == []
 
 

@@ -135,7 +135,7 @@ class _Question(threading.Thread):
             finally:
                 remove_query(self._rest, query)
         raise answer_error(
-            "incomplete", node=self._rest.node, detail="others' queries pushed ours out before it was read"
+            "query-lost", node=self._rest.node, detail="others' queries pushed ours out before it was read"
         )
 
     def _answers(self, path: str) -> Found:
