@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from core.engine.changing import sent_ref
@@ -17,7 +18,7 @@ from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
-from core.nodes.base import Confirm, Delete, DeleteState, Extras, Identity, Label
+from core.nodes.base import Confirm, Delete, DeleteState, Dimse, Extras, Identity, Label, Node
 from core.wire.http import Abort
 
 BATCH = 50
@@ -249,10 +250,15 @@ class Settling:
         for name in self.ledger.destinations_of(study_id):
             gate = self.destinations[name]
             node = self.source.node
-            if name in self._known_apart or not isinstance(node, Identity) or type(node) is not type(gate.node):
+            if name in self._known_apart:
                 continue
             try:
-                same = node.same_storage(gate.node, self._study_at(study_id, name, study))
+                if type(node) is not type(gate.node):
+                    same = _same_address(node, gate.node)
+                else:
+                    same = isinstance(node, Identity) and node.same_storage(
+                        gate.node, self._study_at(study_id, name, study)
+                    )
             except FerryError as error:
                 raise _AtGate(gate if self._answers() else self.source, error) from error
             if same:
@@ -336,3 +342,25 @@ class Settling:
             self._settled(study_id)
             return None
         return max(delay_after(attempt, o.retry_delays), failure.retry_after or 0.0)
+
+
+def _same_address(one: Node, other: Node) -> bool:
+    """Whether two kinds of nodes are one application entity, as an Orthanc and its own DICOM port are.
+
+    An AE title and port that are equal are enough where a host's name can't be looked up: any doubt means keep.
+    """
+    if not (isinstance(one, Dimse) and isinstance(other, Dimse)):
+        return False
+    here, there = one.dicom_address(), other.dicom_address()
+    if here.port != there.port:
+        return False
+    if here.host == there.host:
+        return True
+    try:
+        return bool(_addresses(here.host) & _addresses(there.host))
+    except OSError:
+        return here.aet == there.aet
+
+
+def _addresses(host: str) -> set[str]:
+    return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}

@@ -9,7 +9,9 @@ import pytest
 
 from core.model.errors import AnswerError, TransportError, TransportFault
 from core.model.outcome import DeliveryState
+from core.nodes.base import DicomAddress
 from tests.support.engine_bench import Bench
+from tests.support.memory_node import MemoryNode
 
 
 @pytest.fixture
@@ -96,3 +98,34 @@ def test_what_a_fallback_held_before_was_never_sent_there(bench: Bench) -> None:
     bench.start()
     bench.finish(job)
     assert set(a.held) == {"1.2.3.0.1.1"}
+
+
+class Archive(MemoryNode):
+    """A server as its web interface shows it, that takes images by DICOM, too."""
+
+    host, port = "localhost", 4242
+
+    def dicom_address(self) -> DicomAddress:
+        return DicomAddress("ARCHIVE", self.host, self.port)
+
+
+class Port(Archive):
+    """An application entity, known by its address only."""
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "deleted"), [("localhost", 4242, False), ("127.0.0.1", 4242, False), ("127.0.0.1", 4243, True)]
+)
+def test_a_server_and_its_own_dicom_port_are_one(bench: Bench, host: str, port: int, deleted: bool) -> None:
+    a, b = Archive("A"), Port("B")
+    b.host, b.port = host, port
+    bench.nodes.update(A=a, B=b)
+    a.fill(1, 2)
+    job = bench.job("forward", after="move", max_attempts=1)
+    bench.start()
+    bench.wait(lambda: bench.record(job).counts.verified == 2, "the proof")
+    if deleted:
+        bench.wait(lambda: not a.held, "the deletion")
+        return
+    bench.wait(lambda: bool([e for e in bench.ledger.log() if "same server" in e.text]), "the refusal")
+    assert len(a.held) == 2
