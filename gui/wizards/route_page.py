@@ -52,11 +52,14 @@ class _NodeList(QWidget):
         self._inner.setSpacing(3 * STEP)
         layout.addWidget(self._box)
         layout.addStretch(1)
+        self._looking = label("Looking at your nodes…", "small")
+        self._inner.addWidget(self._looking)
         self.checks: dict[str, QCheckBox] = {}
         self.answers: dict[str, QLabel] = {}
 
     def add(self, name: str, about: str, abilities: Sequence[str]) -> QCheckBox | None:
         """Offer a node; gives its box when it is new."""
+        self._looking.hide()
         if name in self.checks:
             return None
         one = QVBoxLayout()

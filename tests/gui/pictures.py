@@ -35,6 +35,7 @@ from tests.gui.pictures_migrate import take_migration
 from tests.gui.pictures_nodes import take_nodes
 from tests.gui.pictures_rules import take_rules
 from tests.gui.pictures_steps import take_steps
+from tests.support.keyrings import no_keyring
 
 README = Path(__file__).parents[2] / "resources" / "pictures"
 
@@ -102,6 +103,7 @@ def main() -> None:
     folder = chosen or README
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
+        os.environ.update(no_keyring(Path(scratch) / "keyring"))
         _take_all(folder, Path(scratch), everything=chosen is not None)
 
 
