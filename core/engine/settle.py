@@ -18,7 +18,7 @@ from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
 from core.model.study import Holding, InstanceRef, Presence, StudyInfo
-from core.nodes.base import Confirm, Delete, DeleteState, Dimse, Extras, Identity, Label, Node
+from core.nodes.base import Confirm, Delete, DeleteState, Dimse, Extras, Identity, Intake, Label, Node
 from core.wire.http import Abort
 
 BATCH = 50
@@ -254,7 +254,8 @@ class Settling:
                 continue
             try:
                 if type(node) is not type(gate.node):
-                    same = _same_address(node, gate.node)
+                    there = self._study_at(study_id, name, study)
+                    same = _same_address(node, gate.node) or _is_own_store(node, gate.node, there)
                 else:
                     same = isinstance(node, Identity) and node.same_storage(
                         gate.node, self._study_at(study_id, name, study)
@@ -360,6 +361,12 @@ def _same_address(one: Node, other: Node) -> bool:
         return bool(_addresses(here.host) & _addresses(there.host))
     except OSError:
         return here.aet == there.aet
+
+
+def _is_own_store(one: Node, other: Node, study: StudyInfo) -> bool:
+    """Whether a store of this computer is what the other node calls, or looks into as a folder."""
+    stores = ((one, other), (other, one))
+    return any(isinstance(a, Intake) and isinstance(a, Identity) and a.same_storage(b, study) for a, b in stores)
 
 
 def _addresses(host: str) -> set[str]:
