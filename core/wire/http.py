@@ -309,6 +309,7 @@ class HttpPool:
             try:
                 if abort is not None:
                     abort.register(connection.sock)
+                connection.abort = abort
                 connection.begin(silence)
                 upload.send(connection)
                 return connection, connection.read_head()
@@ -382,6 +383,7 @@ class HttpPool:
         """Take a connection back: to be used again, or to be dropped."""
         if abort is not None:
             abort.unregister(connection.sock)
+            connection.abort = None
         if not keep or connection.buffered or (abort is not None and abort.aborted):
             self._drop(connection)
             return

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from core.model.errors import TransportError
+from core.wire.abort import Abort
 from core.wire.failures import TIMED_OUT, cut, no_http, silent
 from core.wire.http_message import HEAD_LIMIT, Head, parse_head
 from core.wire.tls import tls_failure
@@ -36,6 +37,9 @@ class Connection:
         Whether it has carried a request before this one.
     idle_since : float
         `time.monotonic` of its return to the pool.
+    abort : Abort | None
+        Looked at twice a second while nothing moves: on Windows, a socket that is shut down doesn't wake whoever
+        waits for it.
     """
 
     __slots__ = (
@@ -49,6 +53,7 @@ class Connection:
         "_send_both",
         "_tls",
         "_wait_all",
+        "abort",
         "answered",
         "end",
         "idle_since",
@@ -64,6 +69,7 @@ class Connection:
         self.where = where
         self.idle_timeout = idle_timeout
         self.idle_since = 0.0
+        self.abort: Abort | None = None
         self.answered = False
         self.reused = False
         self.start = self.end = 0
@@ -135,7 +141,7 @@ class Connection:
         Raises
         ------
         TransportError
-            ``TIMEOUT`` when nothing moved for the idle time-out, ``TLS``.
+            ``TIMEOUT`` when nothing moved for the idle time-out, ``TLS``, ``ABORTED``.
         """
         since = 0.0
         while True:
@@ -144,6 +150,8 @@ class Connection:
             except (BlockingIOError, TimeoutError) as error:
                 if error.errno in TIMED_OUT:  # the system gave the connection up
                     return False
+                if self.abort is not None:
+                    self.abort.check()
                 sent = 0
             except ssl.SSLError as error:
                 if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
@@ -201,7 +209,7 @@ class Connection:
         Raises
         ------
         TransportError
-            ``TIMEOUT``, ``CUT`` (reset, or TLS ended without saying so), ``TLS``.
+            ``TIMEOUT``, ``CUT`` (reset, or TLS ended without saying so), ``TLS``, ``ABORTED``.
         """
         if self._eof:
             return 0
@@ -212,6 +220,8 @@ class Connection:
             except (BlockingIOError, TimeoutError) as error:
                 if error.errno in TIMED_OUT:  # the system gave the connection up
                     raise self._cut(error) from error
+                if self.abort is not None:
+                    self.abort.check()
                 now = time.monotonic()
                 since = since or now - min(_LOOK, self.idle_timeout)
                 if now - since >= self.idle_timeout:

@@ -70,6 +70,7 @@ class Opener:
         try:
             if abort is not None:
                 abort.register(connection.sock)
+                connection.abort = abort
             try:
                 connection.begin(self._timeout)
                 connection.send(head.encode("ascii") + b"\r\n")

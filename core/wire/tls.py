@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import re
 import ssl
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from core.model.errors import ConfigurationError, TransportError, TransportFault
 from core.wire.abort import Abort
 from core.wire.certificate import CertificateFacts, certificate_facts, fingerprint
 from core.wire.dial import dial
-from core.wire.failures import cut, place
+from core.wire.failures import TIMED_OUT, cut, place
 
 __all__ = ["CertificateFacts", "TlsSettings", "context", "fetch_certificate", "handshake", "tls_failure"]
 
+_LOOK = 0.5  # seconds for which a handshake waits before the abort switch is looked at
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -193,7 +195,7 @@ def handshake(
     where = place(host, port)
     secured: ssl.SSLSocket | None = None
     try:
-        sock.settimeout(timeout)
+        sock.settimeout(min(_LOOK, timeout))
         # Ends that TLS did not announce stay errors: somebody may have cut the answer short.
         secured = made.wrap_socket(
             sock, server_hostname=host, do_handshake_on_connect=False, suppress_ragged_eofs=False
@@ -201,7 +203,7 @@ def handshake(
         if abort is not None:
             abort.register(secured)
         try:
-            secured.do_handshake()
+            _shake(secured, time.monotonic() + timeout, abort)
         finally:
             if abort is not None:
                 abort.unregister(secured)
@@ -213,6 +215,22 @@ def handshake(
             abort.check()
         raise _handshake_failure(where, timeout, error) from error
     return secured
+
+
+def _shake(sock: ssl.SSLSocket, deadline: float, abort: Abort | None) -> None:
+    """The handshake in slices: on Windows, a socket that is shut down doesn't wake whoever waits for it."""
+    while True:
+        try:
+            sock.do_handshake()
+        except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            if abort is not None:
+                abort.check()
+            left = deadline - time.monotonic()
+            if left <= 0 or (isinstance(error, TimeoutError) and error.errno in TIMED_OUT):
+                raise TimeoutError(str(error)) from error
+            sock.settimeout(min(_LOOK, left))
+        else:
+            return
 
 
 def _handshake_failure(where: str, timeout: float, error: Exception) -> TransportError:
