@@ -22,7 +22,7 @@ ONLY_WINDOWS = ("pywin32-ctypes>=0.2", "colorama>=0.4", "pefile>=2023.2")
 #: What only Linux needs and the choice brings along.
 ONLY_LINUX = {"secretstorage", "jeepney"}
 #: Tests of what the Windows program does use no more than these.
-TEST_TOOLS = {"pytest", "pytest-qt", "pytest-timeout", "hypothesis"}
+TEST_TOOLS = {"pytest", "pytest-qt", "pytest-timeout", "pytest-xdist", "hypothesis"}
 
 
 def main() -> int:
