@@ -54,6 +54,7 @@ ROWS_A_TICK = 300
 LOOK_ANYWAY = 5.0  # seconds after which jobs are looked at although nothing is known to have changed
 SPARING = 20  # looking how jobs stand takes at most this part of the time
 RESUMED = frozenset({JobState.RUNNING, JobState.STOPPED})
+STARTS = frozenset({Verb.START, Verb.RESUME, Verb.RETRY, Verb.RETRY_TRANSFER, Verb.OVERWRITE_TRANSFER})  # or may
 
 
 def local_now() -> datetime:
@@ -179,8 +180,9 @@ class Engine:
             self._look_after_listeners()
         if jump := self._jumps.look():
             self._clock_jumped(jump)
-        for job_id in self._again.due():
-            self._come_back(job_id)
+        if not self._nodes_change():
+            for job_id in self._again.due():
+                self._come_back(job_id)
         for gate in list(self._gates.values()):
             gate.probe_if_due()
         for job_id, run in list(self._runs.items()):
@@ -228,13 +230,19 @@ class Engine:
     # commands -------------------------------------------------------------------------------------------
 
     def _read_commands(self) -> None:
+        """Obey what was commanded: in its order, but no job holds up another, and a pause waits for no edit."""
         done = []
+        nodes_change = self._nodes_change()  # or an edit waits: what is started now would get the nodes as they were
+        waiting: set[int | None] = set()  # jobs one of whose commands waits: their later ones do too
         for command in self.ledger.open_commands():
-            if self._renewing is not None and self._renewing.is_alive():
-                break  # what is started now would get nodes that are about to be closed
             job_id = self._job_of(command)
-            if job_id in self._moving or (command.verb is Verb.NODE_CHANGED and self._moving):
-                continue  # when it has started or stopped
+            if command.verb is Verb.NODE_CHANGED:
+                if nodes_change or self._moving:  # when all have started or stopped
+                    nodes_change = True
+                    continue
+            elif job_id in waiting or job_id in self._moving or (nodes_change and command.verb in STARTS):
+                waiting.add(job_id)
+                continue
             try:
                 self._obey(command, job_id)
             except FerryError as error:
@@ -242,9 +250,14 @@ class Engine:
                 if job_id is not None:
                     self._note_problem(job_id, str(error))
             done.append(command.id)
+            nodes_change = nodes_change or self._nodes_change()
         if done:
             self.ledger.handled(done)
             self._next_jobs = 0.0
+
+    def _nodes_change(self) -> bool:
+        """Whether edited nodes are being opened anew: a job that started now might get one that is about to close."""
+        return self._renewing is not None and self._renewing.is_alive()
 
     def _job_of(self, command: Command) -> int | None:
         if command.job_id is None and command.transfer_id is not None:
@@ -514,7 +527,7 @@ class Engine:
         """A node was edited: jobs that use it start anew with it; all others, and who listens, go on undisturbed."""
         changed = self._changed_nodes()
         saved = dict(self._saved)
-        running = {job_id: run for job_id, run in self._runs.items() if not changed.isdisjoint(run.gates)}
+        running = {job_id: run for job_id, run in list(self._runs.items()) if not changed.isdisjoint(run.gates)}
         for run in running.values():
             run.hold()
 
@@ -552,7 +565,7 @@ class Engine:
         return self._listeners.landing()
 
     def _look_after_listeners(self) -> None:
-        if self._renewing is not None and self._renewing.is_alive():
+        if self._nodes_change():
             return
         if self._listeners.changed() and not self._moving:
             self._renew_nodes()
@@ -647,7 +660,7 @@ class Engine:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = local_now()
-        followers = sum(1 for run in self._runs.values() if run.options.follow)
+        followers = sum(1 for run in list(self._runs.values()) if run.options.follow)
         event = EngineChanged(True, speed, self._unconfirmed, followers, self._idle_since, self._listeners.count)
         if event != self._engine_said:
             self._engine_said = event

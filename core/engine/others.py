@@ -82,7 +82,7 @@ class Others:
     @property
     def note(self) -> str:
         """For whom studies stay that this job has brought on, in a sentence; empty where for nobody."""
-        names = sorted({name for name in self.waits_for.values() if name})
+        names = sorted({name for name in list(self.waits_for.values()) if name})  # studies settle meanwhile
         if not names:
             return ""
         has = "has" if len(names) == 1 else "have"

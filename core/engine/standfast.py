@@ -46,7 +46,7 @@ class Comebacks:
     def due(self) -> list[int]:
         """Those whose time has come; each is named once."""
         now = clock.monotonic()
-        found = [job_id for job_id, at in self._due.items() if at <= now]
+        found = [job_id for job_id, at in list(self._due.items()) if at <= now]  # others plan meanwhile
         for job_id in found:
-            del self._due[job_id]
+            self._due.pop(job_id, None)
         return found

@@ -82,14 +82,14 @@ class ListeningBench(Bench):
     def start(self) -> None:
         self.engine = Engine(
             self.ledger,
-            self._open,
+            lambda name: self.open_node(name),
             self.events.append,
             listening=lambda: [r.name for r in self.ledger.nodes() if r.kind == "listens"],
         )
         self._thread = threading.Thread(target=self.engine.run, daemon=True)
         self._thread.start()
 
-    def _open(self, name: str) -> MemoryNode:
+    def open_node(self, name: str) -> MemoryNode:
         if name in self.nodes:
             return self.nodes[name]
         node = ListeningNode(name)
@@ -289,14 +289,63 @@ def test_a_job_that_starts_as_its_node_is_edited_gets_the_edited_node(bench: Lis
     bench.ledger.command(Verb.NODE_CHANGED)
     bench.ledger.command(Verb.START, job_id=second)
     engine.nudge()
-    bench.wait(lambda: all(c.verb is Verb.START for c in bench.ledger.open_commands()), "the first command")
+    bench.wait(lambda: [c.verb for c in bench.ledger.open_commands()] == [Verb.START], "the first command")
     assert second not in engine._runs
+    assert not engine.is_moving(second)
     go_on.set()
     bench.wait(lambda: bench.ledger.job(second).state is JobState.FINISHED, "the second job")  # type: ignore[union-attr]
     assert f"1.{ord('A')}.0.1.0" in edited.held
     assert f"1.{ord('A')}.0.1.0" not in old.held
     wait_for(lambda: first in engine._runs, what="the first job's new run")
     assert engine._runs[first].gates["B"].node is edited
+
+
+def test_an_edit_that_waits_holds_back_the_starts_behind_it_and_nothing_else(bench: ListeningBench) -> None:
+    """Another job is just being started: the edit waits for it, a start behind the edit must not overtake it."""
+    for name in ("A", "B", "C", "D"):
+        bench.ledger.save_node(NodeRecord(name=name, kind="memory", fields={}))
+    for name in ("A", "C"):
+        bench.node(name).fill(1, 1, prefix=f"1.{ord(name)}")
+    old = bench.node("B")
+    bench.node("D")
+    first = bench.job(source=["C"], destination=["B"], follow=True)
+    bench.start()
+    bench.wait(lambda: bool(old.held), "the first job")
+    engine = bench.engine
+    assert engine is not None
+    opening, opened = threading.Event(), threading.Event()
+    hold_open = bench.open_node
+
+    def slow_to_open(name: str) -> MemoryNode:
+        opening.set()
+        opened.wait(20)
+        return hold_open(name)
+
+    bench.open_node = slow_to_open  # type: ignore[method-assign]
+    values = {"source": ["A"], "retry_delays": [0.05]}
+    starting = bench.ledger.add_job(
+        "clone", "test", {**values, "destination": ["D"]}, follow=False, state=JobState.RUNNING
+    )
+    bench.command(Verb.START, job_id=starting)
+    assert opening.wait(20)
+    edited = bench.node("B")
+    bench.ledger.save_node(NodeRecord(name="B", kind="memory", fields={"url": "other"}))
+    second = bench.ledger.add_job(
+        "clone", "test", {**values, "destination": ["B"]}, follow=False, state=JobState.RUNNING
+    )
+    bench.ledger.command(Verb.NODE_CHANGED)
+    bench.ledger.command(Verb.START, job_id=second)
+    paused = bench.ledger.command(Verb.PAUSE, job_id=first)
+    engine.nudge()
+    bench.wait(lambda: bench.ledger.is_handled(paused), "the pause, which waits for nobody")
+    assert [c.verb for c in bench.ledger.open_commands()] == [Verb.NODE_CHANGED, Verb.START]
+    assert second not in engine._runs
+    assert not engine.is_moving(second)
+    opened.set()
+    for job in (starting, second):
+        bench.wait(lambda job=job: bench.ledger.job(job).state is JobState.FINISHED, "both jobs")  # type: ignore[misc]
+    assert f"1.{ord('A')}.0.1.0" in edited.held
+    assert f"1.{ord('A')}.0.1.0" not in old.held
 
 
 def test_a_node_that_fell_silent_listens_again(bench: ListeningBench) -> None:
