@@ -1,25 +1,31 @@
 """The whole pipeline: ``python -m installer.windows`` (``make windows``), on Linux with Wine.
 
 Fetches and verifies a Windows Python, runs the tests in it, freezes the program, checks what was frozen, builds
-both installers into ``dist``, and proves them. Parts: ``--only linux`` (the same specification on this system),
-``tests``, ``build``, ``proof`` (of what was built).
+both installers into ``dist``, and proves them. ``--only PART`` does a part (or several) of it, on what the parts
+before it have left: `PARTS` names them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
+import functools
+import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from core import __version__
+from installer.windows.contents import epoch, settle_times, write_contents
 from installer.windows.msi import build_msi
 from installer.windows.pe import check_folder
+from installer.windows.pipeline import Part, PartError, Pipeline
 from installer.windows.product import NAME
 from installer.windows.proof import Installers, Proof
 from installer.windows.setup_program import build_setup
@@ -38,56 +44,116 @@ from installer.windows.wine import Wine, WineError, windows_path
 WORK = ROOT / "build" / "windows"
 DIST = ROOT / "dist"
 PICTURES = WORK / "pictures"
+LOGS = WORK / "logs"
 OLD_VERSION = "0.0.1"
 ONLY_IN_OLD = "only-in-the-older-version.txt"
 MOST_BYTES = {".exe": 50_000_000, ".msi": 65_000_000}
-PARTS = ("linux", "tests", "build", "proof")
-#: What reaches the system: files, locks, sockets, processes, the keyring, Qt. Under Wine each test takes several times
-#: as long as on Linux, where all of them run.
-TESTS = [
-    *(
-        f"tests/unit/test_{name}.py"
-        for name in (
-            "windows_alone", "home", "secrets", "settings", "logs", "removal", "cli_commands", "cli_fields",
-            "cli_input", "ledger", "spool", "spool_recovery", "folder_node", "folder_zip", "folder_dicomdir",
-            "listening", "wire_tls", "dimse_association", "kinds_contract",
-        )
-    ),
-    "tests/gui/test_start.py",
-    "tests/gui/test_bridge.py",
-]  # fmt: skip
+#: Two processors are kept busy; the tests leave them to what others wait for.
+PARTS = (
+    Part("python", most_seconds=900),
+    Part("linux", most_seconds=600, patient=True),
+    Part("freeze", after=("python",), most_seconds=600),
+    Part("installers", after=("freeze",), most_seconds=600),
+    Part("tests", after=("python",), most_seconds=1200, patient=True),
+    Part("msi", after=("installers",), most_seconds=900),
+    Part("setup", after=("installers",), most_seconds=900),
+)
+#: Tests at the same time.
+WORKERS = "2"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=PARTS, action="append", help="do this part alone")
-    parser.add_argument("pytest", nargs="*", help="words for pytest, behind --")
+    names = [part.name for part in PARTS]
+    parser.add_argument("--only", choices=names, action="append", help="do this part alone")
+    parser.add_argument("--pytest", default="", metavar="WORDS", help="for pytest, instead of all that it runs")
+    parser.add_argument("--part", choices=names, help=argparse.SUPPRESS)  # in this process: what the pipeline starts
     chosen = parser.parse_args()
-    parts = chosen.only or list(PARTS)
     WORK.mkdir(parents=True, exist_ok=True)
-    cache = cache_folder()
+    os.environ.setdefault("SOURCE_DATE_EPOCH", str(epoch()))
+    if chosen.part == "tests":
+        run_tests(shlex.split(chosen.pytest))
+        return 0
+    if chosen.part:
+        DO[chosen.part]()
+        return 0
+    command = [sys.executable, "-m", "installer.windows", f"--pytest={chosen.pytest}", "--part"]
+    wanted = [part for part in PARTS if part.name in (chosen.only or names)]
     began = time.monotonic()
-    if "linux" in parts:
-        with timed("frozen for Linux, and tested"):
-            freeze_for_linux()
-    if "tests" in parts or "build" in parts:
-        with Wine(cache / "prefix") as python:
-            with timed("Windows Python"):
-                make_python(python, cache)
-            if "tests" in parts:
-                with timed("tests on Windows Python"):
-                    run_tests(python, chosen.pytest)
-            if "build" in parts:
-                with timed("frozen"):
-                    freeze(python)
-    if "build" in parts:
-        build_installers()
-    if "proof" in parts:
-        with timed("proof"):
-            figures = prove(cache)
-        print("\n".join(["", "Measured:", *(f"  {line}" for line in figures)]))
-    print(f"All is well, after {time.monotonic() - began:.0f} s.")
+    pipeline = Pipeline(wanted, command, ROOT, LOGS, end_all_prefixes)
+    try:
+        pipeline.run()
+    except PartError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print("\n".join(["", *pipeline.table(), *figures(), f"All is well, after {time.monotonic() - began:.0f} s."]))
+    for name in ("tests", "freeze"):
+        shutil.rmtree(WORK / f"prefix-{name}", ignore_errors=True)
     return 0
+
+
+def end_all_prefixes() -> None:
+    """End whatever Windows program is left of this run."""
+    for prefix in WORK.glob("prefix-*"):
+        Wine(prefix).end()
+
+
+def figures() -> list[str]:
+    """What the proofs have measured."""
+    return [line for name in ("msi", "setup") for line in _lines(WORK / f"figures-{name}.txt")]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+# --- prefixes
+
+
+def prepare() -> None:
+    """Windows Python with all packages, and a Windows that has nothing but what Windows has: in the cache."""
+    cache = cache_folder()
+    # One at a time: another checkout may be doing the same.
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(2) as pool:
+            for future in (pool.submit(_prepare_python, cache), pool.submit(_prepare_empty, cache)):
+                future.result()
+        for name in ("tests", "freeze"):
+            copy_prefix(cache / "prefix", WORK / f"prefix-{name}")
+
+
+def _prepare_python(cache: Path) -> None:
+    python = Wine(cache / "prefix")
+    try:
+        make_python(python, cache)
+    finally:
+        python.end()
+
+
+def _prepare_empty(cache: Path) -> None:
+    base = Wine(cache / "prefix-empty")
+    if not (base.prefix / "ready").exists():
+        with base:
+            add_shims(base)
+            base.settle()
+        (base.prefix / "ready").touch()
+
+
+def copy_prefix(base: Path, to: Path) -> None:
+    """A prefix of this run's own: nothing that it leaves behind is seen by the next."""
+    Wine(to).end()
+    shutil.rmtree(to, ignore_errors=True)
+    subprocess.run(["cp", "-a", base, to], check=True, timeout=300)
+
+
+@contextlib.contextmanager
+def own_prefix(name: str) -> Iterator[Wine]:
+    with Wine(WORK / f"prefix-{name}") as wine:
+        yield wine
+
+
+# --- parts
 
 
 def freeze_for_linux() -> None:
@@ -106,33 +172,41 @@ def freeze_for_linux() -> None:
         raise SystemExit(f"The program frozen for Linux does not work:\n{said.stdout}{said.stderr}")
 
 
-def run_tests(python: Wine, words: list[str]) -> None:
-    """The tests that make sense on Windows, in the source tree."""
-    python.run(
-        [PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider", *(words or TESTS)],
-        env={"PYTHONPATH": TEST_LIBRARIES, "PYTHONPYCACHEPREFIX": r"C:\pycache"},
-        cwd=ROOT, timeout=900, show=True,
-    )  # fmt: skip
+def run_tests(words: list[str]) -> None:
+    """The tests that make sense on Windows, in the source tree; which don't, tests/on_windows.py says."""
+    with own_prefix("tests") as python:
+        python.run(
+            [
+                PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                *("-n", WORKERS, "--dist", "loadfile", "--durations", "15"),
+                # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
+                *("--timeout", "120", "-o", "faulthandler_timeout=150", "--max-worker-restart", "8"), *words,
+            ],
+            env={"PYTHONPATH": TEST_LIBRARIES, "PYTHONPYCACHEPREFIX": r"C:\pycache"},
+            cwd=ROOT, timeout=1100, show=True,
+        )  # fmt: skip
 
 
-def freeze(python: Wine) -> Path:
+def freeze() -> None:
     """Freeze the program by the same script as on Windows itself, and check each program and library."""
     frozen = WORK / "frozen"
     shutil.rmtree(frozen, ignore_errors=True)
-    python.run(
-        [
-            PYTHON, windows_path(ROOT / "installer" / "build.py"), "--dist", windows_path(frozen),
-            "--work", r"C:\build",
-        ],
-        timeout=1200,
-    )  # fmt: skip
-    shutil.copy2(python.drive / "build" / "dicom-ferry" / "dicom-ferry.ico", WORK / "dicom-ferry.ico")
+    with own_prefix("freeze") as python:
+        said = python.run(
+            [
+                PYTHON, windows_path(ROOT / "installer" / "build.py"), "--dist", windows_path(frozen),
+                "--work", r"C:\build",
+            ],
+            # The same sources give the same bytes.
+            env={"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": os.environ["SOURCE_DATE_EPOCH"]}, timeout=580,
+        )  # fmt: skip
+        print(said.strip()[-2000:])
+        shutil.copy2(python.drive / "build" / "dicom-ferry" / "dicom-ferry.ico", WORK / "dicom-ferry.ico")
     folder = frozen / NAME
     wrong = check_folder(folder)
     wrong += [f"{path.name} is for Wine alone" for path in folder.rglob("*") if path.name.lower() in shim_names()]
     if wrong:
         raise WineError("The frozen program is not fit to be shipped:\n" + "\n".join(wrong))
-    return folder
 
 
 def build_installers() -> None:
@@ -148,6 +222,7 @@ def build_installers() -> None:
     certificate = Certificate.from_environment()
     if certificate:
         certificate.sign([*frozen.glob("*.exe"), closing])
+    settle_times(frozen)
     made = current()
     sign = certificate.command() if certificate else []
     with timed("both installers, and those of an older version for the proof"), ThreadPoolExecutor(2) as pool:
@@ -163,6 +238,7 @@ def build_installers() -> None:
         print(f"  {file.relative_to(ROOT)}: {size / 1e6:.1f} MB{', signed' if certificate else ''}")
         if size > MOST_BYTES[file.suffix]:
             raise WineError(f"{file.name} has {size} bytes, more than {MOST_BYTES[file.suffix]}.")
+    print("\n".join(write_contents(frozen, [made.msi, made.setup], DIST / f"DICOM-Ferry-{__version__}-contents.txt")))
 
 
 def build_older(frozen: Path, closing: Path, icon: Path, made: Installers) -> None:
@@ -191,18 +267,24 @@ def current() -> Installers:
     )
 
 
-def prove(cache: Path) -> list[str]:
-    """Both installers on a Windows that has nothing but what Windows has; the figures."""
-    base = Wine(cache / "prefix-empty")
-    if not (base.prefix / "ready").exists():
-        with base:
-            add_shims(base)
-            base.settle()
-        (base.prefix / "ready").touch()
-    return Proof(base, current(), WORK, PICTURES).run().lines
+def prove(name: str) -> None:
+    """One installer on a Windows that has nothing but what Windows has."""
+    base = Wine(cache_folder() / "prefix-empty")
+    measured = Proof(base, current(), WORK, PICTURES).run(name)
+    (WORK / f"figures-{name}.txt").write_text("\n".join(measured.lines) + "\n", encoding="utf-8")
 
 
-@contextmanager
+DO: dict[str, Callable[[], None]] = {
+    "python": prepare,
+    "linux": freeze_for_linux,
+    "freeze": freeze,
+    "installers": build_installers,
+    "msi": functools.partial(prove, "msi"),
+    "setup": functools.partial(prove, "setup"),
+}
+
+
+@contextlib.contextmanager
 def timed(what: str) -> Iterator[None]:
     began = time.monotonic()
     print(f"{what} …", flush=True)

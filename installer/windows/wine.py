@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
@@ -139,7 +139,7 @@ class Wine:
         process = self.start(command, env=env, cwd=cwd, stdin=stdin)
         said: list[str] = []
         try:
-            with _killed_after(process, timeout):
+            with self._ended_after(process, timeout, said):
                 assert process.stdout is not None
                 for line in process.stdout:
                     said.append(line)
@@ -154,6 +154,28 @@ class Wine:
             words = " ".join(str(word) for word in command)
             raise WineError(f"{words}\nended with {process.returncode} instead of {expect}:\n{text[-8000:]}")
         return text
+
+    @contextlib.contextmanager
+    def _ended_after(self, process: subprocess.Popen[str], seconds: float, said: list[str]) -> Iterator[None]:
+        """End the process, and all others of the prefix, when the block takes longer: whatever it started holds its
+        output open, and would be listened to for ever."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+            self.end()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+        if late.is_set():
+            text = "".join(said)[-8000:]
+            raise WineError(f"{process.args!r}\nwas still running after {seconds:.0f} s, and was ended:\n{text}")
 
     def settle(self) -> None:
         """Wait until no program runs in the prefix; the registry is on disk then."""
@@ -207,24 +229,3 @@ class Wine:
 def windows_path(path: Path) -> str:
     """A path of this machine as Windows programs name it (drive Z: is the root)."""
     return "Z:" + str(path.resolve()).replace("/", "\\")
-
-
-@contextlib.contextmanager
-def _killed_after(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
-    import threading
-
-    late = threading.Event()
-
-    def kill() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, kill)
-    began = time.monotonic()
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise WineError(f"{process.args!r} was still running after {time.monotonic() - began:.0f} s")
