@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import FerryError
+from core.model.events import NodeChanged, NodeHealth
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, FailureClass, Method
 from core.model.views import DeliveryRow
@@ -36,6 +38,7 @@ from tests.support.studies import make_study
 C = FailureClass
 S = DeliveryState
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+COMMITMENT = "1.2.840.10008.1.20.1"
 
 
 @pytest.fixture
@@ -434,6 +437,20 @@ def test_never_committed(way: Way, act: Commit, code: str, monkeypatch: pytest.M
     rows = commit_rows(way)
     assert {(row.state, row.failure and row.failure.code) for row in rows} == {(S.FAILED, code)}
     assert study_kept(way) == {0, 1, 2}
+
+
+def test_no_storage_commitment_there(way: Way) -> None:
+    """Said after one more try, whatever the job's delays are; the node stays open for all other jobs meanwhile."""
+    way.pacs.refuses = lambda abstract, syntax: abstract == COMMITMENT
+    began = time.monotonic()
+    job = way.run(evidence="committed", max_attempts=5, retry_delays=[300.0])
+    assert time.monotonic() - began < 60
+    assert {(row.state, row.failure and row.failure.code) for row in way.rows(job).values()} == {
+        (S.FAILED, "action-not-offered")
+    }
+    assert study_kept(way) == {0, 1, 2}
+    down = [e for e in way.running.events if isinstance(e, NodeChanged) and e.health is NodeHealth.DOWN]
+    assert f"to {way.name}" not in {e.name for e in down}
 
 
 def test_committed_in_the_end(way: Way) -> None:

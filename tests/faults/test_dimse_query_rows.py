@@ -384,9 +384,9 @@ def test_the_answer_to_the_request_is_no_evidence(pacs: FaultyPeer, study: Study
     ("status", "code", "cls"),
     [
         (0x0110, "action-0110", C.RETRY),
-        (0x0112, "action-refused", C.PERSON),
-        (0x0122, "action-refused", C.PERSON),
-        (0x0123, "action-refused", C.PERSON),
+        (0x0112, "action-refused", C.RETRY),
+        (0x0122, "action-refused", C.RETRY),
+        (0x0123, "action-refused", C.RETRY),
         (0x0124, "action-0124", C.PERSON),
         (0x0213, "action-0213", C.RETRY),
         (0x4321, "action-other", C.RETRY),

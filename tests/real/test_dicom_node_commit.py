@@ -263,7 +263,7 @@ def test_a_report_that_comes_twice(pacs: FaultyPeer, study: Study, landing: List
         assert commit(node, study) == all_committed(study)
 
 
-@pytest.mark.parametrize(("status", "cls"), [(0x0118, FailureClass.PERSON), (0x0213, None), (0x0110, None)])
+@pytest.mark.parametrize(("status", "cls"), [(0x0118, FailureClass.RETRY), (0x0213, None), (0x0110, None)])
 def test_the_request_is_refused(pacs: FaultyPeer, study: Study, status: int, cls: FailureClass | None) -> None:
     pacs.on("commit", Commit(status=status))
     with at(pacs) as node:
@@ -279,7 +279,7 @@ def test_no_such_service(pacs: FaultyPeer, study: Study) -> None:
     pacs.refuses = lambda abstract, syntax: abstract == COMMITMENT
     with at(pacs) as node, pytest.raises(AnswerError) as raised:
         commit(node, study)
-    assert raised.value.code == "association-no-service"
+    assert raised.value.code == "action-not-offered"
 
 
 @pytest.mark.parametrize("act", [AbortAct(), Close(), Answer(0xFF00)], ids=["A-ABORT", "closed", "pending"])

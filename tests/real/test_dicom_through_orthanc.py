@@ -833,7 +833,7 @@ def test_a_node_without_storage_commitment(start_orthanc: Start, tmp_path: Path)
         pytest.raises(AnswerError) as raised,
     ):
         node.commit(StudyInfo("1.2"), [InstanceRef("1.2.3", "1.3", "1.2", sop_class=CT)])
-    assert raised.value.code == "association-no-service"
+    assert raised.value.code == "action-not-offered"
 
 
 # --- diagnosis

@@ -177,7 +177,7 @@ def test_done_is_a_status_and_never_a_reason(service: str) -> None:
 @pytest.mark.parametrize("code", [
     "find-no-identifier", "find-unreadable", "move-failed-some", "get-sent-none", "get-missing", "move-no-end",
     "move-still-sending", "commitment-no-report", "commitment-not-named", "association-no-context",
-    "association-no-service",
+    "association-no-service", "action-not-offered",
 ])  # fmt: skip
 def test_what_is_no_status_by_itself(code: str) -> None:
     error = dimse_answer(code, node="PACS", detail="12 of 13")

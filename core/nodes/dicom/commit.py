@@ -39,7 +39,7 @@ class DicomCommit(DicomFind):
         Raises
         ------
         AnswerError
-            ``commitment-no-report`` when none came in time, ``association-no-service``, ``action-…``.
+            ``commitment-no-report`` when none came in time, ``action-…`` when the request was not taken.
         TransportError
             The node could not be asked.
         """

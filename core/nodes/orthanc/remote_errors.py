@@ -11,6 +11,7 @@ from core.wire.dimse.status import Service, dimse_answer, dimse_error
 _STATUS = re.compile(r"DIMSE status (?:0x)?([0-9a-f]{4})\b", re.IGNORECASE)
 _NETWORK_PROTOCOL = 9
 _NO_CONTEXT = 2015
+_MISSING = {Service.STORE: "association-no-context", Service.ACTION: "action-not-offered"}  # by what was asked
 _NO_SERVICE = frozenset({2016, 2017, 2045})  # C-FIND, C-MOVE, C-GET
 
 #: What DCMTK's words stand for, looked for in this order.
@@ -52,8 +53,7 @@ def modality_error(
         return dimse_error(service, status, node=node, comment=text)
     low = text.lower()
     if code == _NO_CONTEXT or "no valid presentation context" in low:
-        missing = "association-no-context" if service is Service.STORE else "association-no-service"
-        return dimse_answer(missing, node=node, detail=text)
+        return dimse_answer(_MISSING.get(service, "association-no-service"), node=node, detail=text)
     if code in _NO_SERVICE:
         return dimse_answer("association-no-service", node=node, detail=text)
     if code != _NETWORK_PROTOCOL:

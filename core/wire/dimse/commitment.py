@@ -94,14 +94,14 @@ class CommitmentRequest:
         Raises
         ------
         AnswerError
-            ``association-no-service`` or ``action-…``.
+            ``action-…``: ``action-not-offered`` where the peer accepted no context for it.
         TransportError
         """
         association = self._association
         context = association.context(PUSH_MODEL)
         name = association.peer.name
         if context is None:
-            raise dimse_answer("association-no-service", node=name, detail="N-ACTION (Storage Commitment Push Model)")
+            raise dimse_answer("action-not-offered", node=name, detail="N-ACTION (Storage Commitment Push Model)")
         information = Dataset()
         information.TransactionUID = self._transaction_uid
         information.ReferencedSOPSequence = [_reference(*instance) for instance in instances]
