@@ -25,6 +25,7 @@ from pydantic import JsonValue
 from core.app import App
 from core.demo_studies import write_studies
 from core.logs import stop_logging
+from core.model import held_file
 from core.model.errors import LocalError
 from core.secrets import variable_name
 
@@ -100,7 +101,8 @@ class Demo:
             os.environ.pop(variable, None)
         stop_logging()  # its file lies in the folder, and Windows removes no open file
         if self.folder != Path():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a folder for files of the moment: the system empties it
+                held_file.remove_tree(self.folder)
 
     def _register(self, program: Path | None) -> None:
         app = App.open(self.home)

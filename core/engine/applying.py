@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from core.engine.changed_file import (
     parse,
     temporary_file,
 )
+from core.model import held_file
 from core.model.errors import FerryError, LocalError, TransportError, TransportFault
 from core.model.quietly import silence_pydicom
 from core.model.steps import Change
@@ -254,7 +254,8 @@ def _through_files(
             return content, ()
         new = parse(opened(place / "output.dcm", folder), folder)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):  # swept at the next start
+            held_file.remove_tree(place)
     content.close()
     return new, said
 
@@ -281,6 +282,6 @@ def sweep(folder: Path) -> None:
     for left in folder.glob("step-*"):
         with contextlib.suppress(OSError):  # in use by an antivirus scanner: gone at the next start
             if left.is_dir():
-                shutil.rmtree(left)
+                held_file.remove_tree(left)
             else:
-                left.unlink()
+                held_file.unlink(left)

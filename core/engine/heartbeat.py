@@ -14,14 +14,13 @@ from pathlib import Path
 from time import monotonic
 
 from core.engine.beat_server import BeatServer
-from core.model import clock
+from core.model import clock, held_file
 from core.model.errors import FerryError
 from core.model.gateway import GatewayStanding, HeartBeat
 
 log = logging.getLogger(__name__)
 
 FRESH = 1.0  # seconds for which an answer is given again: asking often costs nothing
-HELD = 5 if os.name == "nt" else 0  # attempts to replace a file that somebody reads
 TRY_AGAIN = 10.0  # seconds until a port or a file that could not be had is tried again
 
 
@@ -102,19 +101,14 @@ class HeartBeats:
             self._put(part, path)
         except OSError as error:
             with contextlib.suppress(OSError):
-                part.unlink()
+                held_file.unlink(part)
             log.info("the heart-beat file: %s", error)
             return f"The heart-beat file can't be written to {path} ({error.strerror or error})."
         return ""
 
     def _put(self, part: Path, path: Path) -> None:
         """In one step. Windows refuses it while somebody reads the old one: that takes a moment only."""
-        for _ in range(HELD):
-            with contextlib.suppress(PermissionError):
-                os.replace(part, path)  # noqa: PTH105
-                return
-            self._ended.wait(0.05)
-        os.replace(part, path)  # noqa: PTH105
+        held_file.replace(part, path, stop=self._ended)
 
     def _answer(self) -> tuple[bool, bytes]:
         with self._lock:

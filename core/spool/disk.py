@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import sys
-import time
 from pathlib import Path
+from typing import BinaryIO
+
+from core.model import held_file
 
 CHUNK = 1 << 18
-_HELD = (0.02, 0.05, 0.1, 0.3, 0.5) if sys.platform == "win32" else ()  # seconds between attempts
 
 
 def extended(path: Path | str) -> str:
@@ -83,26 +84,19 @@ def settle_as(descriptor: int, old: Path, new: Path) -> None:
 
 
 def rename(old: Path | str, new: Path | str) -> None:
-    """Give a file its name, in one step; `sync_folder` makes it last.
+    """Give a file its name, in one step; `sync_folder` makes it last."""
+    held_file.replace(extended(old), extended(new))
 
-    On Windows a virus scanner or an indexer may hold a file that has just been written: it is waited for a little.
-    """
-    for pause in _HELD:
-        try:
-            os.replace(extended(old), extended(new))  # noqa: PTH105
-        except PermissionError:
-            time.sleep(pause)
-        else:
-            return
-    os.replace(extended(old), extended(new))  # noqa: PTH105
+
+def open_to_read(path: Path | str) -> BinaryIO:
+    """Open a file, whatever the length of its path."""
+    return held_file.open_to_read(extended(path))
 
 
 def remove(path: Path | str) -> bool:
     """Remove a file; False where the system doesn't let go of it now (open on Windows), True when it is gone."""
     try:
-        os.unlink(extended(path))  # noqa: PTH108
-    except FileNotFoundError:
-        return True
+        held_file.unlink(extended(path), missing_ok=True)
     except OSError:
         return False
     return True

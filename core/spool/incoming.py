@@ -215,7 +215,7 @@ def _not_part10(why: str) -> UnusableInstanceError:
 
 def same_data(left: Path, left_offset: int, right: Path, right_offset: int) -> bool:
     """Whether two files hold the same data set, whatever their file meta information says."""
-    with open(disk.extended(left), "rb") as one, open(disk.extended(right), "rb") as two:  # noqa: PTH123
+    with disk.open_to_read(left) as one, disk.open_to_read(right) as two:
         one.seek(left_offset)
         two.seek(right_offset)
         while True:

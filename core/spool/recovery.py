@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, delete, insert, select
 
+from core.model import held_file
 from core.spool import disk
 from core.spool import schema as t
 from core.spool.attributes import HEAD, UnusableInstanceError, read_attributes
@@ -50,7 +50,8 @@ def sweep_incoming(incoming: Path) -> tuple[set[str], set[str]]:
             alive.add(token)
             continue
         count = len(list(left.iterdir())) if left.is_dir() else 0
-        shutil.rmtree(disk.extended(left), ignore_errors=True)
+        with contextlib.suppress(OSError):  # litter: the next start tries again
+            held_file.remove_tree(disk.extended(left))
         lock.release()
         mark.touch(mode=0o600)
         dead.add(token)
@@ -179,7 +180,7 @@ def _adopt(folder: Path, path: Path, keeper: Keeper, *, doubtful: bool) -> bool:
 
 
 def _require_whole(complete: Complete) -> None:
-    with open(disk.extended(complete.path), "rb") as file:  # noqa: PTH123
+    with disk.open_to_read(complete.path) as file:
         if not is_whole(file, complete.meta.length, complete.size, complete.meta.transfer_syntax):
             raise UnusableInstanceError(
                 "A file breaks off in the middle.", "Nobody was told that it is held.", code="unreadable"
@@ -189,7 +190,7 @@ def _require_whole(complete: Complete) -> None:
 def examine(path: Path) -> Complete:
     """Look at a file as if it had just arrived."""
     digest = hashlib.md5(usedforsecurity=False)
-    with open(disk.extended(path), "rb") as file:  # noqa: PTH123
+    with disk.open_to_read(path) as file:
         head = file.read(HEAD + META_ROOM)
         digest.update(head)
         size = len(head)

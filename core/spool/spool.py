@@ -17,6 +17,7 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, delete
 
+from core.model import held_file
 from core.model.errors import LocalError
 from core.spool import disk
 from core.spool import schema as t
@@ -138,7 +139,7 @@ class Spool:
 
     def _leave(self) -> None:
         with contextlib.suppress(OSError):
-            shutil.rmtree(disk.extended(self._incoming))
+            held_file.remove_tree(disk.extended(self._incoming))
         self._mark.release()
         disk.remove(self._mark.lock_file)
 
@@ -224,7 +225,7 @@ class Spool:
 
     def open_file(self, record: InstanceRecord) -> BinaryIO:
         """The file of an instance, from its beginning; seek to `data_offset` for the data set alone."""
-        return open(disk.extended(self.path(record)), "rb")  # noqa: PTH123
+        return disk.open_to_read(self.path(record))
 
     def size_of(self, record: InstanceRecord) -> int | None:
         """Bytes of an instance's file as it lies there now; None when it doesn't."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import pydicom.uid as uids
 import pytest
 
-from core.spool import disk
 from core.spool.incoming import parse_meta
 from core.spool.record import Kept
 from core.spool.spool import CATALOGUE, Spool
@@ -62,24 +61,3 @@ def test_a_file_that_breaks_off_goes_aside_and_its_image_is_taken_in_again(tmp_p
         assert put(again, first) is Kept.DUPLICATE
     finally:
         again.close()
-
-
-def test_a_file_that_is_held_by_somebody_for_a_moment_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a virus scanner on Windows does."""
-    monkeypatch.setattr(disk, "_HELD", (0.001,) * 3)
-    replace = disk.os.replace
-    refused = []
-
-    def held(old: str, new: str) -> None:
-        if len(refused) < 2:
-            refused.append(old)
-            raise PermissionError(13, "It is held.")
-        replace(old, new)
-
-    monkeypatch.setattr(disk.os, "replace", held)
-    (tmp_path / "part").write_bytes(b"image")
-    disk.rename(tmp_path / "part", tmp_path / "whole")
-    assert (tmp_path / "whole").read_bytes() == b"image"
-    assert len(refused) == 2

@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 
 from filelock import FileLock, Timeout
 
+from core.model import held_file
 from core.model.errors import LocalError, NotSupportedError
 from core.nodes.folder import disk
 from core.nodes.folder.place import Entry, Trouble
@@ -233,7 +234,7 @@ class Archive:
                 whole = end is None or end == os.stat(path).st_size  # noqa: PTH116
                 part = "" if whole else self._mended_copy(file, end or 0)
             if part:
-                os.replace(part, path)  # noqa: PTH105
+                held_file.replace(part, path)
         finally:
             self._unlock()
 
@@ -249,15 +250,13 @@ class Archive:
                     _add_members_behind(file, end, archive)
                 disk.settle(fresh)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)  # noqa: PTH108
+            held_file.unlink(part, missing_ok=True)
             raise
         return part
 
     def _unlock(self) -> None:
         self._lock_out.release()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._mark)  # noqa: PTH108
+        held_file.unlink(self._mark, missing_ok=True)
         disk.sync_folder(disk.extended(self.stages_in))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
+from core.model import held_file
 from core.model.errors import LocalError
 from core.nodes.folder import disk
 from core.nodes.folder.place import Entry, Trouble
@@ -135,7 +136,7 @@ class Directory:
         path = self._path(ref)
         if not os.path.isfile(path):  # noqa: PTH113 - a pipe or device would hang the reader
             raise FileNotFoundError(2, "No such file")
-        return open(path, "rb")  # noqa: PTH123
+        return held_file.open_to_read(path)
 
     def adopt(self, part: str, ref: str) -> None:
         path = self._path(ref)
@@ -145,16 +146,16 @@ class Directory:
         if os.path.lexists(path):
             raise FileExistsError(17, "File exists")
         try:
-            os.replace(part, path)  # noqa: PTH105
+            held_file.replace(part, path)
         except FileNotFoundError:
             # A thread that deletes took the empty folder away in between.
             disk.make_folders(self.root, folder)
-            os.replace(part, path)  # noqa: PTH105
+            held_file.replace(part, path)
         disk.sync_folder(disk.extended(folder))
 
     def overwrite(self, part: str, name: str) -> None:
         """Put a complete, settled temporary file in the place of a file right below the root."""
-        os.replace(part, disk.extended(self.root / name))  # noqa: PTH105
+        held_file.replace(part, disk.extended(self.root / name))
         disk.sync_folder(disk.extended(self.root))
 
     def is_link(self, ref: str) -> bool:
@@ -164,7 +165,7 @@ class Directory:
         path = self._path(ref)
         folder = self.root.joinpath(*self._parts(ref)).parent
         self._inside(disk.extended(folder))
-        os.unlink(path)  # noqa: PTH108 - of a link only the link goes
+        held_file.unlink(path)  # of a link only the link goes
         disk.sync_folder(disk.extended(folder))
         while folder != self.root and self.root in folder.parents:
             try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from core.model import held_file
 from core.model.diagnosis import DiagnosisStep
 from core.model.errors import FerryError, LocalError, TransportError, TransportFault
 from core.model.outcome import Failure, FailureClass
@@ -175,7 +176,7 @@ class FolderNode(Node):
             return self._name(part, study, instance, header, digest)
         finally:
             with contextlib.suppress(OSError):  # its name was given to it, or it is litter that is swept later
-                os.unlink(part)  # noqa: PTH108 - the extended form
+                held_file.unlink(part)
 
     def _receive(self, file: BinaryIO, body: Body, abort: Abort | None) -> str:
         if isinstance(body, (bytes, memoryview)):
@@ -397,7 +398,7 @@ class FolderNode(Node):
                     file.write(b"DICOM Ferry writes here")
                     disk.settle(file)
             finally:
-                os.unlink(part)  # noqa: PTH108
+                held_file.unlink(part)
 
     @contextlib.contextmanager
     def _reading(self, ref: str) -> Iterator[BinaryIO]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.model import held_file
 from core.model.errors import FerryError
 from core.nodes.folder import disk
 from core.nodes.folder.archive import Archive
@@ -118,12 +119,11 @@ class Upkeep:
                 disk.settle(file)
             files.overwrite(part, NAME)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)  # noqa: PTH108 - the extended form
+            held_file.unlink(part, missing_ok=True)
         with self._lock:
             if not self._changed:  # nothing came since the files were listed
                 with contextlib.suppress(OSError):
-                    os.unlink(self._mark(files))  # noqa: PTH108
+                    held_file.unlink(self._mark(files))
                 self._marked = False
 
     @staticmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from core.model import held_file
 from core.model.errors import LocalError
 from core.nodes.this_computer.serving import Served
 from core.wire.abort import Abort
@@ -213,6 +214,6 @@ class LandingPlace:
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        held_file.unlink(path, missing_ok=True)
     except OSError as error:  # Windows: somebody still reads it; it goes when listening starts again
         log.warning("an image on its way through can't be removed: %r", error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -11,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from core.model import held_file
 from core.nodes.this_computer.callers import plain_address
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,10 @@ class Refusals:
     def _write(self) -> None:
         part = self._file.with_suffix(".part")
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+        held_file.unlink(part, missing_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
             json.dump([asdict(one) for one in self._last.values()], out)
-        part.replace(self._file)
+        held_file.replace(part, self._file)
 
 
 def read_refusals(file: Path) -> list[Refusal]:
