@@ -21,7 +21,7 @@ from core.jobs.lists import Identifier, ListPreview, list_columns, read_list, ty
 from core.jobs.registry import job_kinds
 from core.ledger.ledger import Ledger
 from core.logs import start_logging
-from core.model.errors import FerryError, LocalError
+from core.model.errors import ConfigurationError, FerryError, LocalError
 from core.model.events import Event
 from core.model.gateway import GatewayStanding
 from core.node_book import NodeBook
@@ -32,6 +32,7 @@ from core.reports import ReportFormat, write_failed_list, write_report
 from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
 from core.step_book import StepBook
+from core.unattended.place import start_words
 from core.wire.abort import Abort
 
 LISTENING_SECONDS = 10.0
@@ -51,24 +52,33 @@ class EngineHandle:
     Attributes
     ----------
     attached : bool
-        Another process runs it. When that process ends, this one takes over by itself.
+        Another process runs it. When that process ends, this one takes over by itself, unless `may_run` is false.
+    may_run : bool
+        False where the home belongs to an unattended engine: this process only watches and commands that.
     """
 
     def __init__(
-        self, app: App, on_event: Callable[[Event], None], only: frozenset[int] | None, *, listen: bool
+        self,
+        app: App,
+        on_event: Callable[[Event], None],
+        only: frozenset[int] | None,
+        *,
+        listen: bool,
+        may_run: bool = True,
     ) -> None:
         self._app = app
         self._on_event = on_event
         self._only = only
         self._listen = listen
-        self._lock = FileLock(app.home.lock_file, mode=0o600)
+        self._lock = FileLock(app.home.lock_file, mode=app.home.file_mode)
         self._engine: Engine | None = None
         self._follower: Follower | None = None
         self._thread: threading.Thread | None = None
         self._guard: threading.Thread | None = None
         self._ended = threading.Event()
         self.error: BaseException | None = None
-        if not self._take():
+        self.may_run = may_run
+        if not may_run or not self._take():
             self._attach()
 
     @property
@@ -97,6 +107,11 @@ class EngineHandle:
     def standing(self, job_id: int) -> GatewayStanding | None:
         """Where a gateway stands that this process runs; None for any other."""
         return self._engine.standing(job_id) if self._engine is not None else None
+
+    @property
+    def ready(self) -> bool:
+        """The nodes of this computer listen (or have failed to) in this process."""
+        return self._engine is not None and self._engine.ready.is_set()
 
     def wait_listening(self) -> None:
         """Wait until the nodes of this computer listen or have failed to, some seconds at most."""
@@ -148,6 +163,8 @@ class EngineHandle:
     def _attach(self) -> None:
         self._follower = Follower(self._app.ledger, self._on_event, self._other_runs)
         self._follower.start()
+        if not self.may_run:
+            return
         self._guard = threading.Thread(target=self._take_over, name="engine-guard", daemon=True)
         self._guard.start()
 
@@ -165,7 +182,7 @@ class EngineHandle:
 
 def _engine_runs(home: Home) -> bool:
     """Whether somebody holds this home's lock."""
-    probe = FileLock(home.lock_file, mode=0o600, is_singleton=False)
+    probe = FileLock(home.lock_file, mode=home.file_mode, is_singleton=False)
     try:
         probe.acquire(timeout=0)
     except Timeout:
@@ -208,7 +225,13 @@ class App:
         return cls(place, settings, Secrets(place.id), ledger)
 
     def engine(
-        self, on_event: Callable[[Event], None], *, only: frozenset[int] | None = None, listen: bool = True
+        self,
+        on_event: Callable[[Event], None],
+        *,
+        only: frozenset[int] | None = None,
+        listen: bool = True,
+        unattended: bool = False,
+        watch: bool = False,
     ) -> EngineHandle:
         """Run this home's engine, or attach to the one that another process runs.
 
@@ -220,15 +243,31 @@ class App:
             Unfinished jobs to take up at the start; None takes up all of them.
         listen : bool
             False for an engine that is only to obey a command: it is gone before anybody could call.
+        unattended : bool
+            This process is the unattended engine; no other one runs an engine on a home that belongs to it.
+        watch : bool
+            Attach to an unattended engine although it does not run now: it may be started at any time.
+
+        Raises
+        ------
+        ConfigurationError
+            The home belongs to an unattended engine, which does not run.
         """
+        may_run = unattended or self.home.unattended is None
+        if not may_run and not watch and not _engine_runs(self.home):
+            raise ConfigurationError(
+                "The unattended engine, to which this home folder belongs, does not run now.",
+                f"Have it started ({start_words()}): what is wanted of it is kept, and done then.",
+                code="unattended-stopped",
+            )
         _calm_collector()
-        self._handle = EngineHandle(self, on_event, only, listen=listen)
+        self._handle = EngineHandle(self, on_event, only, listen=listen, may_run=may_run)
         return self._handle
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Meanwhile, this computer listens as its nodes say, unless another process sees to that; no job is begun."""
-        if self._handle is not None or not self.nodes.listening():
+        if self._handle is not None or self.home.unattended is not None or not self.nodes.listening():
             yield
             return
         handle = self.engine(lambda _event: None, only=frozenset())

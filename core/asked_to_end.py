@@ -38,6 +38,11 @@ def listen_for_the_end() -> None:
             threading.Thread(target=_wait, args=(event,), name="asked-to-end", daemon=True).start()
 
 
+def ask_to_end(process: int) -> bool:
+    """Ask another copy to settle what is on its way and to end; False where that may not be asked of it."""
+    return sys.platform == "win32" and _set_event(event_name(process))
+
+
 if sys.platform == "win32":
     import ctypes
     from ctypes import wintypes
@@ -53,6 +58,11 @@ if sys.platform == "win32":
     _kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
     _kernel.WaitForSingleObject.restype = wintypes.DWORD
     _kernel.LocalFree.argtypes = [wintypes.HLOCAL]
+    _kernel.OpenEventW.restype = wintypes.HANDLE
+    _kernel.OpenEventW.argtypes = [wintypes.DWORD, wintypes.BOOL, wintypes.LPCWSTR]
+    _kernel.SetEvent.argtypes = [wintypes.HANDLE]
+    _kernel.CloseHandle.argtypes = [wintypes.HANDLE]
+    _MODIFY_STATE = 2
     _advapi = ctypes.WinDLL("advapi32", use_last_error=True)
     _to_descriptor = _advapi.ConvertStringSecurityDescriptorToSecurityDescriptorW
     _to_descriptor.argtypes = [
@@ -73,6 +83,15 @@ if sys.platform == "win32":
         if not event:
             _log.warning("the event %s can't be made: error %d", name, ctypes.get_last_error())
         return event or 0
+
+    def _set_event(name: str) -> bool:
+        event = _kernel.OpenEventW(_MODIFY_STATE, False, name)
+        if not event:
+            return False
+        try:
+            return bool(_kernel.SetEvent(event))
+        finally:
+            _kernel.CloseHandle(event)
 
     def _wait(event: int) -> None:
         if _kernel.WaitForSingleObject(event, _FOREVER) == 0:

@@ -18,6 +18,7 @@ import typer
 from core import __version__
 from core.asked_to_end import listen_for_the_end
 from core.cli_commands.speaking import manner, speaking
+from core.home import HOME_VARIABLE
 from core.logs import without_credentials
 from core.model.errors import ConfigurationError
 from core.model.fields import secret_fields
@@ -44,7 +45,20 @@ IN_TRAY = "--in-tray"
 def build_app() -> typer.Typer:
     """All commands, those of the registered kinds included."""
     # Imported here: the window's start needs none of it.
-    from core.cli_commands import demo, find, gateway, job, node, pseudonym_key, report, rule, run, steps, upkeep
+    from core.cli_commands import (
+        demo,
+        find,
+        gateway,
+        job,
+        node,
+        pseudonym_key,
+        report,
+        rule,
+        run,
+        service,
+        steps,
+        upkeep,
+    )
 
     app = typer.Typer(
         name="dicom-ferry",
@@ -67,6 +81,7 @@ def build_app() -> typer.Typer:
     app.add_typer(steps.app, name="steps")
     app.add_typer(pseudonym_key.app, name="pseudonym-key")
     app.add_typer(gateway.app, name="gateway")
+    app.add_typer(service.app, name="service")
     app.command()(report.report)
     app.command()(demo.demo)
     upkeep.add_to(app)
@@ -78,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _make_speakable()
     threading.excepthook = _thread_failed
     listen_for_the_end()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = _take_home(list(sys.argv[1:] if arguments is None else arguments))
     if arguments in ([], [IN_TRAY]):
         return _window(in_tray=bool(arguments))
     try:
@@ -92,6 +107,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     return status
+
+
+def _take_home(arguments: list[str]) -> list[str]:
+    """Use the home folder that ``--home`` names, for the window as well as for commands; the other words."""
+    if arguments and arguments[0].startswith("--home="):
+        arguments = ["--home", arguments[0].removeprefix("--home="), *arguments[1:]]
+    if len(arguments) > 1 and arguments[0] == "--home" and arguments[1].strip():
+        os.environ[HOME_VARIABLE] = arguments[1]
+        return arguments[2:]
+    return arguments
 
 
 def _say_version(asked: bool) -> None:
@@ -109,6 +134,9 @@ def _global_options(
     version: Annotated[
         bool, typer.Option("--version", help="Say the version and end.", callback=_say_version, is_eager=True)
     ] = False,
+    home: Annotated[
+        str, typer.Option("--home", help="The home folder, before the command; as DICOM_FERRY_HOME.", metavar="FOLDER")
+    ] = "",
     debug: Annotated[
         bool,
         typer.Option(
@@ -116,6 +144,8 @@ def _global_options(
         ),
     ] = False,
 ) -> None:
+    if home:
+        os.environ[HOME_VARIABLE] = home
     manner.debug = manner.debug or debug
 
 

@@ -14,11 +14,17 @@ from pathlib import Path
 
 import platformdirs
 
+from core.model import held_file
 from core.model.errors import ConfigurationError
+from core.unattended.mark import MARK, Unattended, is_shared, read_mark
+from core.unattended.place import Place, is_own_machine_folder, machine_folder, machine_place
 
 HOME_VARIABLE = "DICOM_FERRY_HOME"
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+#: Of an unattended engine's home that a group may use; what is made in such a folder gets the folder's group.
+_SHARED_FOLDER_MODE = 0o2770
+_SHARED_FILE_MODE = 0o660
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class Home:
     On Linux and macOS folders get the mode 0700 and files 0600. On Windows nothing is set: the default
     folder lies in the user's profile, whose access list (the user, SYSTEM and administrators) is
     inherited; whoever moves the home elsewhere with ``DICOM_FERRY_HOME`` chooses that folder's rights.
+    The home of an unattended engine may be open to a group, too, where an administrator has asked for that.
 
     Attributes
     ----------
@@ -35,10 +42,13 @@ class Home:
         Absolute.
     id : str
         Eight random hexadecimal digits, made with the home: keeps the keyring entries of two homes apart.
+    unattended : Unattended | None
+        It belongs to an unattended engine: no other process runs one on it. None for a person's own.
     """
 
     folder: Path
     id: str
+    unattended: Unattended | None = None
 
     @classmethod
     def open(cls, folder: Path | None = None) -> Home:
@@ -52,12 +62,15 @@ class Home:
         root = Path(folder) if folder is not None else default_folder()
         try:
             root = root.expanduser().absolute()
+            unattended = read_mark(root)
+            if unattended is not None:
+                _refuse_root(root, unattended)
             _make_private_folder(root)
             _try_writing(root)
-            home = cls(root, _identity(root / "home-id"))
+            home = cls(root, _identity(root / "home-id"), unattended)
             for inner in (home.log_folder, home.spool_folder, home.scratch_folder):
                 _make_private_folder(inner)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise _refused(root, error) from error
         return home
 
@@ -70,6 +83,11 @@ class Home:
     def lock_file(self) -> Path:
         """Held by the process that runs this home's engine."""
         return self.folder / "engine.lock"
+
+    @property
+    def file_mode(self) -> int:
+        """The mode of files that processes of this home share."""
+        return _file_mode(self.folder)
 
     @property
     def settings_file(self) -> Path:
@@ -108,10 +126,15 @@ class Home:
 
 
 def default_folder() -> Path:
-    """``DICOM_FERRY_HOME``, else the platform's folder for a user's application data."""
+    """``DICOM_FERRY_HOME``, else the platform's folder for a user's application data.
+
+    For the account of the unattended engine, that engine's.
+    """
     named = os.environ.get(HOME_VARIABLE, "").strip()
     if named:
         return Path(named)
+    if is_own_machine_folder():
+        return machine_folder()
     return Path(
         platformdirs.user_data_dir("DICOM Ferry" if sys.platform != "linux" else "dicom-ferry", appauthor=False)
     )
@@ -119,10 +142,11 @@ def default_folder() -> Path:
 
 def make_private_file(path: Path) -> None:
     """Create `path` where it is missing; on POSIX only its owner may then read it."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, _FILE_MODE)
+    mode = _file_mode(path.parent)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, mode)
     try:
-        if os.name == "posix" and stat.S_IMODE(os.fstat(descriptor).st_mode) != _FILE_MODE:
-            os.fchmod(descriptor, _FILE_MODE)
+        if os.name == "posix" and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+            os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
 
@@ -132,13 +156,15 @@ def write_private_text(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(prefix=path.name, suffix=".new", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:  # mkstemp makes it 0600
+            if os.name == "posix" and _file_mode(path.parent) != _FILE_MODE:
+                os.fchmod(file.fileno(), _file_mode(path.parent))
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)  # noqa: PTH105 - `name` is the string that mkstemp gave
+        held_file.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)  # noqa: PTH108
+            held_file.unlink(name)
         raise
 
 
@@ -148,17 +174,33 @@ def _make_private_folder(folder: Path) -> None:
     Someone may name a folder that serves for other things too; what we put in is private by itself.
     """
     ours = not folder.exists()
+    mode = _SHARED_FOLDER_MODE if os.name == "posix" and is_shared(folder) else _FOLDER_MODE
     folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     if os.name != "posix":
         return
     ours = (
         ours
         or (folder / "home-id").exists()
+        or (folder / MARK).exists()
         or folder.name in ("logs", "spool", "scratch")
         or not any(folder.iterdir())
     )
-    if ours and stat.S_IMODE(folder.stat().st_mode) != _FOLDER_MODE:
-        folder.chmod(_FOLDER_MODE)
+    if ours and stat.S_IMODE(folder.stat().st_mode) != mode:
+        folder.chmod(mode)
+
+
+def _file_mode(folder: Path) -> int:
+    return _SHARED_FILE_MODE if os.name == "posix" and is_shared(folder) else _FILE_MODE
+
+
+def _refuse_root(root: Path, unattended: Unattended) -> None:
+    """Files that root made would be closed to the engine's own account."""
+    if os.name == "posix" and os.geteuid() == 0 and root.stat().st_uid != 0:
+        raise ConfigurationError(
+            f"{root} belongs to the unattended engine, which runs under the account {unattended.account}.",
+            f"Give the command as that account: sudo -u {unattended.account} dicom-ferry …",
+            code="home-of-account",
+        )
 
 
 def _try_writing(folder: Path) -> None:
@@ -168,7 +210,7 @@ def _try_writing(folder: Path) -> None:
         os.write(descriptor, b"x")
     finally:
         os.close(descriptor)
-        os.unlink(name)  # noqa: PTH108 - the string that mkstemp gave
+        held_file.unlink(name)
 
 
 def _identity(path: Path) -> str:
@@ -186,6 +228,8 @@ def _identity(path: Path) -> str:
             continue
         text = secrets.token_hex(4)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            if os.name == "posix":
+                os.fchmod(descriptor, _file_mode(path.parent))
             file.write(text)
         return text
     write_private_text(path, secrets.token_hex(4))  # the process that made it died before it wrote
@@ -193,6 +237,9 @@ def _identity(path: Path) -> str:
 
 
 def _refused(path: Path, error: Exception) -> ConfigurationError:
+    place = machine_place() if isinstance(error, PermissionError) else None
+    if place is not None and path.is_relative_to(place.folder):
+        return _closed(place, error)
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         why = "a file is in the way"
     elif isinstance(error, PermissionError):
@@ -206,4 +253,13 @@ def _refused(path: Path, error: Exception) -> ConfigurationError:
         f"Give your account the right to write there, or set {HOME_VARIABLE} to a folder of your own.",
         detail=repr(error),
         code="home",
+    )
+
+
+def _closed(place: Place, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"{place.folder} belongs to the unattended engine of this computer; only {place.who} may open it.",
+        place.how,
+        detail=repr(error),
+        code="home-of-account",
     )

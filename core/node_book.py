@@ -378,7 +378,8 @@ class NodeBook:
             variables = " and ".join(variable_name(name, field) for field in wanted)
             raise SecretError(
                 f"{status.sentence} The secret of {name} can't be kept, so nothing was changed.",
-                f"Leave out --secret-stdin, and set the environment variable {variables} whenever DICOM Ferry runs.",
+                f"Leave out --secret-stdin, and set the environment variable {variables} whenever DICOM Ferry runs; "
+                f'to the unattended engine it is given by: dicom-ferry service secret "{name}".',
                 code="no-keyring",
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from core.app import App
 from core.home import Home, default_folder
+from core.model import held_file
 from core.model.errors import ConfigurationError, LedgerError, LocalError
 from core.model.fields import secret_fields
 from core.nodes.registry import node_kinds
@@ -19,7 +19,8 @@ from core.step_book import SHARED
 
 #: What the program puts into its home. Anything else that lies there is somebody else's, and stays.
 _OURS = (
-    "ledger*.sqlite*", "engine.lock", "settings.json*", "window.ini*", "logs", "spool", "scratch", "nodes", "home-id*",
+    "ledger*.sqlite*", "engine.lock", "engine-process", "unattended.json", "handed-over", "settings.json*",
+    "window.ini*", "logs", "spool", "scratch", "nodes", "home-id*",
 )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def remove_everything() -> Path | None:
     if not (folder / "home-id").exists():
         return None
     home = Home.open(folder)
-    lock = FileLock(home.lock_file, mode=0o600, is_singleton=False)
+    lock = FileLock(home.lock_file, mode=home.file_mode, is_singleton=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -91,9 +92,9 @@ def remove_everything() -> Path | None:
         for pattern in _OURS:
             for path in folder.glob(pattern):
                 if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
+                    held_file.remove_tree(path)
                 else:
-                    path.unlink()
+                    held_file.unlink(path)
     except OSError as error:
         raise LocalError(
             f"{error.filename or folder} can't be deleted ({error.strerror or error}).",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar, cast
 
+from core.credentials import credential
 from core.logs import conceal
 from core.model.errors import SecretError
 
@@ -76,7 +77,8 @@ class Secrets:
     """Secrets of nodes by node name and field. Thread-safe.
 
     Each node has a service name of its own, ``DICOM Ferry/<home id>/<node>``; the field is the user name.
-    A secret is looked for in the environment, then in the keyring, then in this session's memory.
+    A secret is looked for in the environment, among the credentials that systemd hands to a service, then in the
+    keyring, then in this session's memory.
 
     Every call to the keyring is bounded in time: it may be waiting for a person to unlock it, and where
     there is no screen nobody ever will.
@@ -127,7 +129,7 @@ class Secrets:
         SecretError
             The keyring is locked, refuses, or doesn't answer.
         """
-        value = self._environment.get(variable_name(node, field)) or self._from_keyring(node, field)
+        value = self._from_outside(node, field) or self._from_keyring(node, field)
         if value is None:
             with self._lock:
                 value = self._session.get((node, field))
@@ -191,12 +193,16 @@ class Secrets:
             self._ask(lambda field=field: delete(field), node, field)  # type: ignore[misc]
 
     def from_environment(self, node: str, field: str = PASSWORD) -> bool:
-        """Whether the environment gives this secret, so that the keyring isn't asked."""
-        return bool(self._environment.get(variable_name(node, field)))
+        """Whether the environment or a credential gives this secret, so that the keyring isn't asked."""
+        return bool(self._from_outside(node, field))
 
     def service(self, node: str) -> str:
         """Name under which the keyring shows a node's secrets."""
         return f"DICOM Ferry/{self._home_id}/{node}"
+
+    def _from_outside(self, node: str, field: str) -> str | None:
+        variable = variable_name(node, field)
+        return self._environment.get(variable) or credential(variable, self._environment)
 
     def _from_keyring(self, node: str, field: str) -> str | None:
         try:

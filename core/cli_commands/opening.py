@@ -39,7 +39,7 @@ def opened() -> Iterator[App]:
 
 def engine_runs(app: App) -> bool:
     """Whether another process runs this home's engine right now."""
-    lock = FileLock(app.home.lock_file, mode=0o600, is_singleton=False)
+    lock = FileLock(app.home.lock_file, mode=app.home.file_mode, is_singleton=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:

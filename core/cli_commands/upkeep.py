@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from typing import Annotated
 import typer
 
 from core import __version__
+from core.app import App
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.node import show_steps
 from core.cli_commands.opening import opened
@@ -25,6 +27,10 @@ from core.model.events import EngineChanged, Event, LogLevel, LogLine, NodeChang
 from core.removal import remove_everything, what_is_kept
 from core.self_test import self_test
 from core.support import write_support_bundle
+from core.unattended.handover import take_handed_over
+from core.unattended.place import start_words
+from core.unattended.readiness import Readiness
+from core.unattended.task import tell_process
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON objects, one a line.")]
 
@@ -117,10 +123,13 @@ def engine(json: Json = False) -> None:
     """Carry out all started jobs, unattended, until interrupted (SIGINT or SIGTERM).
 
     The window and the command line attach to it and command it. It ends with exit status 0 when it was asked to.
+    `dicom-ferry service install` has the system start it, under an account of its own.
     """
-    with speaking(json=json) as speaker, opened() as app, Interruption() as interruption:
-        shown = _Unattended(speaker)
-        handle = app.engine(shown.event)
+    readiness = Readiness()
+    with speaking(json=json) as speaker, opened() as app, Interruption(readiness.stopping) as interruption:
+        _refuse_others(app)
+        shown = _Unattended(speaker, readiness)
+        handle = app.engine(shown.event, unattended=True)
         if handle.attached:
             handle.stop()
             raise FerryError(
@@ -128,9 +137,17 @@ def engine(json: Json = False) -> None:
                 "Nothing needs to be done; or stop that one first.",
                 code="engine-runs",
             )
+        if app.home.unattended is not None and sys.platform == "win32":
+            tell_process(app.home.folder)
         speaker.data("engine", running=True, process=os.getpid())
         speaker.remark("The engine runs. Ctrl-C settles what is on its way and ends it.")
-        while not interruption.asked.wait(0.5):
+        told = False
+        while not interruption.asked.wait(0.5 if told else 0.05):
+            if not told and handle.ready:
+                readiness.ready()
+                told = True
+            if told:
+                take_handed_over(app)
             if handle.error is not None:
                 raise FerryError(
                     "The engine stopped by itself.", "The log has the details; start it again.",
@@ -141,11 +158,23 @@ def engine(json: Json = False) -> None:
         speaker.data("engine", running=False, process=os.getpid())
 
 
+def _refuse_others(app: App) -> None:
+    """On a home that a group may use, the engine's own account alone runs the engine: it has the secrets."""
+    owner = app.home.unattended
+    if owner is not None and os.name == "posix" and app.home.folder.stat().st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"The engine of this home runs under the account {owner.account} alone.",
+            f"Have it started: {start_words()}",
+            code="home-of-account",
+        )
+
+
 class _Unattended:
     """Says what an unattended engine meets: nodes that go and come, warnings and errors."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Speaker, readiness: Readiness) -> None:
         self._speaker = speaker
+        self._readiness = readiness
         self._lock = threading.Lock()
 
     def event(self, event: Event) -> None:
@@ -157,6 +186,10 @@ class _Unattended:
                 self._speaker.data("log", level=event.level.value, at=event.at, text=event.text, node=event.node)
                 self._speaker.remark(event.text)
             elif isinstance(event, EngineChanged):
+                open_ = event.unconfirmed_studies
+                self._readiness.status(
+                    f"{open_} {'study' if open_ == 1 else 'studies'} not yet confirmed" if open_ else "all is confirmed"
+                )
                 self._speaker.data(
                     "engine", running=event.running, speed=round(event.speed), unconfirmed=event.unconfirmed_studies
                 )
