@@ -437,9 +437,11 @@ class Lane(Workers):
         taken = [first]
         limits = self.pipe.batch_limits
         most = min(limits.count, 1 + len(self._sends) // self.width)
-        size = first.size
+        size = self.pipe.size_of(first)
+        if not size:
+            most = 1  # nobody knows yet how large images are here: the first ones tell
         while len(taken) < most and self._sends and self._sends[0][0] is chunk:
-            size += self._sends[0][1].size
+            size += self.pipe.size_of(self._sends[0][1])
             if size > limits.size:
                 break
             taken.append(self._sends.popleft()[1])

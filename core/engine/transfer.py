@@ -108,6 +108,7 @@ class Pipeline:
         )
         self._confirm = destination.node if isinstance(destination.node, Confirm) else None
         self.bytes_moved = 0
+        self._seen_size = 0  # bytes of an image that was opened lately, where the source does not list sizes
         self.fenced = False
         self.unlisted = False
         self.on_given_up: Callable[[Failure], None] = lambda _failure: None
@@ -251,6 +252,10 @@ class Pipeline:
         """How many images a worker takes to carry them together."""
         return self._many.batch_limits if self._many is not None else ONE_BY_ONE
 
+    def size_of(self, delivery: Delivery) -> int:
+        """Bytes of an image, as listed or like others of late; 0 while nothing is known."""
+        return delivery.size or self._seen_size
+
     def carry_together(self, chunk: Chunk, deliveries: Sequence[Delivery], may_go_on: Callable[[], bool]) -> None:
         """Carry some instances, the small ones of them with as few requests to the destination as can be.
 
@@ -351,6 +356,7 @@ class Pipeline:
             with self._read.open(delivery.instance, abort=self.abort) as stream:
                 # Of the very bytes that travel, which what was planned by may no longer be.
                 delivery.known_digest = digest_of(stream) or delivery.known_digest
+                self._seen_size = stream.length or self._seen_size
                 if stream.length is not None and stream.length <= INLINE_BYTES:
                     body: memoryview | Carried = self._read_whole(delivery, stream, stream.length)
                     streamed = False
