@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, text, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, update
 
 
 class BulkUpdate:
@@ -35,8 +35,8 @@ class BulkUpdate:
         sets = [f"{name}=j.c{n}" for n, name in enumerate(columns, 1)]
         sets += [f"{name}={_literal(value)}" for name, value in fixed.items()]
         picks = ", ".join(f"json_extract(value,'$[{n}]') AS c{n}" for n in range(len(columns) + 1))
-        self._one_step = text(
-            f"UPDATE {table.name} SET {', '.join(sets)} FROM (SELECT {picks} FROM json_each(:rows)) AS j "  # noqa: S608
+        self._one_step = (
+            f"UPDATE {table.name} SET {', '.join(sets)} FROM (SELECT {picks} FROM json_each(?)) AS j "  # noqa: S608
             f"WHERE {table.name}.{key}=j.c0"
         )
         values: dict[str, Any] = {name: bindparam("b_" + name) for name in columns}
@@ -45,7 +45,7 @@ class BulkUpdate:
     def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Rows are tuples: the key, then the columns in their order."""
         if connection.dialect.name == "sqlite":
-            connection.execute(self._one_step, {"rows": json.dumps(rows)})
+            connection.exec_driver_sql(self._one_step, (_json(rows),))
             return
         names = ("b_key", *("b_" + n for n in self._names))
         connection.execute(self._each, [dict(zip(names, row, strict=True)) for row in rows])
@@ -57,14 +57,12 @@ class BulkInsert:
     def __init__(self, table: Table, columns: tuple[str, ...]) -> None:
         self._names = columns
         picks = ", ".join(f"json_extract(value,'$[{n}]')" for n in range(len(columns)))
-        self._one_step = text(
-            f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT {picks} FROM json_each(:rows)"  # noqa: S608
-        )
+        self._one_step = f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT {picks} FROM json_each(?)"  # noqa: S608
         self._each = insert(table)
 
     def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         if connection.dialect.name == "sqlite":
-            connection.execute(self._one_step, {"rows": json.dumps(rows)})
+            connection.exec_driver_sql(self._one_step, (_json(rows),))
             return
         connection.execute(self._each, [dict(zip(self._names, row, strict=True)) for row in rows])
 
@@ -75,22 +73,25 @@ class BulkReplace:
     def __init__(self, table: Table, columns: tuple[str, ...]) -> None:
         self._names = columns
         picks = ", ".join(f"json_extract(value,'$[{n}]')" for n in range(len(columns)))
-        self._one_step = text(
+        self._one_step = (
             f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) "  # noqa: S608
-            f"SELECT {picks} FROM json_each(:rows)"
+            f"SELECT {picks} FROM json_each(?)"
         )
         self._clear = delete(table).where(table.c[columns[0]] == bindparam("b_key"))
         self._each = insert(table)
 
     def execute(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         if connection.dialect.name == "sqlite":
-            connection.execute(self._one_step, {"rows": json.dumps(rows)})
+            connection.exec_driver_sql(self._one_step, (_json(rows),))
             return
         connection.execute(self._clear, [{"b_key": row[0]} for row in rows])
         connection.execute(self._each, [dict(zip(self._names, row, strict=True)) for row in rows])
 
 
 Bulk = BulkUpdate | BulkInsert | BulkReplace
+
+
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def _literal(value: str | None) -> str:

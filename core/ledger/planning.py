@@ -69,7 +69,7 @@ class Planning(LedgerPart):
                 connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=None))
             return Counted(Planned(study_id, transfers, len(new)), deltas)
 
-        return self.writer.call(write)
+        return self.writer.call(write, urgent=True)  # the lanes begin with it
 
     def is_listed(self, job_id: int, pass_number: int, source: str, study_uid: str) -> bool:
         """Whether this study was wholly listed earlier in this pass."""

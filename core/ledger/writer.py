@@ -1,6 +1,6 @@
 """The ledger's one writer: a thread that commits in batches, so that durability costs little.
 
-A batch is closed after 200 rows or 100 ms, at once when somebody waits for it. Every commit is synced to the
+A batch is closed after 200 rows or 100 ms, and at once when somebody waits for it. Every commit is synced to the
 disk (SQLite WAL, ``synchronous=FULL``); a `Ticket` tells when.
 """
 
@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, select, update
 
 from core.ledger import schema as t
 from core.ledger.bulk import Bulk
+from core.ledger.prepared import Prepared
 from core.model import clock
 from core.model.errors import FerryError, LedgerError
 from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, EvidenceLevel, study_state
@@ -52,10 +53,11 @@ class Counted:
 class Ticket:
     """Becomes done when the batch it belongs to is on the disk."""
 
-    __slots__ = ("_done", "error", "result")
+    __slots__ = ("_done", "_hurry", "error", "result")
 
-    def __init__(self) -> None:
+    def __init__(self, hurry: Callable[[Ticket], None] = lambda _ticket: None) -> None:
         self._done = threading.Event()
+        self._hurry = hurry
         self.error: FerryError | None = None
         self.result: Any = None
 
@@ -77,6 +79,8 @@ class Ticket:
         FerryError
             What the call itself raised.
         """
+        if not self._done.is_set():
+            self._hurry(self)
         if not self._done.wait(timeout):
             raise LedgerError(
                 "The ledger did not get to the disk in time.",
@@ -152,6 +156,7 @@ class Writer:
         self.committing: set[int] = set()
         self.commits = 0
         self.busy_seconds = 0.0
+        self._connection: Connection | None = None  # of the writer's thread alone
         with engine.connect() as connection:
             self._revision = _newest(connection)
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -166,14 +171,19 @@ class Writer:
         ticket: bool = False,
     ) -> Ticket | None:
         """Execute `statement` for each of `rows`; count `deltas` into the transfers' totals."""
-        made = Ticket() if ticket else None
-        self._put(_Item(statement, rows, deltas, None, made), len(rows), urgent=ticket)
+        made = Ticket(self._hurry) if ticket else None
+        self._put(_Item(statement, rows, deltas, None, made), len(rows), urgent=False)
         return made
 
-    def call(self, function: Callable[[Connection], Any], deltas: Sequence[Delta] = ()) -> Ticket:
-        """Run `function(connection)` inside the batch's transaction; its result is the ticket's."""
-        made = Ticket()
-        self._put(_Item(None, (), deltas, function, made), 1, urgent=True)
+    def call(
+        self, function: Callable[[Connection], Any], deltas: Sequence[Delta] = (), *, urgent: bool = False
+    ) -> Ticket:
+        """Run `function(connection)` inside the batch's transaction; its result is the ticket's.
+
+        The batch is closed as soon as somebody waits for the ticket, or at once when it is `urgent`.
+        """
+        made = Ticket(self._hurry)
+        self._put(_Item(None, (), deltas, function, made), 1, urgent=urgent)
         return made
 
     def do(self, function: Callable[[Connection], Any]) -> Any:
@@ -204,6 +214,12 @@ class Writer:
                 self._cond.notify_all()
             self._thread.join(5.0)
 
+    def _hurry(self, ticket: Ticket) -> None:
+        with self._cond:
+            if not self._urgent and not ticket.done and self._items:
+                self._urgent = True
+                self._cond.notify_all()
+
     def _put(self, item: _Item, rows: int, *, urgent: bool) -> None:
         with self._cond:
             while self._rows > QUEUE_ROWS and not self._closing and threading.current_thread() is not self._thread:
@@ -219,6 +235,12 @@ class Writer:
                 self._cond.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._write()
+        finally:
+            self._let_go()
+
+    def _write(self) -> None:
         while True:
             with self._cond:
                 while not self._ready():
@@ -284,41 +306,55 @@ class Writer:
             log.exception("whoever was told of trouble with the ledger")
 
     def _commit(self, items: list[_Item]) -> set[int]:
-        with self._engine.begin() as connection:
-            at = 0
-            deltas: list[Delta] = []
-            touched: set[int] = set()
-            while at < len(items):
-                item = items[at]
-                if item.call:
-                    assert item.ticket is not None
-                    item.ticket.error = None
-                    try:
-                        result = item.call(connection)
-                        if isinstance(result, Counted):
-                            deltas.extend(result.deltas)
-                            touched.update(result.touched)
-                            result = result.result
-                        item.ticket.result = result
-                        deltas.extend(item.deltas)
-                    except FerryError as error:
-                        item.ticket.error = error
-                    at += 1
-                    continue
-                rows = list(item.rows)
-                deltas.extend(item.deltas)
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            with self._connection.begin():
+                return self._execute(self._connection, items)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _execute(self, connection: Connection, items: list[_Item]) -> set[int]:
+        at = 0
+        deltas: list[Delta] = []
+        touched: set[int] = set()
+        while at < len(items):
+            item = items[at]
+            if item.call:
+                assert item.ticket is not None
+                item.ticket.error = None
+                try:
+                    result = item.call(connection)
+                    if isinstance(result, Counted):
+                        deltas.extend(result.deltas)
+                        touched.update(result.touched)
+                        result = result.result
+                    item.ticket.result = result
+                    deltas.extend(item.deltas)
+                except FerryError as error:
+                    item.ticket.error = error
                 at += 1
-                while at < len(items) and items[at].call is None and items[at].statement is item.statement:
-                    rows.extend(items[at].rows)
-                    deltas.extend(items[at].deltas)
-                    at += 1
-                if rows and item.statement is not None:
-                    item.statement.execute(connection, rows)
-            changed, self._revision = count_deltas(connection, deltas, self._revision, self.committing)
-            for transfer_id in touched - changed:
-                self._revision += 1
-                connection.execute(_TOUCH, {"b_id": transfer_id, "b_revision": self._revision})
-            changed |= touched
+                continue
+            rows = list(item.rows)
+            deltas.extend(item.deltas)
+            at += 1
+            while at < len(items) and items[at].call is None and items[at].statement is item.statement:
+                rows.extend(items[at].rows)
+                deltas.extend(items[at].deltas)
+                at += 1
+            if rows and item.statement is not None:
+                item.statement.execute(connection, rows)
+        changed, self._revision = count_deltas(connection, deltas, self._revision, self.committing)
+        for transfer_id in touched - changed:
+            self._revision += 1
+            _TOUCH.execute(connection, {"b_id": transfer_id, "b_revision": self._revision})
+        changed |= touched
         return changed
 
 
@@ -339,17 +375,6 @@ def _newest(connection: Connection) -> int:
     return int(connection.execute(newest).scalar() or 0)
 
 
-_BUMP = (
-    update(t.transfers)
-    .where(t.transfers.c.id == bindparam("b_id"))
-    .values(
-        **{n: t.transfers.c[n] + bindparam("b_" + n) for n in COUNT_NAMES},
-        revision=bindparam("b_revision"),
-        updated=bindparam("b_updated"),
-    )
-)
-_TOUCH = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values(revision=bindparam("b_revision"))
-_STATE = update(t.transfers).where(t.transfers.c.id == bindparam("b_id")).values(state=bindparam("b_state"))
 _ROW = [
     t.transfers.c.id,
     t.transfers.c.job_id,
@@ -357,6 +382,19 @@ _ROW = [
     t.transfers.c.state,
     *(t.transfers.c[n] for n in COUNT_NAMES),
 ]
+_IS = t.transfers.c.id == bindparam("b_id")
+_BUMP = Prepared(
+    update(t.transfers)
+    .where(_IS)
+    .values(
+        **{n: t.transfers.c[n] + bindparam("b_" + n) for n in COUNT_NAMES},
+        revision=bindparam("b_revision"),
+        updated=bindparam("b_updated"),
+    )
+    .returning(*_ROW)
+)
+_TOUCH = Prepared(update(t.transfers).where(_IS).values(revision=bindparam("b_revision")))
+_STATE = Prepared(update(t.transfers).where(_IS).values(state=bindparam("b_state")))
 
 
 def count_deltas(
@@ -378,19 +416,12 @@ def count_deltas(
         if d.new in HAS_BYTES:
             row["bytes_done"] += d.bytes
     now = clock.time()
-    bumps = []
     for transfer_id, row in sums.items():
         revision += 1
-        bumps.append(
-            {
-                "b_id": transfer_id,
-                "b_revision": revision,
-                "b_updated": now,
-                **{"b_" + n: v for n, v in row.items()},
-            }
-        )
-    connection.execute(_BUMP, bumps)
-    derive_states(connection, list(sums), active=True, committing=committing)
+        values: dict[str, object] = {"b_" + n: v for n, v in row.items()}
+        values.update(b_id=transfer_id, b_revision=revision, b_updated=now)
+        for found in _BUMP.execute(connection, values).all():
+            _derive(connection, found, active=True, committing=committing)
     return set(sums), revision
 
 
@@ -408,14 +439,16 @@ def derive_states(
     """
     for start in range(0, len(transfer_ids), 500):
         part = transfer_ids[start : start + 500]
-        states = []
-        for row in connection.execute(select(*_ROW).where(t.transfers.c.id.in_(part))):
-            counts = Counts(*row[4:])
-            # A delivery that ends as "sent" belongs to a job that asked for no more; the engine marks such
-            # rows itself, so here more proof is taken to be wanted.
-            wanted = EvidenceLevel.COMMITTED if row.job_id in committing else EvidenceLevel.VERIFIED
-            state = study_state(counts, active=active, evidence=wanted, needs_person=bool(row.needs_person))
-            if state.value != row.state:
-                states.append({"b_id": row.id, "b_state": state.value})
-        if states:
-            connection.execute(_STATE, states)
+        for row in connection.execute(select(*_ROW).where(t.transfers.c.id.in_(part))).all():
+            _derive(connection, row, active=active, committing=committing)
+
+
+def _derive(connection: Connection, row: Row[Any], *, active: bool, committing: Collection[int]) -> None:
+    """Write the state of one transfer, whose columns `row` gives as in `_ROW`, where it has become another."""
+    transfer_id, job_id, needs_person, before = tuple(row)[:4]
+    # A delivery that ends as "sent" belongs to a job that asked for no more; the engine marks such
+    # rows itself, so here more proof is taken to be wanted.
+    wanted = EvidenceLevel.COMMITTED if job_id in committing else EvidenceLevel.VERIFIED
+    state = study_state(Counts(*tuple(row)[4:]), active=active, evidence=wanted, needs_person=bool(needs_person))
+    if state.value != before:
+        _STATE.execute(connection, {"b_id": transfer_id, "b_state": state.value})

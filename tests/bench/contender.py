@@ -58,6 +58,7 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
     """This program's clone: ledger, presence check and verification by digest included."""
     from core.app import App
     from core.jobs.registry import job_kinds
+    from core.model.events import Event, JobChanged
     from core.model.job import JobState
     from core.nodes.registry import node_kinds
 
@@ -70,10 +71,15 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
         used = resource.getrusage(resource.RUSAGE_SELF)
         fields = {"source": ["source"], "destination": ["destination"], "workers": connections, "path": "relay"}
         job = app.jobs.create("clone", fields)  # type: ignore[arg-type]
-        app.engine(lambda _event: None)
-        pause = threading.Event()
+        ended = threading.Event()
+
+        def follow(event: Event) -> None:
+            if isinstance(event, JobChanged) and event.job_id == job.id and event.state is not JobState.RUNNING:
+                ended.set()
+
+        app.engine(follow)
         while (record := app.jobs.get(job.id)).state is JobState.RUNNING:
-            pause.wait(0.05)
+            ended.wait(1.0)
         assert record.started is not None
         assert record.finished is not None, record
         seconds = (record.finished - record.started).total_seconds()  # not this loop's looks at it
