@@ -56,7 +56,7 @@ bench:
 soak:
 	@installer/setup/program.sh test
 	@installer/setup/servers.sh
-	$(VENV)/pytest -m soak --timeout 0 $(ARGS)
+	$(VENV)/pytest -m soak --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
 # Parts alone:  make windows ARGS="--only proof"
 windows:

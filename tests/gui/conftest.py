@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,24 @@ from gui.main_window import MainWindow
 from gui.session import Session
 from tests.gui.hands import Hands
 from tests.gui.hospital import open_hospital
+from tests.gui.patient_bot import LONG_MS, PatientBot
 from tests.support.keyrings import no_keyring
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Garbage is collected after each test, on this thread, as `gui.collector` has it in the program.
+
+    A cycle with a widget in it, collected by a thread of the engine, would be deleted there: a crash.
+    """
+    if not item.path.is_relative_to(Path(__file__).parent):  # pytest asks for all tests here
+        return (yield)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +52,11 @@ def _no_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets stay in this process: nothing is asked of the keyring of whoever runs the tests."""
     for name, value in no_keyring(tmp_path / "keyring").items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def qtbot(qapp: QApplication, request: pytest.FixtureRequest) -> QtBot:
+    return PatientBot(request)
 
 
 @pytest.fixture
@@ -50,13 +73,13 @@ def open_window(qtbot: QtBot) -> Iterator[Callable[..., Hands]]:
         qtbot.waitExposed(window)
         if engine:
             session.start()
-            qtbot.waitUntil(lambda: session.handle is not None, timeout=10_000)
+            qtbot.waitUntil(lambda: session.handle is not None)
         return hands
 
     yield open_
     for hands in opened:
         hands.close()
-    assert background.settle()
+    assert background.settle(LONG_MS)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +97,7 @@ def hospital(tmp_path: Path, _hospital_home: Path, open_window: Callable[..., Ha
     hands = open_window(app)
     yield hands
     hands.close()
-    background.settle()
+    background.settle(LONG_MS)
     app.close()
 
 
@@ -85,5 +108,5 @@ def empty(tmp_path: Path, open_window: Callable[..., Hands]) -> Iterator[Hands]:
     hands = open_window(app, engine=True)
     yield hands
     hands.close()
-    background.settle()
+    background.settle(LONG_MS)
     app.close()

@@ -35,8 +35,8 @@ class Hands:
 
     # doing ----------------------------------------------------------------------------------------------
 
-    def wait(self, condition: Callable[[], object], timeout: int = 15_000) -> None:
-        self.qtbot.waitUntil(lambda: bool(condition()), timeout=timeout)
+    def wait(self, condition: Callable[[], object]) -> None:
+        self.qtbot.waitUntil(lambda: bool(condition()))
 
     def click(self, button: QAbstractButton) -> None:
         """Click what can be seen and is enabled; waits until it is."""
@@ -111,7 +111,7 @@ class Hands:
         return wizard
 
     def save(self, wizard: AddNode, name: str) -> None:
-        with self.qtbot.waitSignal(wizard.done_with, timeout=10_000):
+        with self.qtbot.waitSignal(wizard.done_with):
             self.click(wizard.next)
         self.wait(lambda: self.window.nodes.model.row_of(name) is not None)
 
@@ -137,7 +137,7 @@ class Hands:
         return wizard
 
     def finish(self, wizard: SendWizard) -> None:
-        with self.qtbot.waitSignal(wizard.done_with, timeout=10_000):
+        with self.qtbot.waitSignal(wizard.done_with):
             self.click(wizard.next)
         self.wait(lambda: self.window.page.name == "transfers")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from PySide6.QtCore import QObject, QThread, Signal
@@ -15,6 +16,8 @@ from core.model.events import EngineChanged, Event, StudyChanged
 from core.qt import EngineThread, EventBridge
 from gui.background import Operation
 from tests.gui.hospital import some_rows
+from tests.gui.patient_bot import LONG_MS
+from tests.support.waiting import PATIENCE
 
 
 class _Emitter(QObject):
@@ -28,11 +31,14 @@ def test_signals_leave_the_reference_count_of_true_alone(qtbot: QtBot) -> None:
     emitter.fired.connect(seen.append)
     emitter.fired.emit(True)
     seen.clear()
-    before = sys.getrefcount(True)
-    for _ in range(50):
-        emitter.fired.emit(True)
-    seen.clear()
-    assert abs(sys.getrefcount(True) - before) < 10
+    lost = []
+    for _ in range(5):  # other threads take and give references, too
+        before = sys.getrefcount(True)
+        for _ in range(50):
+            emitter.fired.emit(True)
+        seen.clear()
+        lost.append(abs(sys.getrefcount(True) - before))
+    assert min(lost) < 10
 
 
 def test_a_hundred_thousand_events_come_in_few_batches_in_order(qtbot: QtBot) -> None:
@@ -47,12 +53,13 @@ def test_a_hundred_thousand_events_come_in_few_batches_in_order(qtbot: QtBot) ->
             bridge.post(event if number else EngineChanged(True, float(number), 0, 0))
 
     threads = [threading.Thread(target=post) for _ in range(4)]
+    began = time.monotonic()
     for thread in threads:
         thread.start()
-    qtbot.waitUntil(lambda: sum(len(b) for b in batches) == 100_000, timeout=20_000)
+    qtbot.waitUntil(lambda: sum(len(b) for b in batches) == 100_000)
     for thread in threads:
         thread.join()
-    assert len(batches) < 60
+    assert len(batches) < 10 + (time.monotonic() - began) / 0.04, "one each 50 ms"
     assert all(batches)
 
 
@@ -76,12 +83,12 @@ def test_the_engine_starts_and_stops_on_its_thread(qtbot: QtBot) -> None:
         return engine
 
     thread = EngineThread(start, lambda _event: None)
-    with qtbot.waitSignal(thread.ready, timeout=5000):
+    with qtbot.waitSignal(thread.ready):
         thread.start()
     gc.collect()
-    with qtbot.waitSignal(thread.finished, timeout=5000):
+    with qtbot.waitSignal(thread.finished):
         thread.request_stop(7.0)
-    assert thread.wait(5000)
+    assert thread.wait(LONG_MS)
     assert started[0] is not QThread.currentThread()
     assert engine.timeout == 7.0
 
@@ -91,9 +98,9 @@ def test_an_engine_that_can_t_start_says_why(qtbot: QtBot) -> None:
         raise LedgerError("The ledger is locked.", "Close the other program.")
 
     thread = EngineThread(start, lambda _event: None)
-    with qtbot.waitSignal(thread.failed, timeout=5000) as failed:
+    with qtbot.waitSignal(thread.failed) as failed:
         thread.start()
-    assert thread.wait(5000)
+    assert thread.wait(LONG_MS)
     assert "locked" in str(failed.args[0])
 
 
@@ -102,7 +109,7 @@ def test_an_operation_outlives_its_page_and_calls_nobody_then(qtbot: QtBot) -> N
     called: list[int] = []
 
     def work() -> int:
-        go.wait(5)
+        go.wait(PATIENCE)
         done.set()
         return 1
 
@@ -115,7 +122,7 @@ def test_an_operation_outlives_its_page_and_calls_nobody_then(qtbot: QtBot) -> N
     del page
     gc.collect()
     go.set()
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
     follower: list[int] = []
     owner = QObject()
     Operation(owner, lambda: 2).success(follower.append).run()

@@ -66,7 +66,7 @@ def fill(hands: Hands, tmp_path: Path, studies: list[Study], destination: str) -
         study.write(tmp_path / "filling" / str(n))
     hands.app.nodes.add("folder", "filling", {"path": str(tmp_path / "filling")}, {})
     job = hands.app.jobs.create("forward", {"source": ["filling"], "destination": [destination]})
-    hands.wait(lambda: hands.app.jobs.get(job.id).state is JobState.FINISHED, timeout=30_000)
+    hands.wait(lambda: hands.app.jobs.get(job.id).state is JobState.FINISHED)
     assert hands.app.jobs.get(job.id).counts.verified == sum(map(len, studies))
     hands.app.jobs.remove(job.id)
     hands.session.jobs_edited.emit()
@@ -132,7 +132,7 @@ def test_a_range_of_days_sent_by_the_archive_itself_until_all_is_confirmed(
     assert "Studies from 1 Jan 2024 to 31 Dec 2024, newest first" in told
     assert "The source sends directly (C-MOVE)" in told
     empty.finish(wizard)
-    empty.wait(lambda: empty.states() == ["Confirmed"] * 3, timeout=40_000)
+    empty.wait(lambda: empty.states() == ["Confirmed"] * 3)
     assert west.digests().keys() == merged_digests(studies[1:4]).keys()
     assert {r.path for r in empty.window.transfers.model._rows} == {"push"}
     # What is there is not sent again.
@@ -165,7 +165,7 @@ def test_a_move_that_stands_on_commitment_shows_its_evidence(
     assert "Delete 3 images at Inbox, each once it is confirmed" in empty.read(wizard)
     tick(empty, wizard.summary.understood)
     empty.finish(wizard)
-    empty.wait(lambda: empty.states() == ["Committed"], timeout=40_000)
+    empty.wait(lambda: empty.states() == ["Committed"])
     page = empty.window.transfers
     page.table.selectRow(0)
     empty.click(page.detail.images_tab)

@@ -98,7 +98,7 @@ def test_an_expired_secret_a_wrong_version_and_a_proxys_page_are_told(empty: Han
 
     def again() -> dict[str, StepResult]:
         empty.click(wizard.test_page.again)
-        empty.wait(lambda: not wizard.test_page.running, timeout=60_000)
+        empty.wait(lambda: not wizard.test_page.running)
         return {step.name: step.result for step in wizard.test_page.list.steps}
 
     service.versions = ("v1",)
@@ -122,7 +122,7 @@ def test_both_certificates_are_trusted_by_a_click_each(empty: Hands, tmp_path: P
             assert steps[name] is StepResult.FAILED
             empty.wait(lambda: "self-signed" in empty.read(wizard))
             empty.click(wizard.test_page.pin)
-            empty.wait(lambda: not wizard.test_page.running, timeout=60_000)
+            empty.wait(lambda: not wizard.test_page.running)
             steps = {step.name: step.result for step in wizard.test_page.list.steps}
         assert set(steps.values()) == {StepResult.OK}
         assert not wizard.test_page.pin.isVisible()

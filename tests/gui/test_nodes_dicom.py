@@ -25,6 +25,7 @@ from tests.support.orthanc import OrthancServer
 from tests.support.qrscp import QueryRetrieveServer
 from tests.support.servers import free_port, required_program
 from tests.support.studies import Study, make_study
+from tests.support.waiting import PATIENCE
 
 Start = Callable[..., OrthancServer]
 
@@ -43,7 +44,7 @@ def pacs(tmp_path: Path, landing_port: int) -> Iterator[QueryRetrieveServer]:
 def send(study: Study, folder: Path, aet: str, port: int, *, calling: str = "DCMSEND") -> None:
     files = map(str, study.write(folder))
     command = [required_program("dcmsend"), "-aet", calling, "-aec", aet, "127.0.0.1", str(port), *files]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -69,7 +70,7 @@ def fill(hands: Hands, wizard: AddNode, fields: Mapping[str, str]) -> None:
 def test_it(hands: Hands, wizard: AddNode) -> dict[str, StepResult]:
     """Go on to the test, and read how each step ended."""
     hands.click(wizard.next)
-    hands.wait(lambda: wizard.page is wizard.test_page and not wizard.test_page.running, timeout=60_000)
+    hands.wait(lambda: wizard.page is wizard.test_page and not wizard.test_page.running)
     return {step.name: step.result for step in wizard.test_page.list.steps}
 
 
@@ -81,7 +82,7 @@ def add(hands: Hands, kind: str, name: str, fields: Mapping[str, str]) -> AddNod
     fill(hands, wizard, fields)
     test_it(hands, wizard)
     hands.save(wizard, name)
-    hands.wait(lambda: name not in hands.window.nodes._testing, timeout=60_000)
+    hands.wait(lambda: name not in hands.window.nodes._testing)
     return wizard
 
 
@@ -109,7 +110,7 @@ def test_a_pacs_is_added_its_checklist_read_and_what_it_takes_searched(
     assert {steps[name] for name in (*ways, *abilities)} == {StepResult.OK}
     assert "Images it takes: " in empty.read(wizard)
     empty.save(wizard, "PACS West")
-    empty.wait(lambda: "PACS West" not in nodes._testing, timeout=60_000)
+    empty.wait(lambda: "PACS West" not in nodes._testing)
     choose(empty, "PACS West")
     empty.wait(lambda: nodes.tabs.isVisible() and "Checked" in nodes.foot.text())
     empty.click(nodes.images_tab)
@@ -197,7 +198,7 @@ def test_a_taken_port_is_told_with_the_next_step_and_mends_itself(
         hands.wait(lambda: [n.verdict[0] for n in nodes.model.records] == ["Not listening"])
         hands.wait(lambda: str(landing_port) in nodes.trouble.lead and bool(nodes.trouble.rest))
         assert "can't receive images" in hands.window.rail.receiving.text()
-    hands.wait(lambda: [n.verdict[0] for n in nodes.model.records] == ["Listening"], timeout=30_000)
+    hands.wait(lambda: [n.verdict[0] for n in nodes.model.records] == ["Listening"])
     hands.wait(lambda: nodes.trouble.isHidden())
 
 
@@ -281,10 +282,10 @@ def test_certificates_appear_with_tls_and_one_can_be_trusted(empty: Hands, secur
     assert form.editors["client_key"].isVisible()
     assert test_it(empty, wizard)["Certificate trusted"] is StepResult.FAILED
     empty.press(wizard, "Trust this certificate for this node")
-    empty.wait(lambda: not wizard.test_page.running and "It works" in wizard.test_page.verdict.lead, timeout=60_000)
+    empty.wait(lambda: not wizard.test_page.running and "It works" in wizard.test_page.verdict.lead)
     empty.save(wizard, "PACS")
     assert len(str(empty.app.nodes.get("PACS").fields["pinned_certificate"])) >= 64
-    empty.wait(lambda: "PACS" not in empty.window.nodes._testing, timeout=60_000)
+    empty.wait(lambda: "PACS" not in empty.window.nodes._testing)
 
 
 def test_tls_of_this_computer_asks_for_its_certificate_beside_the_field(empty: Hands) -> None:

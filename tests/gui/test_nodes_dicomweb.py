@@ -33,7 +33,7 @@ def test_a_service_is_added_sent_to_and_the_proof_read(empty: Hands, start_ortha
     assert steps["Is DICOMweb"] is StepResult.FAILED
     empty.wait(lambda: service.dicomweb_url in empty.read(wizard))
     empty.press(wizard, "Take this over")
-    empty.wait(lambda: not wizard.test_page.running and "It works" in wizard.test_page.verdict.lead, timeout=60_000)
+    empty.wait(lambda: not wizard.test_page.running and "It works" in wizard.test_page.verdict.lead)
     results = {step.name: step.result for step in wizard.test_page.list.steps}
     assert results["Takes images"] is StepResult.OK
     assert {name for name, result in results.items() if result is not StepResult.OK} == {"Gives images"}  # it has none
@@ -42,7 +42,7 @@ def test_a_service_is_added_sent_to_and_the_proof_read(empty: Hands, start_ortha
     assert "secret" not in str(empty.app.nodes.get("Web archive").fields)
 
     empty.finish(empty.start_transfer("CT 2", "Web archive"))
-    empty.wait(lambda: empty.states() == ["Confirmed"], timeout=60_000)
+    empty.wait(lambda: empty.states() == ["Confirmed"])
     assert service.digests() == study.digests()
     transfers = empty.window.transfers
     transfers.table.selectRow(0)
@@ -51,7 +51,7 @@ def test_a_service_is_added_sent_to_and_the_proof_read(empty: Hands, start_ortha
     assert {method_text(r) for r in transfers.detail.images.records} == {"by SOP Instance UID"}
 
     empty.finish(empty.start_transfer("Web archive", "Archive"))
-    empty.wait(lambda: empty.states() == ["Confirmed", "Confirmed"], timeout=60_000)
+    empty.wait(lambda: empty.states() == ["Confirmed", "Confirmed"])
     assert end.digests() == study.digests()
 
 

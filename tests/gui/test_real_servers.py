@@ -124,7 +124,7 @@ def test_a_destination_that_is_down_is_a_sentence_and_trying_again_mends_it(empt
     empty.wait(lambda: "Unreachable" in [n.verdict[0] for n in empty.window.nodes.model.records])
     destination.start()
     empty.go("transfers")
-    empty.wait(lambda: empty.states() == ["Confirmed"], timeout=60_000)
+    empty.wait(lambda: empty.states() == ["Confirmed"])
 
 
 def test_a_certificate_can_be_trusted_for_this_node(empty: Hands, start_orthanc: Start, tmp_path: Path) -> None:

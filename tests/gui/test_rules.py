@@ -24,6 +24,7 @@ from gui.wizards.send import SendWizard
 from tests.gui.hands import Hands
 from tests.support.orthanc import OrthancServer
 from tests.support.studies import make_study
+from tests.support.waiting import PATIENCE
 from tests.unit.test_rule_trial import Book, ListedNode, study
 from tests.unit.test_rules import rules
 
@@ -396,7 +397,7 @@ def test_nothing_is_asked_before_a_person_wants_it_and_the_list_is_read_once(edi
 def test_it_can_be_stopped_and_an_error_is_told(editor: RuleEditor, qtbot: QtBot) -> None:
     node = ListedNode("PACS", *(study(f"{n}", "CT") for n in range(5)))
     go = threading.Event()
-    offer(editor, node, before=lambda: go.wait(10))
+    offer(editor, node, before=lambda: go.wait(PATIENCE))
     qtbot.mouseClick(editor.trial.again, Qt.MouseButton.LeftButton)
     assert editor.trial.running
     assert editor.trial.stop.isVisible()
@@ -469,7 +470,7 @@ def test_a_transfer_of_what_a_rule_takes(empty: Hands, version: str, start_ortha
     empty.wait(lambda: not wizard.summary.counting)
     assert "Modality is one of CT or MR and Study date is on or after 2021" in empty.read(wizard)
     empty.finish(wizard)
-    empty.wait(lambda: empty.states() == ["Confirmed"], timeout=30_000)
+    empty.wait(lambda: empty.states() == ["Confirmed"])
     job = empty.app.jobs.all()[0]
     assert job.fields["filter"] == "Modality in CT, MR and StudyDate >= 2021"
 
@@ -486,7 +487,7 @@ def test_the_rule_of_a_standing_job_is_changed_while_it_is_paused(empty: Hands, 
     empty.session.jobs_edited.emit()
     source.upload(list(make_study("A^CT", patient_id="P1", modality="CT", instances=2)))
     source.upload(list(make_study("B^MR", patient_id="P2", modality="MR", instances=2)))
-    empty.wait(lambda: empty.states() == ["Confirmed"], timeout=30_000)
+    empty.wait(lambda: empty.states() == ["Confirmed"])
     empty.go("jobs")
     page = empty.window.jobs
     empty.wait(lambda: page.chosen() is not None and page.rule.isVisible())
@@ -510,7 +511,7 @@ def test_the_rule_of_a_standing_job_is_changed_while_it_is_paused(empty: Hands, 
     empty.click(page.start)
     empty.wait(lambda: empty.app.jobs.get(job.id).state is JobState.RUNNING)
     source.upload(list(make_study("C^MR", patient_id="P3", modality="MR", instances=2)))
-    empty.wait(lambda: sorted(empty.states()) == ["Confirmed"] * 2, timeout=30_000)
+    empty.wait(lambda: sorted(empty.states()) == ["Confirmed"] * 2)
     empty.app.jobs.cancel(job.id)
     empty.wait(lambda: empty.app.jobs.get(job.id).state is JobState.CANCELLED)
 
@@ -546,6 +547,6 @@ def test_a_migration_of_days_of_which_a_rule_takes_some(empty: Hands, start_orth
     empty.wait(lambda: not wizard.summary.counting)
     assert "of these only what fits: Modality is one of MR or US" in empty.read(wizard)
     empty.finish(wizard)
-    empty.wait(lambda: empty.states() == ["Confirmed"] * 2, timeout=30_000)
+    empty.wait(lambda: empty.states() == ["Confirmed"] * 2)
     assert empty.app.jobs.all()[0].fields["filter"] == "Modality in MR, US"
     assert len(destination.digests()) == 4

@@ -20,15 +20,14 @@ def _start(screen: Screen, folder: Path) -> Child:
 def test_one_window_that_keys_drive_and_end(xvfb: Screen, tmp_path: Path) -> None:
     first = _start(xvfb, tmp_path)
     try:
-        window = wait_for(
-            lambda: xvfb.windows("--onlyvisible", "--name", "^DICOM Ferry$"), what="the window", timeout=40
-        )[0]
+        window = wait_for(lambda: xvfb.windows("--onlyvisible", "--name", "^DICOM Ferry$"), what="the window")[0]
         second = _start(xvfb, tmp_path)
         assert second.wait() == 0, second.stderr()
         assert xvfb.windows("--onlyvisible", "--name", "^DICOM Ferry$") == [window]
         xvfb.xdotool("windowactivate", "--sync", window)
         xvfb.xdotool("key", "ctrl+n")
         wait_for(lambda: xvfb.windows("--onlyvisible", "--name", "^New transfer$"), what="the wizard")
+        wait_for(lambda: xvfb.active() == "New transfer", what="the wizard to have the keyboard")
         xvfb.xdotool("key", "Escape")
         wait_for(lambda: not xvfb.windows("--onlyvisible", "--name", "^New transfer$"), what="the wizard's end")
         picture = xvfb.screenshot(tmp_path / "screen.png")

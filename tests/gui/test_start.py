@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from gui.trouble import TroubleWindow, UnexpectedErrors
 from tests.gui.hands import Hands
 from tests.gui.hospital import open_hospital
 from tests.support.servers import free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 #: Root may write everywhere, and Windows asks differently: there something lies in the way instead.
 _ROOT = sys.platform == "win32" or os.getuid() == 0
@@ -133,14 +134,15 @@ def test_unexpected_errors_reach_the_banner_and_no_traceback_does(
 
 
 def test_a_second_start_calls_the_first(qtbot: QtBot) -> None:
-    first, second = SingleInstance("home-of-this-test"), SingleInstance("home-of-this-test")
+    home = f"home-of-this-test-{uuid.uuid4()}"  # others may run this test at the same moment
+    first, second = SingleInstance(home), SingleInstance(home)
     assert first.is_first()
     try:
-        with qtbot.waitSignal(first.called, timeout=5000):
+        with qtbot.waitSignal(first.called):
             assert not second.is_first()
     finally:
         first.close()
-    third = SingleInstance("home-of-this-test")
+    third = SingleInstance(home)
     assert third.is_first()
     third.close()
 
@@ -156,8 +158,9 @@ def test_quitting_asks_while_something_is_on_its_way(empty: Hands) -> None:
     empty.answer("Stay")
     empty.wait(lambda: empty.question() is None)
     assert window.isVisible()
+    empty.session._sort([EngineChanged(True, 1e6, 3, 0)])  # the real engine may have said meanwhile that it is idle
     window.close()
-    with empty.qtbot.waitSignal(window.ended, timeout=20_000):
+    with empty.qtbot.waitSignal(window.ended):
         empty.answer("Quit")
     assert not window.isVisible()
 
@@ -189,7 +192,7 @@ def test_closing_leaves_the_program_in_the_tray_while_this_computer_listens(empt
     question = empty.question()
     assert question is not None
     assert "nobody can send images to this computer" in empty.read(question)
-    with empty.qtbot.waitSignal(window.ended, timeout=20_000):
+    with empty.qtbot.waitSignal(window.ended):
         empty.answer("Quit")
     assert handle.landing() is None
 
@@ -223,7 +226,7 @@ def test_the_window_attaches_to_another_engine(tmp_path: Path, open_window: Call
     hands = open_window(second, engine=True)
     hands.wait(lambda: "another process" in hands.window.rail.engine.text())
     handle.stop()
-    hands.wait(lambda: "another process" not in hands.window.rail.engine.text(), timeout=30_000)
+    hands.wait(lambda: "another process" not in hands.window.rail.engine.text())
     hands.close()
     second.close()
     first.close()
@@ -252,7 +255,7 @@ def test_the_program_runs_by_itself(tmp_path: Path) -> None:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -272,7 +275,7 @@ def test_the_program_ends_in_order_when_the_system_asks(tmp_path: Path, number: 
         log = home / "logs" / "window.log"
         wait_for(lambda: log.exists() and "window shown" in log.read_text(encoding="utf-8"))
         process.send_signal(number)
-        _output, errors = process.communicate(timeout=30)
+        _output, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, errors

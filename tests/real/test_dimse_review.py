@@ -139,7 +139,7 @@ def test_a_caller_that_says_nothing_does_not_hold_up_the_end(tmp_path: Path) -> 
         wait_for(lambda: bool(scp._open_calls()), what="the call")
         began = time.monotonic()
         made.stop_listening()
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0
         assert not scp._open_calls()
 
 
@@ -178,7 +178,7 @@ def test_a_release_ends_whatever_comes_instead(caplog: pytest.LogCaptureFixture)
         association = Association.open(peer, ECHO_CONTEXTS)
         began = time.monotonic()
         association.release()
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0
 
 
 def test_one_address_shuts_out_no_other(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_one_address_shuts_out_no_other(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", made.fields.port), 5, source_address=("127.0.0.2", 0)) as other:
             other.sendall(request(peer, ECHO_CONTEXTS))
             assert other.recv(1) == b"\x02"
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0
 
 
 def test_a_caller_that_dawdles_over_tls_does_not_hold_up_the_end(tmp_path: Path) -> None:
@@ -206,4 +206,4 @@ def test_a_caller_that_dawdles_over_tls_does_not_hold_up_the_end(tmp_path: Path)
         wait_for(lambda: bool(scp._open_calls()), what="the call")
         began = time.monotonic()
         made.stop_listening()
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 20.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import statistics
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -308,14 +309,16 @@ def test_over_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
 
 
 def test_stalls_are_gone(tmp_path: Path) -> None:
-    """Sixty images would take 2.4 s of waiting for delayed acknowledgements alone."""
+    """Each image would wait 40 ms for a delayed acknowledgement alone."""
     study = small_study(60)
     with (
         closing(StoreScp(tmp_path)) as server,
         closing(StoreAssociations(server.peer(), AssociationLimit(1))) as pool,
     ):
         send(pool, study[0])
-        began = time.monotonic()
+        took = []
         for file in study:
+            began = time.monotonic()
             assert send(pool, file).status == 0
-        assert time.monotonic() - began < 1.5
+            took.append(time.monotonic() - began)
+        assert statistics.median(took) < 0.035  # of a busy machine, too: most images wait for nobody

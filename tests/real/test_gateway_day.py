@@ -113,7 +113,7 @@ def test_a_day_with_an_outage_ends_with_every_image_verified_or_named(
             service.faults.outage(began, began + OUTAGE)
             assert set(send_quickly(port, day[200:])) == {0}, "receiving goes on"
             running.wait(lambda: bool(running.record(job).note), "the outage to be noticed")
-            running.wait(lambda: service.held() == good, "everything to arrive", timeout=90)
+            running.wait(lambda: service.held() == good, "everything to arrive")
             running.wait(lambda: running.record(job).counts.verified == len(good), "everything to be verified")
             running.wait(lambda: spool(running) == bad, "the spool to hold exactly what is not confirmed")
             running.wait(lambda: not running.record(job).note, "no more to be said")

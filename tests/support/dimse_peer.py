@@ -24,6 +24,7 @@ from tests.support import dimse_wire as wire
 from tests.support.dimse_archive import Archive
 from tests.support.dimse_wire import Ended, Handshake, Line, Message
 from tests.support.studies import Study
+from tests.support.waiting import PATIENCE
 
 KINDS = {
     wire.STORE: "store",
@@ -77,7 +78,7 @@ class Fault:
             self.is_on = False
             self._change.notify_all()
 
-    def wait_hit(self, count: int = 1, timeout: float = 30.0) -> None:
+    def wait_hit(self, count: int = 1, timeout: float = PATIENCE) -> None:
         with self._change:
             met = self._change.wait_for(lambda: self.hits >= count, timeout)
         assert met, f"{self.act} struck {self.hits} times in {timeout:g} s, not {count}"
@@ -167,7 +168,7 @@ class FaultyPeer:
         with self._lock:
             return self._log[kind]
 
-    def wait_count(self, kind: str, count: int, timeout: float = 30.0) -> None:
+    def wait_count(self, kind: str, count: int, timeout: float = PATIENCE) -> None:
         with self._lock:
             met = self._lock.wait_for(lambda: self._log[kind] >= count, timeout)
             assert met, f"{self._log[kind]} × {kind} in {timeout:g} s, not {count}"
@@ -181,7 +182,7 @@ class FaultyPeer:
         """The largest number of associations at one time."""
         return self._most
 
-    def wait_idle(self, timeout: float = 10.0) -> None:
+    def wait_idle(self, timeout: float = PATIENCE) -> None:
         """Wait until no association is open."""
         with self._lock:
             met = self._lock.wait_for(lambda: not self._associated, timeout)

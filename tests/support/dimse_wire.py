@@ -16,11 +16,12 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import decode as decode_dataset
 from pynetdicom.dsutils import encode as encode_dataset
 
+from tests.support.waiting import PATIENCE
+
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION = "1.2.826.0.1.3680043.8.498.7"
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
-PATIENCE = 30.0  # seconds for which a peer waits for the other side before it gives up
 
 RQ, AC, RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 

@@ -18,6 +18,7 @@ from core.ledger.ledger import Ledger
 from core.model.events import Event
 from core.model.job import JobRecord, JobState
 from tests.support.memory_node import MemoryNode
+from tests.support.waiting import PATIENCE
 
 
 class Bench:
@@ -58,7 +59,7 @@ class Bench:
         assert self.engine
         self.engine.nudge()
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
         until = time.monotonic() + seconds
         pause = threading.Event()
         while not condition():

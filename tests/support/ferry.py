@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.support.keyrings import no_keyring
 from tests.support.processes import Child, clean_environment
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,9 @@ class RunningFerry(Child):
     def events(self) -> list[dict[str, Any]]:
         return json_lines(self.stdout())
 
-    def wait_event(self, wanted: str | Callable[[dict[str, Any]], bool], *, timeout: float = 60.0) -> dict[str, Any]:
+    def wait_event(
+        self, wanted: str | Callable[[dict[str, Any]], bool], *, timeout: float = PATIENCE
+    ) -> dict[str, Any]:
         """The first event of that name, or for which ``wanted`` is true, as soon as it is there."""
 
         def found() -> dict[str, Any] | None:
@@ -81,7 +83,7 @@ class RunningFerry(Child):
         """What Ctrl-C does."""
         self.send(signal.SIGINT)
 
-    def result(self, timeout: float = 120.0) -> FerryRun:
+    def result(self, timeout: float = PATIENCE) -> FerryRun:
         """Wait for its end."""
         status = self.wait(timeout)
         return FerryRun(tuple(self.command), status, self.stdout(), self.stderr())
@@ -139,7 +141,7 @@ class Ferry:
         *args: str | Path,
         env: Mapping[str, str] | None = None,
         stdin: str | bytes | None = None,
-        timeout: float = 120.0,
+        timeout: float = PATIENCE,
     ) -> FerryRun:
         """Run ``python -m core ARGS`` to its end."""
         running = self.start(*args, env=env, stdin=stdin)

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from tests.support.scratch import make_scratch_folder, remove_scratch_folder
 from tests.support.servers import free_port, orthanc_program, required_program
+from tests.support.waiting import PATIENCE
 
 #: Every instance that reaches the server, already stored or not, by REST, DIMSE or DICOMweb: one line each.
 _RECEIVED_LUA = """
@@ -177,7 +178,7 @@ class OrthancServer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = PATIENCE) -> None:
         """Wait until the REST API answers.
 
         Raises
@@ -311,7 +312,7 @@ class OrthancServer:
         return self.folder
 
     def _exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        connection = self._connect(timeout=60)
+        connection = self._connect(timeout=PATIENCE)
         try:
             connection.request(method, path, body, self._headers())
             response = connection.getresponse()
@@ -424,7 +425,7 @@ class _Connection:
     def __init__(self, server: OrthancServer) -> None:
         self._server = server
         self._headers = server._headers()
-        self._connection = server._connect(timeout=120)
+        self._connection = server._connect(timeout=PATIENCE)
 
     def __enter__(self) -> Self:
         return self

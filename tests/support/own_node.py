@@ -21,6 +21,7 @@ from core.nodes.this_computer.node import ThisComputerNode
 from core.spool.record import InstanceRecord
 from tests.support.servers import free_port, required_program
 from tests.support.studies import Study
+from tests.support.waiting import PATIENCE
 
 AET = "FERRY"
 
@@ -105,7 +106,7 @@ def ask(
     keys: Sequence[str] = (),
     calling: str = "ASKER",
     called: str = AET,
-    timeout: float = 60.0,
+    timeout: float = PATIENCE,
 ) -> Said:
     """Run findscu, movescu or getscu against the node; `answers` are what findscu extracts."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.servers import required_program
+from tests.support.waiting import PATIENCE
 
 _numbers = itertools.count(1)
 _running: set[Child] = set()
@@ -75,7 +76,7 @@ class Child:
     def stderr(self) -> str:
         return self._stderr.read_text(errors="replace")
 
-    def wait(self, timeout: float = 60.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for its end; the exit status.
 
         An ``AssertionError`` with what it wrote when it takes longer than ``timeout`` seconds.
@@ -92,7 +93,7 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, and wait for its end."""
         self.send(signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(PATIENCE)
 
     def close(self) -> None:
         """End it: politely, then not."""

@@ -16,6 +16,7 @@ from typing import Self
 
 from tests.support.http_stream import HttpHead, HttpStream
 from tests.support.orthanc import address
+from tests.support.waiting import PATIENCE
 
 
 class Cut(Enum):
@@ -62,7 +63,7 @@ class Fault:
             self.on = False
             self._change.notify_all()
 
-    def wait_hit(self, count: int = 1, timeout: float = 30.0) -> None:
+    def wait_hit(self, count: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until ``count`` requests have met it."""
         with self._change:
             met = self._change.wait_for(lambda: self.hits >= count, timeout)
@@ -388,7 +389,7 @@ class _Pair:
         if self._server is not None and self._server.gone():
             self.forget_server()
         if self._server is None:
-            connection = socket.create_connection(self._target, timeout=30)
+            connection = socket.create_connection(self._target, timeout=PATIENCE)
             connection.settimeout(None)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._server = HttpStream(connection)

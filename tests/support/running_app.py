@@ -11,7 +11,7 @@ from core.model.job import JobRecord, JobState
 from core.model.outcome import Method
 from core.model.views import DeliveryRow
 from tests.support.orthanc import OrthancServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 
 class RunningApp:
@@ -44,13 +44,13 @@ class RunningApp:
     def run(self, kind: str, source: list[str], destination: list[str], **fields: object) -> JobRecord:
         return self.wait_finished(self.start(kind, source, destination, **fields))  # type: ignore[arg-type]
 
-    def wait_finished(self, job_id: int, timeout: float = 90.0) -> JobRecord:
+    def wait_finished(self, job_id: int, timeout: float = PATIENCE) -> JobRecord:
         self.wait(lambda: self.record(job_id).state is JobState.FINISHED, "the job's end", timeout)
         job = self.record(job_id)
         assert job.counts == self.app.ledger.job_counts(job_id), "kept totals and deliveries differ"
         return job
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
         try:
             wait_for(condition, timeout=timeout, what=what)
         except AssertionError as error:

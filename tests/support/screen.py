@@ -9,7 +9,7 @@ from typing import Self
 
 from tests.support.processes import Child, clean_environment
 from tests.support.servers import required_program
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 _SCREENSHOT = """
 import sys
@@ -49,6 +49,10 @@ class Screen:
         """Identifiers of the windows that ``xdotool search`` finds, e.g. ``"--name", "DICOM Ferry"``."""
         return self._xdotool("search", *by).stdout.split()
 
+    def active(self) -> str:
+        """The title of the window that has the keyboard; empty where none has."""
+        return self._xdotool("getactivewindow", "getwindowname").stdout.strip()
+
     def xdotool(self, *words: str) -> str:
         """Move, click and type as a person does."""
         result = self._xdotool(*words)
@@ -60,7 +64,9 @@ class Screen:
 
     def screenshot(self, path: Path) -> Path:
         """Save what the screen shows as a picture."""
-        subprocess.run([sys.executable, "-c", _SCREENSHOT, str(path)], env=self._environment(), check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", _SCREENSHOT, str(path)], env=self._environment(), check=True, timeout=PATIENCE
+        )
         return path
 
     def close(self) -> None:
@@ -78,7 +84,7 @@ class Screen:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=PATIENCE,
         )
 
     def _child(self, program: str, *words: str) -> Child:

@@ -109,20 +109,34 @@ def _reported_version(orthanc: Path) -> str:
     return found.group() if found else ""
 
 
-def free_port() -> int:
-    """A free TCP port of loopback that no outgoing connection can take.
+#: Below the ephemeral range (32768 and up on Linux): no outgoing connection takes one.
+_PORTS = range(20000, 32000)
+_given: set[int] = set()
 
-    Below the ephemeral range (32768 and up on Linux), so that a server that is stopped and started again
-    in a test finds its port still free.
+
+def free_port() -> int:
+    """A free TCP port of loopback that nobody else takes until it is listened at.
+
+    A server that is stopped and started again in a test finds its port still free. Each worker of a run of tests
+    has a share of the ports, and none is given twice: another test may hold it without listening there yet.
     """
     chooser = random.SystemRandom()
-    for _ in range(1000):
-        port = chooser.randrange(20000, 32000)
+    for _ in range(10_000):
+        port = chooser.choice(_share())
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise RuntimeError("no free port between 20000 and 32000")
+
+
+def _share() -> range:
+    worker = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return _PORTS[int(worker[1]) % workers :: workers] if worker else _PORTS

@@ -8,11 +8,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Seconds after which something is taken to hang. No test takes longer for it: a machine that is ten times slower
+#: than another passes the same tests.
+PATIENCE = 120.0
+
 
 def wait_for(
     condition: Callable[[], T],
     *,
-    timeout: float = 30.0,
+    timeout: float = PATIENCE,
     what: str = "the condition",
     interval: float = 0.02,
 ) -> T:

@@ -40,6 +40,7 @@ from core.wire.dimse.sockets import quick_acknowledgements
 from core.wire.tls import TlsSettings
 from tests.support import dimse_wire as wire
 from tests.support.dimse_wire import EXPLICIT, IMPLICIT, Ended, Handshake, Line
+from tests.support.waiting import PATIENCE
 from tests.unit.test_wire_tls import Authority, speaking
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -47,6 +48,8 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 ECHO = (Proposed(VERIFICATION, (IMPLICIT,)),)
 TWO = (Proposed(VERIFICATION, (IMPLICIT,)), Proposed(CT, (EXPLICIT,)))
 HEAD = struct.Struct(">BxL")
+#: Seconds in which something ends by the short time that it was given, on a slow machine too, and not by a long one.
+ENDED = 40.0
 
 
 class Scripted:
@@ -116,12 +119,12 @@ class Scripted:
         with contextlib.suppress(OSError):  # Windows shuts no listener down; there closing ends its wait
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(20)
+        self._thread.join(PATIENCE)
         if kind is None:
             assert not self.errors, self.errors
 
     def peer(self, **more: float) -> Peer:
-        patience = {"connect_timeout": 5, "association_timeout": 5, "answer_timeout": 5, "idle_timeout": 5}
+        patience = {"connect_timeout": 60, "association_timeout": 60, "answer_timeout": 60, "idle_timeout": 60}
         return Peer("PACS", "127.0.0.1", self.port, "PACS", "FERRY", **{**patience, **more})  # type: ignore[arg-type]
 
     def open(self, contexts: tuple[Proposed, ...] = ECHO, *, abort: Abort | None = None, **more: float) -> Association:
@@ -129,7 +132,7 @@ class Scripted:
 
     def kinds(self) -> list[int]:
         """Types of what came after the script, once the connection is over."""
-        assert self.ended.wait(20)
+        assert self.ended.wait(PATIENCE)
         return [kind for kind, _ in self.heard]
 
 
@@ -321,7 +324,7 @@ def test_silence_after_the_request_ends_in_time() -> None:
             server.open(association_timeout=0.3)
         assert caught.value.fault is TransportFault.TIMEOUT
         assert not caught.value.request_sent
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < ENDED
         assert server.kinds() == [wire.ABORT]
 
 
@@ -477,7 +480,7 @@ def test_what_is_left_of_a_data_set_is_skipped() -> None:
     talk = b"".join(wire.message(3, asked, bytes(100_000))) + b"".join(wire.message(1, echo_response()))
     with Scripted(says(talk)) as server, server.open(TWO) as association:
         assert association.receive().data is not None
-        assert association.wait(5)
+        assert association.wait(PATIENCE)
         assert association.receive().command.Status == 0
 
 
@@ -545,7 +548,7 @@ def test_a_release_by_the_peer_is_answered() -> None:
 def test_a_release_of_an_idle_association_is_noticed_and_answered() -> None:
     with Scripted(says(wire.pdu(wire.RELEASE_RQ, bytes(4)))) as server:
         association = server.open()
-        assert association.wait(5)
+        assert association.wait(PATIENCE)
         assert not association.is_alive()
         assert not association.is_open
         assert server.kinds() == [wire.RELEASE_RP]
@@ -559,7 +562,7 @@ def test_an_idle_association_that_is_over_is_noticed(data: bytes) -> None:
 
     with Scripted(end) as server:
         association = server.open()
-        assert association.wait(5)
+        assert association.wait(PATIENCE)
         assert not association.is_alive()
         assert not association.is_open
 
@@ -599,7 +602,7 @@ def test_a_release_that_nobody_answers_ends_in_time() -> None:
         association = server.open()
         began = time.monotonic()
         association.release(timeout=0.2)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < ENDED
         assert server.kinds() == [wire.RELEASE_RQ]
 
 
@@ -667,10 +670,10 @@ def test_an_abort_by_a_peer_that_reads_no_more_is_heard() -> None:
     def act(line: Line) -> None:
         line.read(1000)
         line.send(wire.abort(2, 2))
-        gone.wait(20)
+        gone.wait(PATIENCE)
 
     with Scripted(act) as server:
-        association = server.open(TWO, idle_timeout=15)
+        association = server.open(TWO, idle_timeout=PATIENCE)
         with pytest.raises(AssociationAborted):
             association.send(association.contexts[1], wire.command_set(wire.STORE), bytes(64 << 20))
         gone.set()
@@ -688,7 +691,7 @@ def test_silence_ends_in_time(count: int) -> None:
         with pytest.raises(TransportError) as caught:
             association.receive()
         assert caught.value.fault is TransportFault.TIMEOUT
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < ENDED
         assert server.kinds() == [wire.ABORT]
 
 
@@ -707,7 +710,7 @@ def test_waiting_has_an_end_too() -> None:
 
 
 def drip(line: Line) -> None:
-    for byte in message() * 5:
+    for byte in message() * 50:
         line.send(bytes((byte,)))
         threading.Event().wait(0.02)
 
@@ -725,7 +728,7 @@ def test_a_slow_drip_ends_in_time() -> None:
         with pytest.raises(TransportError) as caught:
             receive_on(association)
         assert caught.value.fault is TransportFault.TIMEOUT
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < ENDED
 
 
 def test_a_peer_that_reads_in_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,7 +745,7 @@ def test_a_peer_that_reads_in_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(TransportError) as caught:
             association.send(association.contexts[1], wire.command_set(wire.STORE), bytes(128 << 20))
         assert caught.value.fault is TransportFault.TIMEOUT
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < ENDED
         gone.set()
 
 
@@ -750,7 +753,7 @@ def test_a_peer_that_reads_nothing_ends_in_time() -> None:
     gone = threading.Event()
 
     def script(line: Line) -> None:
-        gone.wait(20)
+        gone.wait(PATIENCE)
 
     with Scripted(script) as server:
         association = server.open(TWO, idle_timeout=0.3)
@@ -766,7 +769,7 @@ def test_a_peer_that_reads_nothing_ends_in_time() -> None:
 
 def aborting(abort: Abort, moment: threading.Event) -> threading.Thread:
     def act() -> None:
-        moment.wait(10)
+        moment.wait(PATIENCE)
         abort.abort()
 
     thread = threading.Thread(target=act)
@@ -775,11 +778,13 @@ def aborting(abort: Abort, moment: threading.Event) -> threading.Thread:
 
 
 def open_and_do(server: Scripted, doing: str, abort: Abort) -> None:
-    association = server.open(TWO, abort=abort, association_timeout=15, answer_timeout=15, idle_timeout=15)
+    association = server.open(
+        TWO, abort=abort, association_timeout=PATIENCE, answer_timeout=PATIENCE, idle_timeout=PATIENCE
+    )
     if doing == "receiving":
         association.receive()
     elif doing == "waiting":
-        association.wait(15)
+        association.wait(PATIENCE)
     send_images(association, 64)
 
 
@@ -791,7 +796,7 @@ def test_the_switch_ends_any_wait_at_once(doing: str) -> None:
         if doing == "opening":
             line.pdu()
         moment.set()
-        gone.wait(20)
+        gone.wait(PATIENCE)
 
     with Scripted(script, associate=doing != "opening") as server:
         thread = aborting(abort, moment)
@@ -801,7 +806,7 @@ def test_the_switch_ends_any_wait_at_once(doing: str) -> None:
         gone.set()
         thread.join()
         assert caught.value.fault is TransportFault.ABORTED
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < ENDED
 
 
 def test_another_switch_can_take_over() -> None:
@@ -960,7 +965,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def secured(server: Scripted, authority: Authority) -> Peer:
     return Peer(
         "PACS", "127.0.0.1", server.port, "PACS", "FERRY", TlsSettings(ca_file=authority.root.cert_file),
-        answer_timeout=5, idle_timeout=5,
+        answer_timeout=60, idle_timeout=60,
     )  # fmt: skip
 
 
@@ -986,7 +991,7 @@ def test_a_conversation_over_tls(authority: Authority) -> None:
 def test_an_abort_over_tls(authority: Authority) -> None:
     with Scripted(says(wire.abort(0, 0)), tls=speaking(authority.issue())) as server:
         association = Association.open(secured(server, authority), TWO)
-        assert association.wait(5)
+        assert association.wait(PATIENCE)
         assert not association.is_alive()
 
 
@@ -996,5 +1001,5 @@ def test_an_untrusted_certificate(authority: Authority) -> None:
             Association.open(secured(server, authority), TWO)
         assert caught.value.fault is TransportFault.TLS
         assert not caught.value.request_sent
-        server.ended.wait(5)
+        server.ended.wait(PATIENCE)
         server.errors.clear()  # the server's own complaint about the handshake

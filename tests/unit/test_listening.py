@@ -22,7 +22,7 @@ from core.surroundings import Surroundings, folder_name
 from tests.support.engine_bench import Bench
 from tests.support.memory_node import MemoryNode
 from tests.support.servers import free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 
 class ListeningNode(MemoryNode):
@@ -219,12 +219,12 @@ def test_an_edit_lets_running_jobs_go_on_with_the_node_that_listens(bench: Liste
 
     def wait_in_store(_: object) -> None:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(PATIENCE)
 
     destination.on_store = wait_in_store
     job = bench.job(source=["here"], destination=["B"])
     bench.start()
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE)
     bench.command(Verb.NODE_CHANGED)
     go_on.set()
     bench.wait(lambda: bench.ledger.job(job).state is JobState.FINISHED, "the job's end")  # type: ignore[union-attr]
@@ -274,12 +274,12 @@ def test_a_job_that_starts_as_its_node_is_edited_gets_the_edited_node(bench: Lis
 
     def slow(_ref: object) -> None:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(PATIENCE)
 
     old.on_store = slow
     first = bench.job(source=["C"], destination=["B"], follow=True)
     bench.start()
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE)
     engine = bench.engine
     assert engine is not None
     edited = bench.node("B")
@@ -318,7 +318,7 @@ def test_an_edit_that_waits_holds_back_the_starts_behind_it_and_nothing_else(ben
 
     def slow_to_open(name: str) -> MemoryNode:
         opening.set()
-        opened.wait(20)
+        opened.wait(PATIENCE)
         return hold_open(name)
 
     bench.open_node = slow_to_open  # type: ignore[method-assign]
@@ -327,7 +327,7 @@ def test_an_edit_that_waits_holds_back_the_starts_behind_it_and_nothing_else(ben
         "clone", "test", {**values, "destination": ["D"]}, follow=False, state=JobState.RUNNING
     )
     bench.command(Verb.START, job_id=starting)
-    assert opening.wait(20)
+    assert opening.wait(PATIENCE)
     edited = bench.node("B")
     bench.ledger.save_node(NodeRecord(name="B", kind="memory", fields={"url": "other"}))
     second = bench.ledger.add_job(
@@ -402,7 +402,7 @@ def test_a_node_that_hangs_does_not_hold_up_the_others(monkeypatch: pytest.Monke
 
     def opened(name: str, _within: tuple[str, ...]) -> MemoryNode:
         if name == "hangs":
-            end.wait(20)
+            end.wait(PATIENCE)
         return DicomNode(name, WEST)
 
     around = Surroundings(opened, lambda: ["hangs", "west"], None)

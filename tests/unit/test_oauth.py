@@ -24,7 +24,7 @@ from core.wire.status import http_failure
 from core.wire.tls import TlsSettings
 from tests.support.azure_service import AzureService, Client, Fault, FaultKind
 from tests.support.raw_http import Peer, RawServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 from tests.unit.test_wire_tls import Authority, speaking
 
 SECRET = "s3cr~t.Value"
@@ -182,7 +182,7 @@ def test_while_one_renews_the_others_go_on_with_what_is_valid() -> None:
         while head := peer.head():
             peer.body(int(head.partition(b"Content-Length: ")[2].partition(b"\r")[0]))
             if len(server.heads) > 1:
-                held.wait(10)
+                held.wait(PATIENCE)
             peer.send(answer(json.dumps({"access_token": f"t{len(server.heads)}", "expires_in": 100})).encode())
 
     with RawServer(script) as server, closing(TokenSource(endpoint(server.url), elapsed=elapsed)) as tokens:
@@ -346,14 +346,14 @@ def test_a_silent_or_dripping_endpoint_has_its_time(drip: bytes) -> None:
         peer.send(drip)
         while drip and not done.wait(0.05):
             peer.send(b"x")
-        done.wait(10)
+        done.wait(PATIENCE)
 
     with RawServer(script) as server:
         made = TokenSource(endpoint(server.url, connect_timeout=0.5, idle_timeout=0.5))
         with closing(made) as tokens:
             began = time.monotonic()
             assert refused(tokens).code == "oauth-unreachable"
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
         done.set()
 
 
@@ -364,7 +364,7 @@ def test_an_abort_ends_the_wait_at_once_and_is_no_failure_of_others() -> None:
         while head := peer.head():
             peer.body(int(head.partition(b"Content-Length: ")[2].partition(b"\r")[0]))
             if len(server.heads) == 1:
-                held.wait(20)
+                held.wait(PATIENCE)
                 return
             peer.send(answer('{"access_token": "x", "expires_in": 100}').encode())
 

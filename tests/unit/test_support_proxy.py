@@ -15,7 +15,7 @@ import pytest
 from tests.support.orthanc import OrthancServer, address
 from tests.support.proxy import Cut, FaultProxy
 from tests.support.studies import Study, make_study, small_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def proxy(orthanc_112: OrthancServer, fault_proxy: Callable[..., FaultProxy]) ->
 @pytest.fixture
 def connection(proxy: FaultProxy) -> Iterator[http.client.HTTPConnection]:
     host, port = address(proxy.url)
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     yield connection
     connection.close()
 
@@ -54,7 +54,7 @@ def test_it_passes_and_counts(
 
 def test_chunked_bodies_and_pipelined_requests(orthanc_112: OrthancServer, proxy: FaultProxy) -> None:
     (instance,) = small_study(1)
-    with socket.create_connection(address(proxy.url), timeout=10) as raw:
+    with socket.create_connection(address(proxy.url), timeout=PATIENCE) as raw:
         head = b"POST /instances HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         chunks = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (100, instance[:100], len(instance) - 100, instance[100:])
         last = b"GET /system HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -150,7 +150,7 @@ def test_bandwidth_is_limited(
     proxy.limit(1_000_000)
     before = time.monotonic()
     ask(connection, "POST", "/instances", make_study(instances=1, size_bytes=300_000)[0])
-    assert 0.25 <= time.monotonic() - before < 5
+    assert time.monotonic() - before >= 0.25
 
 
 def test_a_server_that_is_down_gives_502_and_comes_back(
@@ -165,7 +165,7 @@ def test_a_server_that_is_down_gives_502_and_comes_back(
 
 def test_connections_can_be_cut_from_outside(proxy: FaultProxy) -> None:
     fault = proxy.hang(r"^GET /system")
-    with socket.create_connection(address(proxy.url), timeout=10) as raw:
+    with socket.create_connection(address(proxy.url), timeout=PATIENCE) as raw:
         raw.sendall(b"GET /system HTTP/1.1\r\nHost: x\r\n\r\n")
         fault.wait_hit()
         proxy.cut_connections()
@@ -180,10 +180,10 @@ def test_it_is_fast_and_leaves_no_thread(orthanc_112: OrthancServer, fault_proxy
     requests = b"GET /own HTTP/1.1\r\nHost: x\r\n\r\n" * 500
     last = b"GET /own HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     start = time.monotonic()
-    with socket.create_connection(address(proxy.url), timeout=30) as raw:
+    with socket.create_connection(address(proxy.url), timeout=PATIENCE) as raw:
         raw.sendall(requests + last)
         answer = b"".join(iter(lambda: raw.recv(65536), b""))
     assert answer.count(b"HTTP/1.1 200") == 501
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15, "40 ms for each were 20 s"
     proxy.close()
     wait_for(lambda: set(threading.enumerate()) <= before, what="the proxy's threads to end")

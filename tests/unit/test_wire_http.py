@@ -17,15 +17,16 @@ from core.model.errors import ConfigurationError, TransportError, TransportFault
 from core.wire import http_connection
 from core.wire.http import Abort, HttpPool, Response, system_proxy
 from tests.support.raw_http import Peer, RawServer
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 Script = Callable[[Peer], object]
+AT_ONCE = 2.0  # seconds; the times that would end a wait otherwise are ten times as long
 
 
 @contextmanager
 def serving(script: Script, **options: object) -> Iterator[tuple[RawServer, HttpPool]]:
     with RawServer(script) as server:
-        pool = HttpPool(server.url, **{"idle_timeout": 20.0, "keep_alive": 60.0, **options})  # type: ignore[arg-type]
+        pool = HttpPool(server.url, **{"idle_timeout": 30.0, "keep_alive": 60.0, **options})  # type: ignore[arg-type]
         try:
             yield server, pool
         finally:
@@ -480,7 +481,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used() -> None:
 
     with serving(script) as (server, pool):
         pool.fetch("POST", "/")
-        assert closed.wait(20)
+        assert closed.wait(PATIENCE)
         pool.fetch("POST", "/")
     assert server.connections == 2
 
@@ -498,7 +499,7 @@ def test_unasked_bytes_on_an_idle_connection_are_never_an_answer() -> None:
 
     with serving(script) as (server, pool):
         assert pool.fetch("GET", "/").body == b"asked"
-        assert sent.wait(20)
+        assert sent.wait(PATIENCE)
         assert pool.fetch("GET", "/").body == b"asked"
     assert server.connections == 2
 
@@ -626,15 +627,15 @@ def test_at_most_the_limit_of_connections_is_held() -> None:
         while peer.head():
             if peer.number == 1:
                 both.set()
-            go.wait(20)
+            go.wait(PATIENCE)
             peer.answer()
 
     with serving(script, limit=2) as (server, pool), ThreadPoolExecutor(6) as threads:
         answers = [threads.submit(pool.fetch, "GET", "/") for _ in range(6)]
-        assert both.wait(20)
+        assert both.wait(PATIENCE)
         wait_for(lambda: pool._waiting == 4, what="the others to wait")
         go.set()
-        assert [answer.result(20).status for answer in answers] == [200] * 6
+        assert [answer.result(PATIENCE).status for answer in answers] == [200] * 6
     assert server.connections == 2
 
 
@@ -736,7 +737,7 @@ def test_silence_ends_in_time() -> None:
         began = time.monotonic()
         error = failing(pool, idle_timeout=0.3)
         assert error.fault is TransportFault.TIMEOUT
-        assert 0.2 < time.monotonic() - began < 5
+        assert 0.2 < time.monotonic() - began < 15
 
 
 def test_silence_in_mid_answer_ends_in_time() -> None:
@@ -746,7 +747,7 @@ def test_silence_in_mid_answer_ends_in_time() -> None:
 
 def test_a_server_that_takes_no_bytes_ends_in_time() -> None:
     done = threading.Event()
-    with serving(lambda peer: done.wait(20), idle_timeout=0.3) as (_, pool):
+    with serving(lambda peer: done.wait(PATIENCE), idle_timeout=0.3) as (_, pool):
         assert failing(pool, "POST", body=bytes(40 << 20)).fault is TransportFault.TIMEOUT
         done.set()
 
@@ -758,9 +759,9 @@ def test_dripping_is_not_silence() -> None:
         peer.head()
         for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nslow but all":
             peer.send(bytes([byte]))
-            pause.wait(0.03)
+            pause.wait(0.05)
 
-    with serving(script, idle_timeout=1.0) as (_, pool):
+    with serving(script, idle_timeout=2.0) as (_, pool):
         assert pool.fetch("GET", "/").body == b"slow but all"
 
 
@@ -790,14 +791,14 @@ def stopped_once(pool: HttpPool, **options: object) -> float:
 )
 def test_abort_ends_a_request_that_waits(answer: bytes) -> None:
     with serving(saying(answer, linger=True)) as (_, pool):
-        assert stopped(pool) < 0.2
+        assert stopped(pool) < AT_ONCE
         assert pool._held == 0
 
 
 def test_abort_ends_an_upload_that_is_stuck() -> None:
     done = threading.Event()
-    with serving(lambda peer: done.wait(20)) as (_, pool):
-        assert stopped(pool, method="POST", body=bytes(40 << 20)) < 0.2
+    with serving(lambda peer: done.wait(PATIENCE)) as (_, pool):
+        assert stopped(pool, method="POST", body=bytes(40 << 20)) < AT_ONCE
         done.set()
 
 
@@ -809,12 +810,40 @@ def test_abort_ends_a_connection_that_is_not_taken() -> None:
             for filler in fillers:
                 filler.setblocking(False)
                 filler.connect_ex(("127.0.0.1", port))
-            assert stopped(HttpPool(f"http://127.0.0.1:{port}")) < 0.2
+            assert stopped(HttpPool(f"http://127.0.0.1:{port}")) < AT_ONCE
             error = failing(HttpPool(f"http://127.0.0.1:{port}", connect_timeout=0.3))
             assert (error.fault, error.request_sent) == (TransportFault.TIMEOUT, False)
         finally:
             for filler in fillers:
                 filler.close()
+
+
+@pytest.fixture
+def deaf_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is shut down wakes nobody who waits for it, as on Windows."""
+    monkeypatch.setattr(socket.socket, "shutdown", lambda *_: None)
+
+
+@pytest.mark.usefixtures("deaf_shutdown")
+@pytest.mark.parametrize("options", [{}, {"method": "POST", "body": bytes(40 << 20)}], ids=["waits", "is stuck"])
+def test_an_abort_is_noticed_where_no_shutdown_wakes_anybody(options: dict[str, object]) -> None:
+    done = threading.Event()
+    with serving(lambda _peer: done.wait(20)) as (_, pool):
+        try:
+            assert stopped(pool, **options) < AT_ONCE
+        finally:
+            done.set()
+
+
+@pytest.mark.usefixtures("deaf_shutdown")
+def test_an_abort_ends_a_handshake_where_no_shutdown_wakes_anybody() -> None:
+    done = threading.Event()
+    with RawServer(lambda _peer: done.wait(20)) as server:
+        pool = HttpPool(server.url.replace("http://", "https://"), connect_timeout=20.0)
+        try:
+            assert stopped(pool) < AT_ONCE
+        finally:
+            done.set()
 
 
 def test_an_aborted_switch_starts_nothing() -> None:
