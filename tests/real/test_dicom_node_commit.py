@@ -236,7 +236,7 @@ def test_no_report(pacs: FaultyPeer, study: Study, landing: Listener, act: Commi
         began = time.monotonic()
         with pytest.raises(AnswerError) as raised:
             commit(node, study)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         failure = node.failure(raised.value, "destination")
     assert failure.code == "commitment-no-report"
     assert failure.cls is FailureClass.RETRY
