@@ -13,7 +13,7 @@ from pydantic import JsonValue, ValidationError
 
 from core.model.diagnosis import DiagnosisStep, Profile, Standing, StepResult
 from core.model.errors import ConfigurationError, FerryError, SecretError
-from core.model.fields import Suggestion, explain, secret_fields
+from core.model.fields import Suggestion, explain, secret_fields, titles
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
 from core.model.node import NodeFields, NodeRecord
 from core.model.outcome import FailureClass
@@ -95,6 +95,7 @@ class NodeBook:
         """
         name = self._new_name(name)
         checked = self.check(kind, fields, secrets)
+        self._secrets.check_fit(name, secrets, titles(type(checked)))
         for field, value in secrets.items():
             if value:
                 self._secrets.put(name, field, value)
@@ -113,6 +114,7 @@ class NodeBook:
         """
         record = self.get(name)
         checked = self.check(record.kind, {**record.fields, **fields}, secrets)
+        self._secrets.check_fit(record.name, secrets, titles(type(checked)))
         for field, value in secrets.items():
             if value:
                 self._secrets.put(record.name, field, value)
@@ -182,6 +184,8 @@ class NodeBook:
         ConfigurationError
             What a person must change first: the password, the address, the certificate.
         """
+        if self.engine_asks:
+            return
         node = self.open(name)
         try:
             node.probe()

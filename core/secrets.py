@@ -22,7 +22,8 @@ PASSWORD = "password"
 """The field whose environment variable needs no field name behind the node's."""
 
 LONGEST = 1280
-"""Characters of a secret that Windows Credential Manager takes (2,560 bytes of UTF-16)."""
+"""Characters of a secret that the Windows Credential Manager takes: CRED_MAX_CREDENTIAL_BLOB_SIZE is 2,560 bytes, of
+UTF-16. The other keyrings have no limit that a password or a key would reach."""
 
 _TRUSTED = (
     "keyring.backends.SecretService",
@@ -143,17 +144,12 @@ class Secrets:
         Raises
         ------
         SecretError
-            The secret is too long, or the keyring is locked or refuses. Nothing was kept then.
+            The secret is too long for this keyring, or the keyring is locked or refuses. Nothing was kept then.
         """
-        if len(value.encode("utf-16-le")) > 2 * LONGEST:
-            raise SecretError(
-                f"This secret is too long: a keyring takes at most {LONGEST:,} characters.",
-                "Ask for a shorter one.",
-                code="secret-too-long",
-            )
         conceal(value)
         try:
-            backend, _name = self._find()
+            backend, name = self._find()
+            _must_fit(backend, name, value, "secret", variable_name(node, field))
         except SecretError as error:
             if error.code != "no-keyring":
                 raise
@@ -164,6 +160,31 @@ class Secrets:
         with self._lock:
             self._session.pop((node, field), None)
         return Kept.KEYRING
+
+    def check_fit(self, node: str, secrets: Mapping[str, str], titles: Mapping[str, str]) -> None:
+        """Refuse secrets that this computer's keyring has no room for, before any of them is kept.
+
+        Parameters
+        ----------
+        secrets, titles : Mapping[str, str]
+            By field; a title as the form shows it.
+
+        Raises
+        ------
+        SecretError
+            Naming the first one that is too long.
+        """
+        longest = max((len(value) for value in secrets.values()), default=0)
+        if longest <= LONGEST // 2:
+            return  # whatever the keyring: it isn't even looked for
+        try:
+            backend, name = self._find()
+        except SecretError as error:
+            if error.code == "no-keyring":
+                return
+            raise
+        for field, value in secrets.items():
+            _must_fit(backend, name, value, titles.get(field, field).lower(), variable_name(node, field))
 
     def remove(self, node: str, fields: Iterable[str] = (PASSWORD,)) -> None:
         """Forget these secrets of a node; those that were never kept don't matter.
@@ -221,6 +242,16 @@ class Secrets:
 
     def _ask(self, call: Callable[[], T], node: str, field: str) -> T:
         return _bounded(call, self._timeout, node, field)
+
+
+def _must_fit(backend: Backend, name: str, value: str, what: str, variable: str) -> None:
+    units = len(value.encode("utf-16-le", "surrogatepass")) // 2
+    if type(backend).__module__ == "keyring.backends.Windows" and units > LONGEST:
+        raise SecretError(
+            f"This {what} is too long: it has {units:,} characters, and {name} takes at most {LONGEST:,}.",
+            f"Ask for a shorter one, or give it in the environment variable {variable} instead.",
+            code="secret-too-long",
+        )
 
 
 def _patience(environment: Mapping[str, str]) -> float:

@@ -223,6 +223,11 @@ def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(f.name for f in form_fields(model) if f.type is FieldType.SECRET)
 
 
+def titles(model: type[BaseModel]) -> dict[str, str]:
+    """What people call each field."""
+    return {field.name: field.title for field in form_fields(model)}
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> ConfigurationError:
     """Turn pydantic's findings into one sentence a person understands, naming fields by their titles."""
     titles = {f.name: f for f in form_fields(model)}

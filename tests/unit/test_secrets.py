@@ -174,8 +174,8 @@ def test_the_limit_of_the_credential_manager_is_told_before_anything_is_kept(tex
 def test_of_several_secrets_none_is_kept_where_one_is_too_long() -> None:
     secrets = Secrets("x", backend=CredentialManager(), environment={})
     secrets.check_fit("Azure", {"password": "p", "client_secret": "s" * LONGEST}, {})
+    given = {"password": "p", "client_secret": "s" * 1500}
     with pytest.raises(SecretError, match="This client secret is too long") as caught:
-        given = {"password": "p", "client_secret": "s" * 1500}
         secrets.check_fit("Azure", given, {"client_secret": "Client secret"})
     assert "DICOM_FERRY_SECRET_AZURE_CLIENT_SECRET" in caught.value.next_step
 
