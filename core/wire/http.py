@@ -362,7 +362,7 @@ class HttpPool:
             if connection is None:
                 if abort is not None:
                     abort.check()
-            elif (idle := now - connection.idle_since) <= self._keep_alive and (
+            elif (idle := now - connection.idle_since) < self._keep_alive and (
                 (connection.reused and idle < _FRESH) or connection.alive()
             ):
                 connection.reused = True

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable
 from types import TracebackType
+
+_LOOK = 0.2  # seconds between two looks whether the server closes
 
 
 class Peer:
@@ -80,10 +83,18 @@ class Peer:
         return True
 
     def _receive(self) -> bytes:
+        """What comes next; empty at the end, and when the server closes: on Windows, no shutdown wakes a recv."""
         try:
-            return self.sock.recv(1 << 20)
+            while not self._server.closed:
+                if self._pending or select.select([self.sock], [], [], _LOOK)[0]:
+                    return self.sock.recv(1 << 20)
         except (ConnectionError, ssl.SSLError):
-            return b""
+            pass
+        return b""
+
+    @property
+    def _pending(self) -> int:
+        return self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else 0
 
 
 class RawServer:
@@ -98,6 +109,8 @@ class RawServer:
         Heads of requests, in the order read.
     failures : list[BaseException]
         What scripts raised; leaving the ``with`` raises the first one.
+    closed : bool
+        Leaving the ``with`` has begun.
     """
 
     def __init__(self, script: Callable[[Peer], object], *, tls: ssl.SSLContext | None = None) -> None:
@@ -108,7 +121,7 @@ class RawServer:
         self.failures: list[BaseException] = []
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self.closed = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
 
@@ -123,9 +136,9 @@ class RawServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        self.closed = True
+        with contextlib.suppress(OSError):  # on Windows, nothing else wakes who accepts
+            socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -141,10 +154,13 @@ class RawServer:
         thread.start()
 
     def _accept(self) -> None:
-        while not self._closed:
+        while not self.closed:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
+                return
+            if self.closed:
+                sock.close()
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number, self.connections = self.connections, self.connections + 1
@@ -164,7 +180,7 @@ class RawServer:
                 self._open.add(sock)
             self._script(Peer(self, sock, number))
         except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-            if not self._closed:
+            if not self.closed:
                 self.failures.append(error)
         finally:
             self._open.discard(sock)
