@@ -18,6 +18,11 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.app import App
+    from core.model.job import JobRecord
 
 
 def bare(source: str, destination: str, connections: int) -> dict[str, float]:
@@ -58,8 +63,6 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
     """This program's clone: ledger, presence check and verification by digest included."""
     from core.app import App
     from core.jobs.registry import job_kinds
-    from core.model.events import Event, JobChanged
-    from core.model.job import JobState
     from core.nodes.registry import node_kinds
 
     with tempfile.TemporaryDirectory() as folder:
@@ -71,15 +74,7 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
         used = resource.getrusage(resource.RUSAGE_SELF)
         fields = {"source": ["source"], "destination": ["destination"], "workers": connections, "path": "relay"}
         job = app.jobs.create("clone", fields)  # type: ignore[arg-type]
-        ended = threading.Event()
-
-        def follow(event: Event) -> None:
-            if isinstance(event, JobChanged) and event.job_id == job.id and event.state is not JobState.RUNNING:
-                ended.set()
-
-        app.engine(follow)
-        while (record := app.jobs.get(job.id)).state is JobState.RUNNING:
-            ended.wait(1.0)
+        record = run_to_end(app, job.id)
         assert record.started is not None
         assert record.finished is not None, record
         seconds = (record.finished - record.started).total_seconds()  # not this loop's looks at it
@@ -91,6 +86,23 @@ def ferry(source: str, destination: str, connections: int) -> dict[str, float]:
         ledger = app.ledger.writer.busy_seconds
         app.close()
     return {"seconds": seconds, "cpu": cpu, "ledger": ledger, "verified": counts.verified}
+
+
+def run_to_end(app: App, job_id: int) -> JobRecord:
+    """Run a job; its record once it has ended. It isn't asked all the time: that would be measured too."""
+    from core.model.events import Event, JobChanged
+    from core.model.job import JobState
+
+    ended = threading.Event()
+
+    def follow(event: Event) -> None:
+        if isinstance(event, JobChanged) and event.job_id == job_id and event.state is not JobState.RUNNING:
+            ended.set()
+
+    app.engine(follow)
+    while (record := app.jobs.get(job_id)).state is JobState.RUNNING:
+        ended.wait(1.0)
+    return record
 
 
 def orthanc_tools(source: str, destination: str, connections: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.contender import peak_memory
+from tests.bench.contender import peak_memory, run_to_end
 
 TOGETHER = 10
 _TYPE = 'multipart/related; type="application/dicom"; boundary=bb'
@@ -123,7 +123,6 @@ def ferry(way: str, source: str, destination: str, connections: int) -> dict[str
     """This program's forward: ledger, look at what is there, and verification included."""
     from core.app import App
     from core.jobs.registry import job_kinds
-    from core.model.job import JobState
     from core.nodes.registry import node_kinds
 
     kinds = ("orthanc", "dicomweb") if way == "to" else ("dicomweb", "orthanc")
@@ -137,10 +136,7 @@ def ferry(way: str, source: str, destination: str, connections: int) -> dict[str
         used = resource.getrusage(resource.RUSAGE_SELF)
         fields = {"source": ["source"], "destination": ["destination"], "workers": connections, "path": "relay"}
         job = app.jobs.create("forward", fields)  # type: ignore[arg-type]
-        app.engine(lambda _event: None)
-        pause = threading.Event()
-        while (record := app.jobs.get(job.id)).state is JobState.RUNNING:
-            pause.wait(0.05)
+        record = run_to_end(app, job.id)
         assert record.started is not None
         assert record.finished is not None, record
         counts = app.ledger.job_counts(job.id)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.contender import peak_memory
+from tests.bench.contender import peak_memory, run_to_end
 
 CALLING_AET = "BENCH"
 
@@ -76,7 +76,6 @@ def ferry(port: int, aet: str, origin: str, associations: int) -> Found:
     """A forward of the whole program: inventory, ledger, sending and confirming, until each image is verified."""
     from core.app import App
     from core.jobs.registry import job_kinds
-    from core.model.job import JobState
     from core.nodes.registry import node_kinds
 
     node_kinds.all()  # not the start-up is measured
@@ -92,10 +91,7 @@ def ferry(port: int, aet: str, origin: str, associations: int) -> Found:
         fields = {"source": ["source"], "destination": ["destination"], "path": "relay"}
         job = app.jobs.create("forward", fields)  # type: ignore[arg-type]
         before = _cpu()
-        app.engine(lambda _event: None)
-        pause = threading.Event()
-        while (record := app.jobs.get(job.id)).state is JobState.RUNNING:
-            pause.wait(0.05)
+        record = run_to_end(app, job.id)
         cpu = _cpu() - before
         assert record.started is not None
         assert record.finished is not None, record

@@ -23,7 +23,7 @@ from tests.support.orthanc import OrthancServer
 from tests.support.servers import required_program
 from tests.support.studies import ct_study
 
-IMAGES = 1200
+IMAGES = 2400
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Contender:
 
 
 CONTENDERS = {
-    "dcmsend": Contender(dcmsend, 0.1),
-    "pynetdicom": Contender(in_process("pynetdicom", 1), 0.05),
+    "dcmsend": Contender(dcmsend, 0.05),
+    "pynetdicom": Contender(in_process("pynetdicom", 1), 0.025),
     "ours, 1 association": Contender(in_process("ours", 1), goal=20.0),
     "ours, 4 associations": Contender(in_process("ours", 4)),
     "job, 1 association": Contender(in_process("ferry", 1), goal=15.0),
