@@ -20,6 +20,7 @@ os.environ["DICOM_FERRY_HOME"] = str(Path(_HOME.name) / "home")
 import pytest  # noqa: E402
 
 from core.logs import forget_concealed  # noqa: E402
+from tests import on_windows  # noqa: E402
 from tests.support.ferry import Ferry, FerryRun, RunningFerry  # noqa: E402
 from tests.support.keyrings import SecretService, no_keyring  # noqa: E402
 from tests.support.orthanc import OrthancServer, running_servers  # noqa: E402
@@ -37,6 +38,7 @@ if (_launcher := orthanc_launcher_folder()) is not None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    on_windows.note(item)
     forget_children()
     forget_concealed()
 
@@ -63,28 +65,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(str(value))
 
 
-#: Windows Python under Wine has no Orthanc, DCMTK, X server or Secret Service beside it.
-_OF_LINUX = {
-    "_orthanc_pool", "start_orthanc", "fault_proxy", "xvfb", "xvfb_with_tray", "secret_service", "ferry",
-}  # fmt: skip
-if sys.platform == "win32":
-    collect_ignore = ["bench", "faults", "real"]
-
-
-def _leave_to_linux(items: list[pytest.Item]) -> None:
-    """On Windows, tests of what is Linux's and tests that need servers which run there are skipped, with the reason."""
-    for item in items:
-        needs = _OF_LINUX & set(getattr(item, "fixturenames", ()))
-        if item.get_closest_marker("posix"):
-            item.add_marker(pytest.mark.skip(reason="Windows has nothing of the kind"))
-        elif needs:
-            item.add_marker(pytest.mark.skip(reason=f"{', '.join(sorted(needs))}: on Linux only"))
+collect_ignore = on_windows.left_out()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long runs only when asked for (``-m soak``)."""
     if sys.platform == "win32":
-        _leave_to_linux(items)
+        on_windows.leave_to_linux(items)
     if "soak" in (config.getoption("markexpr") or ""):
         return
     long_runs = [item for item in items if item.get_closest_marker("soak")]

@@ -174,7 +174,10 @@ def freeze_for_linux() -> None:
 
 def run_tests(words: list[str]) -> None:
     """The tests that make sense on Windows, in the source tree; which don't, tests/on_windows.py says."""
-    with own_prefix("tests") as python:
+    now = WORK / "tests-now"
+    shutil.rmtree(now, ignore_errors=True)
+    now.mkdir()
+    with own_prefix("tests") as python, told_what_ran(now):
         python.run(
             [
                 PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
@@ -182,9 +185,23 @@ def run_tests(words: list[str]) -> None:
                 # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
                 *("--timeout", "120", "-o", "faulthandler_timeout=150", "--max-worker-restart", "8"), *words,
             ],
-            env={"PYTHONPATH": TEST_LIBRARIES, "PYTHONPYCACHEPREFIX": r"C:\pycache"},
+            env={
+                "PYTHONPATH": TEST_LIBRARIES, "PYTHONPYCACHEPREFIX": r"C:\pycache",
+                "DICOM_FERRY_TESTS_NOW": windows_path(now),
+            },
             cwd=ROOT, timeout=1100, show=True,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def told_what_ran(now: Path) -> Iterator[None]:
+    """When the tests are ended from outside, say which were running."""
+    try:
+        yield
+    except WineError:
+        for file in sorted(now.iterdir()):
+            print(f"The last test of {file.stem}: {file.read_text(encoding='utf-8').strip()}", flush=True)
+        raise
 
 
 def freeze() -> None:

@@ -220,6 +220,13 @@ class _InstallerProof(ABC):
         self.figures.note(f"{self.name}, installed: {size / 1e6:.0f} MB")
         check(size < MOST_INSTALLED_BYTES, f"{size} bytes are installed")
 
+    def check_shortcuts(self, *, desktop: bool) -> None:
+        """One in the start menu, one on the desktop where it was chosen; for everybody or for one person."""
+        links = [path.relative_to(self.wine.drive).parts for path in self.wine.drive.rglob(f"{NAME}.lnk")]
+        for name, wanted in (("Start Menu", True), ("Desktop", desktop)):
+            found = [parts for parts in links if name in parts]
+            check(len(found) == wanted, f"shortcuts, {name}: {found}")
+
     def check_signed(self, files: list[Path]) -> None:
         for file in files:
             check(is_signed(file, self.files.old_signer), f"{file.name} is not signed")
@@ -310,6 +317,7 @@ class _MsiProof(_InstallerProof):
         at_login = self.wine.registry(f"HKLM\\{RUN_KEY}", NAME)
         check(at_login == f'"{self.folder}\\{WINDOW_EXE}" {AT_LOGIN}', f"start at login: {at_login}")
         self.check_installed()
+        self.check_shortcuts(desktop=True)
         self.check_signed([self.files.old_msi, *self.program.executables()])
         self.say("self-test, and a forward between two Orthanc servers")
         self.program.self_test()
@@ -324,6 +332,7 @@ class _MsiProof(_InstallerProof):
         check(self.installed_version() == self.files.version, "it was not upgraded")
         check(not list(self.program.place.rglob(self.files.only_in_old)), "a file of the older version is left")
         check(self.wine.registry(f"HKLM\\{RUN_KEY}", NAME) is not None, "the upgrade forgot the start at login")
+        self.check_shortcuts(desktop=True)
         self.program.self_test()
         self.say("a downgrade is refused, and so is the setup program beside it")
         self.install(old=True, expect=MSI_FAILURE)
@@ -361,6 +370,7 @@ class _SetupProof(_InstallerProof):
         self.install("/ALLUSERS", "/STARTATLOGIN", old=True)
         check(self.installed_version() == self.files.old_version, "the older version is not installed")
         self.check_installed()
+        self.check_shortcuts(desktop=False)
         self.check_signed([self.files.old_setup, self.program.place / "Uninstall.exe", *self.program.executables()])
         self.program.self_test()
         self.forward()

@@ -57,9 +57,11 @@ class Wine:
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """Nothing of whoever builds but what Wine needs: no proxies, no Python settings, no desktop."""
-        kept = ("PATH", "HOME", "TMPDIR", "DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "LANG")
+        kept = ("PATH", "TMPDIR", "DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "LANG")
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
+            # Else a person's own desktop and documents are the prefix's too.
+            "HOME": str(self.prefix),
             "LC_ALL": "C.UTF-8",
             "WINEPREFIX": str(self.prefix),
             "WINEARCH": "win64",

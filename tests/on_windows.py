@@ -1,0 +1,45 @@
+"""What of the tests runs on Windows Python (`make windows`): all but what stands here, each with its reason."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Fixtures that start what Windows Python under Wine has not beside it.
+_SERVERS = {
+    "_orthanc_pool", "start_orthanc", "fault_proxy", "xvfb", "xvfb_with_tray", "secret_service", "ferry",
+}  # fmt: skip
+
+#: Folders and files that are not even imported there.
+LEFT_OUT = {
+    "bench": "measures, on Linux",
+    "real": "needs real servers, which run on Linux",
+    "unit/test_architecture.py": "reads the sources, which are the same everywhere",
+    "unit/test_installer.py": "looks at what builds the installers, which is Linux",
+}
+
+
+def left_out() -> list[str]:
+    """What `collect_ignore` takes."""
+    return list(LEFT_OUT) if sys.platform == "win32" else []
+
+
+def leave_to_linux(items: list[pytest.Item]) -> None:
+    """Skip tests of what is Linux's, and tests that need servers which run there, with the reason."""
+    for item in items:
+        needs = _SERVERS & set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="Windows has nothing of the kind"))
+        elif needs:
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(sorted(needs))}: on Linux only"))
+
+
+def note(item: pytest.Item) -> None:
+    """Write down what runs now, so that whoever ends a run that hangs can name it."""
+    folder = os.environ.get("DICOM_FERRY_TESTS_NOW")
+    if folder:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+        (Path(folder) / f"{worker}.txt").write_text(item.nodeid + "\n", encoding="utf-8")
