@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from core.engine.engine import Engine
 from core.engine.follower import Follower
+from core.everyone_book import EveryoneBook
 from core.home import Home, make_private_file
 from core.job_book import JobBook
 from core.jobs.base import JobKind
@@ -146,7 +147,7 @@ class EngineHandle:
         listening = nodes.listening if self._listen else lambda: []
         engine = Engine(
             self._app.ledger, nodes.open, self._on_event, only=self._only, listening=listening,
-            surroundings=self._app.steps.surroundings(),
+            surroundings=self._app.steps.surroundings(), expanded=self._app.everyone.expanded,
         )  # fmt: skip
         self._engine = engine
         self._thread = threading.Thread(target=self._run, args=(engine,), name="engine", daemon=True)
@@ -200,11 +201,14 @@ class App:
         self.secrets = secrets
         self.ledger = ledger
         self.nodes = NodeBook(ledger, secrets, home.node_folder)
+        self.nodes.engine_asks = home.unattended is not None
         self.remotes = RemoteBook(self.nodes)
+        self.everyone = EveryoneBook(self.nodes, self.remotes)
         self.nodes.surroundings.landing = self._landing
         self._handle: EngineHandle | None = None
         self.steps = StepBook(self.nodes, secrets, home.scratch_folder)
         self.jobs = JobBook(ledger, self.nodes, self._nudge, self.steps)
+        self.jobs.expanded = self.everyone.expanded
         self.jobs.live_standing = self._standing
 
     @classmethod

@@ -237,8 +237,8 @@ def _identity(path: Path) -> str:
 
 
 def _refused(path: Path, error: Exception) -> ConfigurationError:
-    place = machine_place() if isinstance(error, PermissionError) else None
-    if place is not None and path.is_relative_to(place.folder):
+    place = machine_place(path) if isinstance(error, PermissionError) else None
+    if place is not None and place.account and not place.may_open:
         return _closed(place, error)
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         why = "a file is in the way"
@@ -257,9 +257,8 @@ def _refused(path: Path, error: Exception) -> ConfigurationError:
 
 
 def _closed(place: Place, error: Exception) -> ConfigurationError:
-    return ConfigurationError(
-        f"{place.folder} belongs to the unattended engine of this computer; only {place.who} may open it.",
-        place.how,
-        detail=repr(error),
-        code="home-of-account",
-    )
+    if place.folder == machine_folder():
+        sentence = f"{place.folder} belongs to the unattended engine of this computer; only {place.who} may open it."
+    else:
+        sentence = f"{place.folder} belongs to another account; only {place.who} may open it."
+    return ConfigurationError(sentence, place.how, detail=repr(error), code="home-of-account")

@@ -13,6 +13,7 @@ from pydantic import JsonValue, ValidationError
 
 from core.model.diagnosis import DiagnosisStep, Profile, Standing, StepResult
 from core.model.errors import ConfigurationError, FerryError, SecretError
+from core.model.everyone import registered
 from core.model.fields import Suggestion, explain, secret_fields, titles
 from core.model.job import JOB_UNFINISHED, JobRecord, JobState
 from core.model.node import NodeFields, NodeRecord
@@ -22,7 +23,7 @@ from core.nodes.registry import node_kinds
 from core.secrets import Secrets, variable_name
 from core.surroundings import Surroundings
 
-_LONGEST_NAME = 64
+LONGEST_NAME = 64
 
 
 class NodeTable(Protocol):
@@ -52,11 +53,14 @@ class NodeBook:
     ----------
     surroundings : Surroundings
         What opened nodes know of each other and of this computer.
+    engine_asks : bool
+        An unattended engine has the secrets, and this process may not have them: it is not judged here who is let in.
     """
 
     def __init__(self, ledger: NodeTable, secrets: Secrets, folder: Path | None = None) -> None:
         self._ledger = ledger
         self._secrets = secrets
+        self.engine_asks = False
         self.surroundings = Surroundings(self._open, lambda: [r.name for r in ledger.nodes()], folder)
 
     def all(self) -> list[NodeRecord]:
@@ -389,8 +393,8 @@ class NodeBook:
 
     def _new_name(self, name: str) -> str:
         name = unicodedata.normalize("NFC", name.strip())
-        if not 1 <= len(name) <= _LONGEST_NAME:
-            raise _bad_name(f"A node's name has 1 to {_LONGEST_NAME} characters.")
+        if not 1 <= len(name) <= LONGEST_NAME:
+            raise _bad_name(f"A node's name has 1 to {LONGEST_NAME} characters.")
         if name.startswith("-") or any(c in ',;:"/\\<>|*?' or not c.isprintable() for c in name):
             raise _bad_name(f"“{name}” can't be a node's name.")
         if not any(c.isalnum() for c in name):
@@ -441,7 +445,7 @@ def _blocks_removal(job: JobRecord) -> bool:
 
 
 def _uses(job: JobRecord, name: str) -> bool:
-    used = {*job.sources, *job.destinations}
+    used = registered((*job.sources, *job.destinations))
     fallback = job.fields.get("fallback")
     return name in used or fallback == name
 
