@@ -58,7 +58,7 @@ soak:
 	@installer/setup/servers.sh
 	$(VENV)/pytest -m soak --timeout 0 -o faulthandler_timeout=0 $(ARGS)
 
-# Parts alone:  make windows ARGS="--only proof"
+# Parts alone:  make windows ARGS="--only installers --only msi"
 windows:
 	@installer/setup/program.sh test freeze
 	@installer/setup/servers.sh
