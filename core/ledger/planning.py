@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from core.ledger import schema as t
 from core.ledger.base import LedgerPart, now
 from core.ledger.bulk import BulkInsert
+from core.ledger.prepared import Prepared, new_row
 from core.ledger.rows import (
     CLAIMABLE,
     Planned,
@@ -28,6 +29,22 @@ _NEW_INSTANCES = BulkInsert(
         "source_state",
     ),
 )  # fmt: skip
+_OF_STUDY = t.studies.c.id == bindparam("study")
+_STUDY_KEY = Prepared(
+    select(t.studies.c.id).where(
+        *(t.studies.c[name] == bindparam(name) for name in ("job_id", "pass_number", "source", "study_uid"))
+    )
+)
+_NEW_STUDY = new_row(
+    t.studies,
+    "job_id", "pass_number", "source", "study_uid", "ref", "patient_name", "patient_id", "birth_date", "sex",
+    "study_date", "study_time", "description", "accession", "modalities",
+)  # fmt: skip
+_NEW_TRANSFER = new_row(t.transfers, "study_id", "job_id", "pass_number", "source", "destination", "state", "updated")
+_LISTED = Prepared(update(t.studies).where(_OF_STUDY).values(listed=bindparam("at")))
+_NOT_SETTLED = Prepared(update(t.studies).where(_OF_STUDY, t.studies.c.settled.is_not(None)).values(settled=None))
+_MODALITIES = Prepared(select(t.studies.c.modalities).where(_OF_STUDY))
+_LAST_INSTANCE = Prepared(select(func.coalesce(func.max(t.instances.c.id), 0)))
 _NEW_DELIVERIES = BulkInsert(t.deliveries, ("transfer_id", "instance_id", "state", "attempt", "planned_at"))
 
 
@@ -57,6 +74,7 @@ class Planning(LedgerPart):
                 return Counted(Planned(0, {}, 0))  # it vanished before its instances were listed
             study_id, fresh = _study_row(connection, job_id, pass_number, source, study)
             transfers = _transfer_rows(connection, job_id, pass_number, source, study_id, destinations, at, fresh)
+            transfers = {name: transfers[name] for name in destinations}  # others may have been of earlier pages
             deltas: list[Delta] = []
             new = list(page)
             if not fresh and new:
@@ -64,9 +82,9 @@ class Planning(LedgerPart):
             if new:
                 deltas += _insert(connection, study_id, list(transfers.values()), new, at, fresh)
             if last:
-                connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(listed=at))
+                _LISTED.execute(connection, {"study": study_id, "at": at})
             if deltas:
-                connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(settled=None))
+                _NOT_SETTLED.execute(connection, {"study": study_id})
             return Counted(Planned(study_id, transfers, len(new)), deltas)
 
         return self.writer.call(write, urgent=True)  # the lanes begin with it
@@ -87,15 +105,9 @@ class Planning(LedgerPart):
 
 
 def _study_key(connection: Connection, job_id: int, pass_number: int, source: str, study: StudyInfo) -> int | None:
-    c = t.studies.c
-    return connection.execute(
-        select(c.id).where(
-            c.job_id == job_id,
-            c.pass_number == pass_number,
-            c.source == source,
-            c.study_uid == study.study_uid,
-        )
-    ).scalar()
+    key = {"job_id": job_id, "pass_number": pass_number, "source": source, "study_uid": study.study_uid}
+    found = _STUDY_KEY.execute(connection, key).scalar()
+    return None if found is None else int(found)
 
 
 def _study_row(
@@ -104,25 +116,26 @@ def _study_row(
     found = _study_key(connection, job_id, pass_number, source, study)
     if found is not None:
         return found, False
-    made = connection.execute(
-        insert(t.studies).values(
-            job_id=job_id,
-            pass_number=pass_number,
-            source=source,
-            study_uid=study.study_uid,
-            ref=study.ref,
-            patient_name=study.patient_name,
-            patient_id=study.patient_id,
-            birth_date=study.birth_date[:32],
-            sex=study.sex[:16],
-            study_date=study.study_date[:32],
-            study_time=study.study_time[:32],
-            description=study.description,
-            accession=study.accession,
-            modalities="\\".join(study.modalities),
-        )
+    made = _NEW_STUDY.execute(
+        connection,
+        {
+            "job_id": job_id,
+            "pass_number": pass_number,
+            "source": source,
+            "study_uid": study.study_uid,
+            "ref": study.ref,
+            "patient_name": study.patient_name,
+            "patient_id": study.patient_id,
+            "birth_date": study.birth_date[:32],
+            "sex": study.sex[:16],
+            "study_date": study.study_date[:32],
+            "study_time": study.study_time[:32],
+            "description": study.description,
+            "accession": study.accession,
+            "modalities": "\\".join(study.modalities),
+        },
     )
-    return int(made.inserted_primary_key[0]), True  # type: ignore[index]
+    return int(made.scalar_one()), True
 
 
 def _transfer_rows(
@@ -142,18 +155,19 @@ def _transfer_rows(
             found[row.instead_of or row.destination] = row.id
     for name in destinations:
         if name not in found:
-            made = connection.execute(
-                insert(t.transfers).values(
-                    study_id=study_id,
-                    job_id=job_id,
-                    pass_number=pass_number,
-                    source=source,
-                    destination=name,
-                    state="waiting",
-                    updated=at,
-                )
+            made = _NEW_TRANSFER.execute(
+                connection,
+                {
+                    "study_id": study_id,
+                    "job_id": job_id,
+                    "pass_number": pass_number,
+                    "source": source,
+                    "destination": name,
+                    "state": "waiting",
+                    "updated": at,
+                },
             )
-            found[name] = int(made.inserted_primary_key[0])  # type: ignore[index]
+            found[name] = int(made.scalar_one())
     return found
 
 
@@ -226,7 +240,7 @@ def _insert(
     fresh: bool,
 ) -> list[Delta]:
     unique = {ref.sop_uid: ref for ref in page}
-    first = int(connection.execute(select(func.coalesce(func.max(t.instances.c.id), 0))).scalar() or 0) + 1
+    first = int(_LAST_INSTANCE.execute(connection, {}).scalar() or 0) + 1
     _NEW_INSTANCES.execute(
         connection,
         [
@@ -239,17 +253,20 @@ def _insert(
         connection,
         [(transfer_id, first + n, "planned", 0, at) for transfer_id in transfer_ids for n in range(len(unique))],
     )
-    _series_rows(connection, study_id, unique.values())
+    _series_rows(connection, study_id, unique.values(), fresh=fresh)
     total = sum(ref.size or 0 for ref in unique.values())
     return [Delta(transfer_id, None, S.PLANNED, len(unique), total) for transfer_id in transfer_ids]
 
 
-def _series_rows(connection: Connection, study_id: int, refs: Any) -> None:
+def _series_rows(connection: Connection, study_id: int, refs: Any, *, fresh: bool) -> None:
     named = {ref.series.series_uid: ref.series for ref in refs if ref.series is not None}
     if not named:
         return
     c = t.series.c
-    known = set(connection.scalars(select(c.series_uid).where(c.study_id == study_id, c.series_uid.in_(list(named)))))
+    known: set[str] = set()
+    if not fresh:
+        mine = c.study_id == study_id
+        known.update(connection.scalars(select(c.series_uid).where(mine, c.series_uid.in_(list(named)))))
     rows = [
         {
             "study_id": study_id,
@@ -268,8 +285,7 @@ def _series_rows(connection: Connection, study_id: int, refs: Any) -> None:
 
 def _add_modalities(connection: Connection, study_id: int, found: set[str]) -> None:
     """Modalities in Study (0008,0061), where the source doesn't say, are those of the series seen so far."""
-    of_study = t.studies.c.id == study_id
-    known = {m for m in str(connection.scalar(select(t.studies.c.modalities).where(of_study)) or "").split("\\") if m}
+    known = {m for m in str(_MODALITIES.execute(connection, {"study": study_id}).scalar() or "").split("\\") if m}
     if found - known - {""}:
         together = "\\".join(sorted((known | found) - {""}))
-        connection.execute(update(t.studies).where(of_study).values(modalities=together))
+        connection.execute(update(t.studies).where(t.studies.c.id == study_id).values(modalities=together))

@@ -55,6 +55,13 @@ class SourceSide(LedgerPart):
         with self.reading() as connection:
             return list(connection.scalars(select(c.destination).where(c.study_id == study_id).order_by(c.id)))
 
+    def destinations_in(self, job_id: int, pass_number: int) -> list[str]:
+        """All nodes that studies of a pass are sent to, those that later ones are not sent to any more included."""
+        c = t.transfers.c
+        mine = select(c.destination).where(c.job_id == job_id, c.pass_number == pass_number).distinct()
+        with self.reading() as connection:
+            return sorted(connection.scalars(mine))
+
     def study_outcome(self, study_id: int) -> tuple[StudyInfo, Counts] | None:
         """A study and the counts of all of its deliveries together."""
         c = t.transfers.c

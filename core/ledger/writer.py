@@ -393,6 +393,7 @@ _BUMP = Prepared(
     )
     .returning(*_ROW)
 )
+_LOOK = Prepared(select(*_ROW).where(_IS))
 _TOUCH = Prepared(update(t.transfers).where(_IS).values(revision=bindparam("b_revision")))
 _STATE = Prepared(update(t.transfers).where(_IS).values(state=bindparam("b_state")))
 
@@ -437,6 +438,10 @@ def derive_states(
     committing : Collection[int]
         Jobs that want storage commitment.
     """
+    if len(transfer_ids) == 1:
+        for row in _LOOK.execute(connection, {"b_id": transfer_ids[0]}).all():
+            _derive(connection, row, active=active, committing=committing)
+        return
     for start in range(0, len(transfer_ids), 500):
         part = transfer_ids[start : start + 500]
         for row in connection.execute(select(*_ROW).where(t.transfers.c.id.in_(part))).all():
