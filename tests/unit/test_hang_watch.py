@@ -23,10 +23,10 @@ def test_an_event_loop_without_timers_is_ended_with_its_name_and_stacks(tmp_path
     (tmp_path / "test_hanging.py").write_text(HANGS)
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml", "--rootdir", tmp_path,
-         "-n", "1", "--max-worker-restart", "0", "-o", "timeout=1", "-o", "faulthandler_timeout=4", "test_hanging.py"],
+         "-n", "1", "--dist", "loadfile", "-o", "timeout=1", "-o", "faulthandler_timeout=4", "test_hanging.py"],
         cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     said = result.stdout + result.stderr
-    assert result.returncode == 1, said
+    assert result.returncode == 1, said  # and not one that hangs in the place of the other
     assert "crashed while running 'test_hanging.py::test_waits_for_ever'" in said
     assert 'test_hanging.py", line 5 in test_waits_for_ever' in said, "where it hung"
