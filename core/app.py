@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from core.awake import Awake
 from core.engine.engine import Engine
 from core.engine.follower import Follower
 from core.everyone_book import EveryoneBook
@@ -77,6 +78,7 @@ class EngineHandle:
         self._thread: threading.Thread | None = None
         self._guard: threading.Thread | None = None
         self._ended = threading.Event()
+        self._awake = Awake(app.wants_awake)
         self.error: BaseException | None = None
         self.may_run = may_run
         if not may_run or not self._take():
@@ -146,7 +148,7 @@ class EngineHandle:
         nodes = self._app.nodes
         listening = nodes.listening if self._listen else lambda: []
         engine = Engine(
-            self._app.ledger, nodes.open, self._on_event, only=self._only, listening=listening,
+            self._app.ledger, nodes.open, self._heard, only=self._only, listening=listening,
             surroundings=self._app.steps.surroundings(), expanded=self._app.everyone.expanded,
         )  # fmt: skip
         self._engine = engine
@@ -154,12 +156,22 @@ class EngineHandle:
         self._thread.start()
         return True
 
+    def _heard(self, event: Event) -> None:
+        self._awake.heard(event)
+        self._on_event(event)
+
+    def settings_changed(self) -> None:
+        """What the settings say now counts from now on."""
+        self._awake.look()
+
     def _run(self, engine: Engine) -> None:
         try:
             engine.run()
         except BaseException as error:
             self.error = error
             raise
+        finally:
+            self._awake.close()
 
     def _attach(self) -> None:
         self._follower = Follower(self._app.ledger, self._on_event, self._other_runs)
@@ -290,6 +302,16 @@ class App:
         """The kinds of jobs that can be created, by name."""
         return job_kinds.all()
 
+    def wants_awake(self) -> bool:
+        """Whether the computer shall not go to sleep while images are on their way; as it is saved now.
+
+        Another process may have changed it: the window beside an unattended engine.
+        """
+        try:
+            return load_settings(self.home).keep_awake
+        except FerryError:
+            return self.settings.keep_awake
+
     def save_settings(self, settings: Settings) -> None:
         """Keep new settings, and use them from now on.
 
@@ -300,6 +322,8 @@ class App:
         """
         save_settings(self.home, settings)
         self.settings = settings
+        if self._handle is not None:
+            self._handle.settings_changed()
 
     def report(self, job_id: int, form: str, file: Path, *, mapping: bool = False) -> int:
         """Write the proof of a job as "csv", "json" or "html" to a file of the owner's alone; the images in it.

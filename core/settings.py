@@ -39,6 +39,12 @@ class Settings(Declared):
         help="Tell when a job ends or needs a person. They never name a patient.",
         group="Window",
     )
+    keep_awake: bool = declared(
+        True,
+        title="Keep the computer awake",
+        help="While images are on their way, it doesn't go to sleep by itself. The screen may still turn off.",
+        group="Transfers",
+    )
     debug_log: bool = declared(
         False,
         title="Detailed log",
