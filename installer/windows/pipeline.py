@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from installer.windows.descendants import adopt_orphans, end_all
 #: How often the parts are looked at, seconds.
 _LOOK = 0.2
 _TAIL = 200  # lines
+_PATIENCE = "10"
 
 
 class PartError(Exception):
@@ -115,13 +117,17 @@ class Pipeline:
         ]
 
     def _start(self, part: Part) -> None:
-        nice = ["nice", "-n", "10"] if part.patient else []
+        nice = ["nice", "-n", _PATIENCE] if part.patient else []
         process = subprocess.Popen(
             [*nice, *self.command, part.name],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True, cwd=self.folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
+        if part.patient:
+            # Where the kernel shares the processors out by sessions, a process is patient within its own alone.
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{process.pid}/autogroup").write_text(_PATIENCE, encoding="ascii")
         reader = threading.Thread(target=self._read, args=(part, process), daemon=True)
         self._running[part.name] = _Running(part, process, reader, self._clock())
         reader.start()
