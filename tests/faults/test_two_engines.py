@@ -27,7 +27,7 @@ def test_the_second_takes_over(
     proxy = fault_proxy(destination)
     for name, url in (("from", source.url), ("to", proxy.url)):
         ferry.run("node", "add", "orthanc", name, "--url", url).expect()
-    slow = proxy.delay(0.02, "^POST /instances$")
+    slow = proxy.delay(0.5, "^POST /instances$")  # all of them take far longer than the other program to start
     first = ferry.start(*MOVE, "--workers", "2")
     slow.wait_hit(10)
     second = ferry.start(*MOVE, "--workers", "2")
@@ -39,6 +39,7 @@ def test_the_second_takes_over(
     else:
         first.interrupt()
         first.result().expect(130)
+    slow.off()
     finished = second.result().expect(0).finished
     assert finished["planned"] == finished["verified"] == 200
     assert destination.digests() == merged_digests(studies)
@@ -57,7 +58,7 @@ def test_commands_reach_the_one_that_runs(
     proxy = fault_proxy(destination)
     for name, url in (("from", source.url), ("to", proxy.url)):
         ferry.run("node", "add", "orthanc", name, "--url", url).expect()
-    slow = proxy.delay(0.02, "^POST /instances$")
+    slow = proxy.delay(0.5, "^POST /instances$")  # all of them take far longer than the other program to start
     first = ferry.start(*MOVE, "--workers", "2")
     slow.wait_hit(10)
     ferry.run("job", "pause", "1").expect(0)
