@@ -1,4 +1,4 @@
-"""Whole series fetched with one request, where a request costs the service more than the small image that it brings."""
+"""Whole series fetched with one request: one for each image costs service and network more than a list of them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,42 @@ from collections.abc import Sequence
 from core.model.errors import FerryError, TransportError, TransportFault
 from core.model.study import InstanceRef
 from core.nodes.dicomweb.access import DicomwebAccess
-from core.nodes.dicomweb.base import series_path
+from core.nodes.dicomweb.series_stream import (
+    LARGEST,
+    Blocks,
+    Image,
+    NotOfferedError,
+    Series,
+    SeriesStream,
+    TooLargeError,
+)
+from core.nodes.dicomweb.speed import Speed
 from core.wire.abort import Abort
-from core.wire.dimse.file_meta import NotAFileError, split_head
-from core.wire.http import Response
-from core.wire.multipart import MultipartReader, Part, media_type
 
 log = logging.getLogger(__name__)
 
 SMALL = 64 << 10
-"""Bytes of an image, of late, up to which its series is fetched with one request."""
-LARGEST = 1 << 20
-"""Bytes of an image that ends the fetching of its series: the others are then fetched one by one."""
+"""Bytes of an image, of late, up to which its series is fetched with one request: the way there is what takes time."""
+MIDDLING = 768 << 10
+"""Bytes up to which it is where that is as fast as fetching several images at once (slow lines may not be)."""
 SHELF = 32 << 20
 """Bytes that wait to be asked for; beyond that the oldest go, and are fetched again by themselves."""
 _ENOUGH = 8 << 20  # bytes that wait, from which on a series is read on only when something of it is asked for
 _FEWEST = 8  # images of a series that are expected, from which on it is fetched whole
-_SHARE = 20  # of which at least one is expected among so many of the series
+_SHARE = 20  # of which at least one is expected among so many of the series, if it is of small images
+_HALF = 2  # and of others
+_PLANNED = 300  # images of a series that are expected at most when the first of them is asked for: others follow
+_STRANGERS = 48  # larger images that come unwanted, and one more for four that came, until it is given up
+_AS_FAST = 0.7  # of the speed of single images that a series has to have
+_TRY_AGAIN = 16  # series after which the slower way is tried once more
 _LOOK = 0.1  # seconds between two looks at the abort switch
 _REST = 5.0  # seconds after which a series that nobody reads on gives its connection back
 _MOST_EXPECTED = 5000
-
-Series = tuple[str, str]
-"""Study and Series Instance UID."""
+_MOST_DONE = 100
 
 
 class SeriesAhead:
-    """Gives images of short ones' series one by one that came together. Thread-safe; has no threads of its own.
+    """Gives images of series one by one that came together. Thread-safe; has no threads of its own.
 
     Parameters
     ----------
@@ -47,30 +56,48 @@ class SeriesAhead:
     def __init__(self, access: DicomwebAccess, accept: str) -> None:
         self._access = access
         self._accept = accept
-        self._cond = threading.Condition()
+        self._lock = threading.Lock()
         self._expected: dict[str, InstanceRef] = {}
-        self._shelf: dict[str, bytes] = {}
+        self._awaited: dict[str, threading.Condition] = {}  # by images that somebody waits for
+        self._shelf: dict[str, Image] = {}
         self._held = 0
+        self._blocks = Blocks()
         self._streams: dict[Series, SeriesStream] = {}
         self._done: dict[Series, None] = {}  # fetched already: what is still wanted of them is fetched by itself
         self._mean: float | None = None
+        self._singly = Speed()
+        self._together = Speed()
+        self._slower = 0  # series that were fetched singly because that is faster
         self._offered = True
+        self._in_order = True  # images come in the order in which they are listed
         self._closed = False
 
     def expect(self, instances: Sequence[InstanceRef]) -> None:
         """These will be asked for soon."""
-        with self._cond:
+        with self._lock:
             for one in instances:
                 self._expected[one.sop_uid] = one
             while len(self._expected) > _MOST_EXPECTED:
                 self._expected.pop(next(iter(self._expected)))
 
     def learn(self, size: int) -> None:
-        """An image of so many bytes was fetched by itself."""
-        with self._cond:
+        """An image is of so many bytes."""
+        with self._lock:
             self._mean = size if self._mean is None else self._mean * 0.8 + size * 0.2
 
-    def take(self, instance: InstanceRef, abort: Abort | None) -> bytes | None:
+    def single_begins(self) -> None:
+        """An image is fetched by itself from now on."""
+        with self._lock:
+            self._singly.begin()
+
+    def single_ends(self, size: int) -> None:
+        """It is here; 0 bytes where it isn't."""
+        with self._lock:
+            if size:
+                self._singly.came(size)
+            self._singly.end()
+
+    def take(self, instance: InstanceRef, abort: Abort | None) -> Image | None:
         """The file of an image that came with its series; None where it is to be fetched by itself.
 
         Raises
@@ -80,47 +107,72 @@ class SeriesAhead:
         """
         key = (instance.study_uid, instance.series_uid)
         while True:
-            with self._cond:
+            with self._lock:
                 self._expected.pop(instance.sop_uid, None)
                 found = self._shelf.pop(instance.sop_uid, None)
                 if found is not None:
-                    self._held -= len(found)
+                    self._held -= len(found.body)
                     return found
                 stream = self._streams.get(key)
                 if stream is None:
                     self._give_back_idle()
                     if not self._is_worth_it(instance, key):
                         return None
-                    stream = self._streams[key] = SeriesStream(key)
+                    stream = self._streams[key] = SeriesStream(key, self._blocks)
+                elif instance.sop_uid in stream.passed:
+                    return None
                 if stream.busy:
-                    self._cond.wait(_LOOK)
+                    self._wait(instance.sop_uid)
                     if abort is not None:
                         abort.check()
                     continue
                 stream.busy = True
+                self._together.begin()
             self._read_on(stream, instance.sop_uid, abort)
 
     def close(self) -> None:
-        with self._cond:
+        with self._lock:
             self._closed = True
             self._shelf.clear()
             self._expected.clear()
+            self._blocks.clear()
             self._held = 0
             for stream in self._streams.values():
                 if not stream.busy:
                     stream.close()
-            self._cond.notify_all()
+            self._wake_all()
 
     # --- inside; under the lock ---
 
     def _is_worth_it(self, instance: InstanceRef, key: Series) -> bool:
-        if self._closed or not self._offered or self._mean is None or self._mean > SMALL or key in self._done:
+        if self._closed or not self._offered or self._mean is None or self._mean > MIDDLING or key in self._done:
             return False
         if len(self._streams) >= max(1, self._access.pool.limit // 4) or self._access.pool.limit < 2:
             return False
         expected = 1 + sum(one.series_uid == instance.series_uid for one in self._expected.values())
         count = instance.series.instance_count if instance.series is not None else None
-        return expected >= _FEWEST and (count is None or expected * _SHARE >= count)
+        if expected < _FEWEST:
+            return False
+        if self._mean <= SMALL:
+            return count is None or expected * _SHARE >= count
+        if count is not None and expected * _HALF < min(count, _PLANNED):
+            return False
+        if not self._in_order and expected * self._mean > SHELF // 2:
+            return False
+        return self._is_as_fast(key)
+
+    def _is_as_fast(self, key: Series) -> bool:
+        """Whether a series comes as fast as the same images would singly, several at once; unknown is tried."""
+        together, singly = self._together.rate, self._singly.rate
+        if singly is None:
+            return False  # the first ones tell
+        if together is None or together >= _AS_FAST * singly:
+            return True
+        self._end(key)
+        self._slower += 1
+        if self._slower % _TRY_AGAIN == 0:
+            self._together.forget()
+        return False
 
     def _give_back_idle(self) -> None:
         now = time.monotonic()
@@ -129,16 +181,59 @@ class SeriesAhead:
                 self._end(key)
 
     def _end(self, key: Series) -> None:
-        self._streams.pop(key).close()
+        stream = self._streams.pop(key, None)
+        if stream is not None:
+            stream.close()
         self._done[key] = None
-        while len(self._done) > 100:
+        while len(self._done) > _MOST_DONE:
             self._done.pop(next(iter(self._done)))
 
-    def _put(self, uid: str, body: bytes) -> None:
-        self._shelf[uid] = body
-        self._held += len(body)
+    def _wait(self, uid: str) -> None:
+        """Until this image comes, or nobody reads its series any more, or for a moment."""
+        waiting = self._awaited.setdefault(uid, threading.Condition(self._lock))
+        waiting.wait(_LOOK)
+        self._awaited.pop(uid, None)
+
+    def _wake_all(self) -> None:
+        for waiting in self._awaited.values():
+            waiting.notify_all()
+
+    def _put(self, stream: SeriesStream, image: Image) -> bool:
+        """Keep an image until it is asked for; False where others of its series had to go for it."""
+        self._shelf[image.uid] = image
+        self._held += len(image.body)
+        waiting = self._awaited.get(image.uid)
+        if waiting is not None:
+            waiting.notify_all()
+        fits = True
         while self._held > SHELF:
-            self._held -= len(self._shelf.pop(next(iter(self._shelf))))
+            gone = self._shelf.pop(next(iter(self._shelf)))
+            self._held -= len(gone.body)
+            gone.give_back()
+            fits = fits and gone.series != stream.key
+        return fits
+
+    def _is_wanted(self, stream: SeriesStream, image: Image, wanted: str) -> bool:
+        """Small images are kept in any case: they may be announced only later."""
+        if image.uid == wanted or image.uid in self._expected or image.uid in self._awaited:
+            return True
+        if len(image.body) <= SMALL:
+            return True
+        stream.strangers += 1
+        return False
+
+    def _goes_on(self, stream: SeriesStream, image: Image, wanted: str) -> bool:
+        """An image has come: put it where it belongs; whether the series is worth reading any further."""
+        self._together.came(len(image.body))
+        self._mean = len(image.body) if self._mean is None else self._mean * 0.95 + len(image.body) * 0.05
+        if not self._is_wanted(stream, image, wanted):
+            image.give_back()
+            return stream.strangers <= _STRANGERS + len(stream.passed) // 4
+        fits = self._put(stream, image)
+        if not fits and len(image.body) > SMALL:
+            self._in_order = False
+            return False
+        return True
 
     # --- reading, by the thread that wants something of the series ---
 
@@ -146,17 +241,14 @@ class SeriesAhead:
         """Read until there is enough for now; what came is on the shelf then."""
         ended = True
         try:
-            if stream.reader is None:
+            if not stream.is_open:
                 stream.open(self._access, self._accept, abort)
             come = False
             while (image := stream.next()) is not None:
-                uid, body = image
-                come = come or uid == wanted
-                with self._cond:
-                    if self._closed:
+                come = come or image.uid == wanted
+                with self._lock:
+                    if self._closed or not self._goes_on(stream, image, wanted):
                         return
-                    self._put(uid, body)
-                    self._cond.notify_all()
                     if come and self._held > _ENOUGH:
                         ended = False
                         return
@@ -170,74 +262,10 @@ class SeriesAhead:
                 raise
             log.info("%s: a series did not come whole (%s)", self._access.node, error.code)
         finally:
-            with self._cond:
+            with self._lock:
+                self._together.end()
                 stream.busy = False
                 stream.since = time.monotonic()
                 if ended or self._closed:
                     self._end(stream.key)
-                self._cond.notify_all()
-
-
-class NotOfferedError(Exception):
-    """The service does not give series whole."""
-
-
-class TooLargeError(Exception):
-    """An image of the series is too large to wait in memory."""
-
-
-class SeriesStream:
-    """A series on its way."""
-
-    def __init__(self, key: Series) -> None:
-        self.key = key
-        self.busy = False
-        self.since = time.monotonic()
-        self.reader: MultipartReader | None = None
-        self._response: Response | None = None
-
-    def open(self, access: DicomwebAccess, accept: str, abort: Abort | None) -> None:
-        path = series_path(*self.key)
-        response = self._response = access.request("GET", path, accept=accept, abort=abort)
-        kind, _ = media_type(response.headers.get("content-type", ""))
-        if response.status not in (200, 206) or not kind.startswith("multipart/"):
-            raise NotOfferedError(f"{response.status} {kind}")
-        self.reader = MultipartReader(response, response.headers["content-type"], access.pool.where)
-
-    def next(self) -> tuple[str, bytes] | None:
-        """SOP Instance UID and file of the next image; None after the last one."""
-        assert self.reader is not None
-        while (part := self.reader.next()) is not None:
-            body = _whole(part)
-            try:
-                uid = split_head(body).sop_uid if body[128:132] == b"DICM" else ""
-            except NotAFileError:
-                uid = ""
-            if uid:
-                return uid, body
-        self.reader.drain()
-        return None
-
-    def close(self) -> None:
-        response, self._response = self._response, None
-        if response is not None:
-            response.close()
-
-
-def _whole(part: Part) -> bytes:
-    if part.length is not None and part.length > LARGEST:
-        raise TooLargeError
-    whole = bytearray(part.length if part.length is not None else SMALL)
-    filled = 0
-    while True:
-        if filled == len(whole):
-            if part.length is not None:
-                return bytes(whole)
-            if filled >= LARGEST:
-                raise TooLargeError
-            whole.extend(bytes(filled))
-        with memoryview(whole) as view:
-            count = part.readinto(view[filled:])
-        if not count:
-            return bytes(whole[:filled])
-        filled += count
+                self._wake_all()

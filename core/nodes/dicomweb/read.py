@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,14 @@ from core.wire.status import answer_error
 
 if TYPE_CHECKING:
     from core.nodes.dicomweb.ahead import SeriesAhead
+    from core.nodes.dicomweb.series_stream import Image
 
 SINGLE = "application/dicom; transfer-syntax=*"
 ACCEPTED = (MULTIPART, SINGLE)
 """Always with the asterisk: without it a service may re-encode what it keeps (PS3.18 section 8.7.3.5.2)."""
 _AT_ONCE = 1 << 20  # bytes that are read ahead to learn the length of an image that doesn't tell it
 _REFUSED = frozenset({400, 406, 415})
+_NOTHING = memoryview(b"")
 
 
 class DicomwebRead(DicomwebQuery):
@@ -41,13 +43,13 @@ class DicomwebRead(DicomwebQuery):
         """``GET /studies/{}/series/{}/instances/{}`` in the stored transfer syntax, or what came with its series."""
         ahead = self._ahead
         if ahead is not None:
-            body = ahead.take(instance, abort)
-            if body is not None:
-                return nullcontext(BytesStream(body))
-        return DicomFile(self, instance, abort)
+            image = ahead.take(instance, abort)
+            if image is not None:
+                return InMemory(image)
+        return DicomFile(self, instance, abort, ahead)
 
     def read_ahead(self, instances: Sequence[InstanceRef]) -> None:
-        """Series of small images are fetched with one request each, once the first of them is opened."""
+        """Series of images that aren't large are fetched with one request each, once the first of them is opened."""
         if self._ahead is None:
             from core.nodes.dicomweb.ahead import SeriesAhead
 
@@ -58,10 +60,6 @@ class DicomwebRead(DicomwebQuery):
         if self._ahead is not None:
             self._ahead.close()
         super().close()
-
-    def learn_size(self, size: int) -> None:
-        if self._ahead is not None:
-            self._ahead.learn(size)
 
     def source_digests(self, instances: Sequence[InstanceRef], *, abort: Abort | None = None) -> dict[str, str]:
         """None: DICOMweb has no digests."""
@@ -75,14 +73,20 @@ class DicomwebRead(DicomwebQuery):
 class DicomFile:
     """The file of an image on its way; the request is made on entering."""
 
-    def __init__(self, node: DicomwebRead, instance: InstanceRef, abort: Abort | None) -> None:
+    def __init__(
+        self, node: DicomwebRead, instance: InstanceRef, abort: Abort | None, ahead: SeriesAhead | None
+    ) -> None:
         self._node = node
         self._path = instance_path(instance.study_uid, instance.series_uid, instance.sop_uid)
         self._abort = abort
+        self._ahead = ahead
         self._response: Response | None = None
         self._reader: MultipartReader | None = None
+        self._size = 0
 
     def __enter__(self) -> ByteStream:
+        if self._ahead is not None:
+            self._ahead.single_begins()
         try:
             return self._open()
         except BaseException as error:
@@ -93,6 +97,8 @@ class DicomFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         response, self._response = self._response, None
+        if self._ahead is not None:
+            self._ahead.single_ends(self._size if error is None else 0)
         if response is None:
             return
         if error is None and self._reader is not None and self._reader.at_boundary:
@@ -118,7 +124,9 @@ class DicomFile:
         if kind not in ("application/dicom", "application/octet-stream"):
             raise self._not_dicom(_start_of(source))
         if source.length is not None:
-            self._node.learn_size(source.length)
+            self._size = source.length
+            if self._ahead is not None:
+                self._ahead.learn(source.length)
         return CheckedStream(source, self._not_dicom)
 
     def _answer(self) -> Response:
@@ -145,12 +153,28 @@ class DicomFile:
         )
 
 
-class BytesStream:
-    """A file that is in memory."""
+class InMemory:
+    """A file that is in memory, which is used again for others as soon as it is left.
 
-    def __init__(self, body: bytes) -> None:
-        self.length: int | None = len(body)
-        self._rest = memoryview(body)
+    Attributes
+    ----------
+    whole : memoryview
+        All of it, until then.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.length: int | None = len(image.body)
+        self.whole = self._rest = image.body
+        self._image = image
+
+    def __enter__(self) -> InMemory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.whole = self._rest = _NOTHING  # whoever comes too late gets no bytes of another image
+        self._image.give_back()
 
     def readinto(self, view: memoryview, /) -> int:
         count = min(len(self._rest), len(view))

@@ -65,7 +65,7 @@ class ReadingBack:
         TransportError
             ``ABORTED``.
         """
-        from core.nodes.dicomweb.ahead import NotOfferedError, SeriesStream, TooLargeError
+        from core.nodes.dicomweb.series_stream import NotOfferedError, SeriesStream, TooLargeError
 
         wanted = set(uids)
         found: set[str] = set()
@@ -75,8 +75,9 @@ class ReadingBack:
         try:
             stream.open(access, MULTIPART, abort)
             while len(found) < len(wanted) and others <= len(wanted) + _BEYOND and (image := stream.next()) is not None:
-                if image[0] in wanted:
-                    found.add(image[0])
+                image.give_back()
+                if image.uid in wanted:
+                    found.add(image.uid)
                 else:
                     others += 1
         except (NotOfferedError, TooLargeError):
