@@ -21,6 +21,7 @@ from core.step_book import SHARED
 _OURS = (
     "ledger*.sqlite*", "engine.lock", "engine-process", "unattended.json", "handed-over", "settings.json*",
     "window.ini*", "logs", "spool", "scratch", "nodes", "home-id*",
+    "told-of-unattended",
 )  # fmt: skip
 
 

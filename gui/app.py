@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication, QSystemTrayIcon
 
 from core.app import App
 from core.model.errors import FerryError
+from core.running_mark import mark_running
 from gui import background
 from gui.collector import Collector
 from gui.icons import application_icon
@@ -20,9 +21,11 @@ from gui.main_window import MainWindow
 from gui.session import Session
 from gui.signals import EndingSignals
 from gui.single_instance import SingleInstance
+from gui.taskbar import Taskbar, button_of, identify
 from gui.theme import Appearance, theme
 from gui.tray import Tray
 from gui.trouble import TroubleWindow, UnexpectedErrors
+from gui.widgets.unattended import tell_of_unattended
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def main(home: Path | None = None, argv: Sequence[str] | None = None, *, in_tray
         0; 2 when the home can't be opened and the person gave up.
     """
     began = time.perf_counter()
+    mark_running()
     application = prepare(argv)
     errors = UnexpectedErrors()
     remove_hook = errors.install()
@@ -58,6 +62,7 @@ def main(home: Path | None = None, argv: Sequence[str] | None = None, *, in_tray
 
 def prepare(argv: Sequence[str] | None = None) -> QApplication:
     """The one QApplication of this process, named and styled."""
+    identify()
     existing = QApplication.instance()
     application = (
         existing
@@ -94,9 +99,13 @@ def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: f
         return 0
     session = Session(app)
     errors.happened.connect(session.failed)
-    window = MainWindow(session, str(app.home.folder / "window.ini"))
+    # On the home of an unattended engine several people may have a window: none keeps its place there.
+    window = MainWindow(session, str(app.home.folder / "window.ini") if app.home.unattended is None else "")
     single.called.connect(window.bring_to_front)
     tray = Tray(session, window) if QSystemTrayIcon.isSystemTrayAvailable() else None
+    button = button_of(window)
+    if button is not None:
+        window.counted.connect(Taskbar(session, window, button).take_counts)
     window.ended.connect(application.quit)
     signals = EndingSignals(window.end)
     if not in_tray:
@@ -107,6 +116,7 @@ def _run(application: QApplication, app: App, errors: UnexpectedErrors, began: f
     collector = Collector()
     QTimer.singleShot(0, collector.start)
     session.start()
+    tell_of_unattended(session, window.banner)
     status = application.exec()
     signals.close()
     del tray

@@ -26,6 +26,7 @@ from gui.widgets.banner import Banner
 from gui.widgets.page import Page
 from gui.widgets.rail import Rail
 from gui.widgets.status_line import StatusLine
+from gui.widgets.unattended import EngineWatch
 from gui.wizards.send import SendWizard
 
 BADGE_MS = 1000
@@ -47,6 +48,8 @@ class MainWindow(QMainWindow):
     ----------
     ended : Signal()
         The engine has stopped and the window is closed.
+    counted : Signal(object)
+        Rows of the transfers page by state, `dict[StateFilter, int]`, were counted anew.
     left_for_tray : Signal()
         The window was closed while this computer listens for images: it goes on in the tray.
     in_tray : bool
@@ -55,11 +58,12 @@ class MainWindow(QMainWindow):
 
     ended = Signal()
     left_for_tray = Signal()
+    counted = Signal(object)
 
     def __init__(self, session: Session, state_file: str = "") -> None:
         super().__init__()
         self.setObjectName("main")
-        self.setWindowTitle("DICOM Ferry")
+        self.setWindowTitle("DICOM Ferry" if session.app.home.unattended is None else "DICOM Ferry, unattended engine")
         self.setWindowIcon(application_icon())
         self.setMinimumSize(960, 600)
         self._session = session
@@ -73,6 +77,7 @@ class MainWindow(QMainWindow):
         self.wizard: SendWizard | None = None
         self._build()
         self._restore()
+        self.watch = EngineWatch(session, self.banner)
         session.going.connect(self.go)
         session.failed.connect(self.banner.show_error)
         session.told.connect(lambda lead, rest: self.banner.say(lead, rest, tone=Tone.GREEN))
@@ -228,7 +233,8 @@ class MainWindow(QMainWindow):
     def _engine(self, *_: object) -> None:
         handle = self._session.handle
         state, starting = self._session.engine_now(), self._session.starting
-        self.rail.show_engine(state, attached=bool(handle and handle.attached), known=not starting)
+        attached, unattended = bool(handle and handle.attached), self._session.app.home.unattended is not None
+        self.rail.show_engine(state, attached=attached, known=not starting, unattended=unattended)
         self._tell_receiving()
         self.status.show_engine(state, self.page.status)
 
@@ -264,6 +270,7 @@ class MainWindow(QMainWindow):
     def _badged(self, counts: dict[StateFilter, int]) -> None:
         self.rail.show_badge("transfers", counts.get(StateFilter.ATTENTION, 0))
         self.status.show_counts(counts)
+        self.counted.emit(counts)
 
     def bring_to_front(self) -> None:
         """The program was started again."""

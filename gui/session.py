@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from PySide6.QtCore import QObject, Signal
@@ -68,7 +69,8 @@ class Session(QObject):
         self.health: dict[str, NodeChanged] = {}
         self._bridge = EventBridge(self)
         self._bridge.batch.connect(self._sort)
-        self._thread = EngineThread(app.engine, self._bridge.post)
+        # An unattended engine may be stopped just now: the window shows its jobs nevertheless.
+        self._thread = EngineThread(partial(app.engine, watch=True), self._bridge.post)
         self._thread.ready.connect(self._ready)
         self._thread.failed.connect(self._broke)
         self._closing = False

@@ -12,11 +12,13 @@ from gui.background import Operation
 from gui.icons import IconButton
 from gui.session import Session
 from gui.theme import STEP, Appearance, Tone, theme
+from gui.widgets.at_login import StartAtLogin
 from gui.widgets.basics import card, label, row, scrolled
 from gui.widgets.form import Form
 from gui.widgets.page import Page
 from gui.widgets.pill import Pill
 from gui.widgets.pseudonym_key import PseudonymKey
+from gui.widgets.unattended import UnattendedCard
 
 if TYPE_CHECKING:
     from core.app import SecretsStatus
@@ -45,10 +47,15 @@ class SettingsPage(Page):
         layout.setContentsMargins(0, 0, 2 * STEP, 0)
         layout.setSpacing(4 * STEP)
         layout.addWidget(self._build_form())
+        self.at_login = StartAtLogin(session)
+        self.at_login.failed.connect(self.banner.show_error)
+        layout.addWidget(self.at_login)
         layout.addWidget(self._build_keyring())
         self.key = PseudonymKey(session)
         layout.addWidget(self.key)
         layout.addWidget(self._build_place())
+        self.unattended = UnattendedCard(session)
+        layout.addWidget(self.unattended)
         layout.addStretch(1)
         self.body.addWidget(scrolled(content), 1)
         self._saving = QTimer(self)
@@ -90,9 +97,10 @@ class SettingsPage(Page):
         layout.addWidget(label("Kept on this computer", "strong"))
         folder = self._app.home.folder
         layout.addWidget(label(str(folder), "soft", wrap=True, selectable=True))
-        layout.addWidget(
-            label("Nodes, jobs, the proof of every image and the log files. Only you can read it.", "small", wrap=True)
-        )
+        owner = self._app.home.unattended
+        who = f"The account {owner.account}{' and the group ' + owner.group if owner.group else ''}" if owner else "You"
+        text = f"Nodes, jobs, the proof of every image and the log files. {who} alone can read it."
+        layout.addWidget(label(text, "small", wrap=True))
         line = row()
         show = IconButton("Open the folder", "folder")
         show.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))))
@@ -107,6 +115,8 @@ class SettingsPage(Page):
     def refresh(self) -> None:
         self._session.read(self, self._app.secrets.status, self._show_keyring)
         self.key.refresh()
+        self.at_login.refresh()
+        self.unattended.refresh()
 
     def _show_keyring(self, status: SecretsStatus) -> None:
         works = ("Works", Tone.GREEN) if status.available else ("Not available", Tone.AMBER)

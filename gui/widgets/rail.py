@@ -120,11 +120,13 @@ class Rail(QFrame):
         self.receiving.setText(text)
         self.receiving.setVisible(bool(text))
 
-    def show_engine(self, state: EngineChanged, *, attached: bool, known: bool) -> None:
+    def show_engine(self, state: EngineChanged, *, attached: bool, known: bool, unattended: bool = False) -> None:
         """What the engine does, in two lines at the foot."""
         first = f"{words.plural(state.followers, 'job')} watching" if state.followers else ""
         if not known:
             second = "Engine starting"
+        elif unattended:
+            second = "Unattended engine runs" if state.running else "Unattended engine stopped"
         elif not state.running:
             second = "Engine stopped"
         elif attached:

@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,12 @@ import pytest
 from core.unattended import systemd, unit_secrets, units
 from core.unattended.layout import Choice, Layout
 from core.unattended.place import machine_folder
+from tests.conftest import OrthancPair
 from tests.support import accounts as other_accounts
 from tests.support.accounts import Accounts
 from tests.support.ferry import RunningFerry
 from tests.support.orthanc import OrthancServer
+from tests.support.proxy import FaultProxy
 from tests.support.studies import make_studies, merged_digests
 from tests.support.waiting import wait_for
 
@@ -131,11 +133,16 @@ def closed_to_others(home: Path) -> None:
 
 
 def test_it_forwards_stops_at_an_image_and_goes_on(
-    computer: Computer, start_orthanc: object, orthanc_112: OrthancServer
+    computer: Computer,
+    start_orthanc: Callable[..., OrthancServer],
+    orthanc_112: OrthancServer,
+    fault_proxy: Callable[[OrthancServer], FaultProxy],
 ) -> None:
-    source = start_orthanc("1.10", name="SOURCE", users={"ferry": PASSWORD})  # type: ignore[operator]
+    source = start_orthanc("1.10", name="SOURCE", users={"ferry": PASSWORD})
     destination = orthanc_112
-    studies = make_studies(6, instances=40, size_bytes=30_000)
+    proxy = fault_proxy(destination)
+    slow = proxy.delay(0.05, "^POST /instances$")
+    studies = make_studies(12, instances=80, size_bytes=1400)
     source.upload([instance for study in studies for instance in study])
 
     said = computer.install()
@@ -152,9 +159,9 @@ def test_it_forwards_stops_at_an_image_and_goes_on(
     engine = computer.start()
     node = ("node", "add", "orthanc")
     computer.command(*node, "From", "--url", source.url, "--username", "ferry")
-    computer.command(*node, "To", "--url", destination.url)
+    computer.command(*node, "To", "--url", proxy.url)
     assert "It works." in computer.command("node", "test", "From")
-    job = ("--source", "From", "--destination", "To", "--bandwidth", "1", "--workers", "2")
+    job = ("--source", "From", "--destination", "To", "--workers", "2")
     computer.command("job", "save", "forward", *job, "--name", "Night")
     computer.command("job", "start", "Night", "--no-wait")
     wait_for(lambda: destination.count() > 10, what="a transfer that is under way")
@@ -168,13 +175,12 @@ def test_it_forwards_stops_at_an_image_and_goes_on(
     assert computer.told("STOPPING=1")
     assert computer.told("STATUS=")
     held = destination.count()
-    assert 10 < held < 240, "it was not in its middle"
+    assert 10 < held < 960, "it was not in its middle"
     assert set(destination.received().values()) == {1}
 
+    slow.off()
     engine = computer.start()
-    computer.command("job", "pause", "Night")
-    computer.command("job", "resume", "Night", "--no-wait")
-    wait_for(lambda: destination.count() == 240, what="the rest")
+    wait_for(lambda: destination.count() == 960, what="the rest")
     engine.wait_event(lambda event: event.get("event") == "engine" and event.get("unconfirmed") == 0)
     assert destination.digests() == merged_digests(studies)
     assert set(destination.received().values()) == {1}, "nothing was sent twice"
@@ -199,11 +205,17 @@ def test_its_home_is_closed_to_others_in_a_clear_sentence(computer: Computer, ac
     closed_to_others(computer.layout.home)
 
 
+@pytest.mark.parametrize("orthanc_pair", ["1.12>1.12"], indirect=True)
 def test_a_group_may_watch_and_command_if_that_was_asked_for(
-    computer: Computer, accounts: Accounts, orthanc_pair: object, tmp_path: Path
+    computer: Computer,
+    accounts: Accounts,
+    orthanc_pair: OrthancPair,
+    fault_proxy: Callable[[OrthancServer], FaultProxy],
 ) -> None:
-    source, destination = orthanc_pair  # type: ignore[misc]
-    source.upload([i for s in make_studies(4, instances=40, size_bytes=30_000) for i in s])
+    source, destination = orthanc_pair
+    source.upload([i for s in make_studies(10, instances=80, size_bytes=1400) for i in s])
+    proxy = fault_proxy(destination)
+    slow = proxy.delay(0.05, "^POST /instances$")
     radiology = accounts.group("rad")
     member, stranger = accounts.make("member", radiology), accounts.make("stranger")
     computer.install()
@@ -214,16 +226,16 @@ def test_a_group_may_watch_and_command_if_that_was_asked_for(
     )
     assert (verified.returncode, verified.stderr) == (0, "")
     engine = computer.start()
-    for name, server in (("From", source), ("To", destination)):
-        computer.command("node", "add", "orthanc", name, "--url", server.url, account=member)
-    job = ("--source", "From", "--destination", "To", "--bandwidth", "1", "--workers", "2", "--name", "Night")
+    for name, url in (("From", source.url), ("To", proxy.url)):
+        computer.command("node", "add", "orthanc", name, "--url", url, account=member)
+    job = ("--source", "From", "--destination", "To", "--workers", "2", "--name", "Night")
     computer.command("job", "save", "forward", *job, account=member)
     computer.command("job", "start", "Night", "--no-wait", account=member)
     wait_for(lambda: destination.count() > 5, what="a transfer that is under way")
     assert "Paused" in computer.command("job", "pause", "Night", account=member)
     engine.wait_event(lambda event: event.get("event") == "engine" and event.get("unconfirmed", 0) > 0)
     held = destination.count()
-    assert held < 160
+    assert held < 800
 
     engine.send(signal.SIGTERM)
     engine.result(60).expect(0)
@@ -235,9 +247,10 @@ def test_a_group_may_watch_and_command_if_that_was_asked_for(
     assert f"runs under the account {computer.account} alone" in alone.stderr
     assert destination.count() == held, "a member runs no engine here"
 
+    slow.off()
     engine = computer.start()
     computer.command("job", "resume", "Night", "--no-wait", account=member)
-    wait_for(lambda: destination.count() == 160, what="the rest")
+    wait_for(lambda: destination.count() == 800, what="the rest")
     refused = accounts.run(stranger, "node", "list", env=home).expect(2)
     assert f"the group {radiology}" in refused.stderr
     for path in (computer.layout.home, *computer.layout.home.rglob("*")):

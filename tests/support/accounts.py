@@ -100,15 +100,16 @@ class Accounts:
     def start(self, account: str, *words: str, env: Mapping[str, str] | None = None, group: str = "") -> RunningFerry:
         """The program under that account, as a service manager starts it: nothing of a desktop, no keyring, no bus."""
         home = pwd.getpwnam(account).pw_dir
+        as_account = [
+            "setpriv", "--reuid", account, "--regid", group or str(self.ids(account)[1]), "--init-groups",
+            "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
+        ]  # fmt: skip
         running = RunningFerry(
-            [
-                "setpriv", "--reuid", account, "--regid", group or str(self.ids(account)[1]), "--init-groups",
-                "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", str(self.program), *words,
-            ],
+            [*(as_account if account != "root" else []), str(self.program), *words],
             self.folder / "output",
             env=clean_environment(HOME=home, USER=account, COLUMNS="200", **(env or {})),
             cwd=Path("/"),
-        )  # fmt: skip
+        )
         self._running.append(running)
         return running
 
