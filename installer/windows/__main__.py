@@ -36,6 +36,7 @@ from installer.windows.windows_python import (
     TEST_LIBRARIES,
     add_shims,
     cache_folder,
+    compile_all,
     make_python,
     shim_names,
 )
@@ -178,6 +179,7 @@ def run_tests(words: list[str]) -> None:
     shutil.rmtree(now, ignore_errors=True)
     now.mkdir()
     with own_prefix("tests") as python, told_what_ran(now):
+        source = copy_sources(python)
         python.run(
             [
                 PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
@@ -185,12 +187,19 @@ def run_tests(words: list[str]) -> None:
                 # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
                 *("--timeout", "120", "-o", "faulthandler_timeout=150", "--max-worker-restart", "8"), *words,
             ],
-            env={
-                "PYTHONPATH": TEST_LIBRARIES, "PYTHONPYCACHEPREFIX": r"C:\pycache",
-                "DICOM_FERRY_TESTS_NOW": windows_path(now),
-            },
-            cwd=ROOT, timeout=1100, show=True,
+            env={"PYTHONPATH": TEST_LIBRARIES, "DICOM_FERRY_TESTS_NOW": windows_path(now)},
+            cwd=source, timeout=1100, show=True,
         )  # fmt: skip
+
+
+def copy_sources(python: Wine) -> Path:
+    """The source tree on drive C: nothing is written into our own, and Windows programs find names sooner."""
+    source = python.drive / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    skipped = shutil.ignore_patterns("__pycache__", ".*", "build", "dist", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=skipped)
+    compile_all(python, source)
+    return source
 
 
 @contextlib.contextmanager
@@ -209,6 +218,7 @@ def freeze() -> None:
     frozen = WORK / "frozen"
     shutil.rmtree(frozen, ignore_errors=True)
     with own_prefix("freeze") as python:
+        shutil.rmtree(python.drive / "build", ignore_errors=True)
         said = python.run(
             [
                 PYTHON, windows_path(ROOT / "installer" / "build.py"), "--dist", windows_path(frozen),
