@@ -22,6 +22,7 @@ from core.home import HOME_VARIABLE
 from core.logs import without_credentials
 from core.model.errors import ConfigurationError
 from core.model.fields import secret_fields
+from core.running_mark import mark_running
 from core.screen import has_display
 
 _HELP = "\n\n".join(
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _make_speakable()
     threading.excepthook = _thread_failed
     listen_for_the_end()
+    mark_running()
     arguments = _take_home(list(sys.argv[1:] if arguments is None else arguments))
     if arguments in ([], [IN_TRAY]):
         return _window(in_tray=bool(arguments))
