@@ -16,6 +16,7 @@ from core.ledger.book import Verb, fingerprint
 from core.ledger.ledger import Ledger
 from core.model.errors import ConfigurationError
 from core.model.events import LogLevel
+from core.model.everyone import Expand, Expanded, as_named, nobody
 from core.model.fields import FieldType, explain, form_fields
 from core.model.gateway import DestinationLevel, GatewayStanding, GatewayState
 from core.model.job import JOB_UNFINISHED, JobFields, JobRecord, JobState, ProcessingFields, TransferFields
@@ -46,6 +47,8 @@ class JobBook:
     ----------
     live_standing : Callable[[int], GatewayStanding | None]
         Set by whoever runs an engine in this process: where a gateway stands that it runs.
+    expanded : Expand
+        Tells the nodes that destinations stand for.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class JobBook:
         self._nudge = nudge
         self._steps = steps
         self.live_standing: Callable[[int], GatewayStanding | None] = lambda _job_id: None
+        self.expanded: Expand = as_named
 
     # checking -------------------------------------------------------------------------------------------
 
@@ -83,6 +87,8 @@ class JobBook:
     def check(self, kind: str, fields: Mapping[str, JsonValue], *, follow: bool = False) -> JobFields:
         """Validate fields and what the nodes can do, without talking to them.
 
+        But for a server of which “all modalities” or “all peers” are destinations: that is asked who they are.
+
         Raises
         ------
         ConfigurationError
@@ -100,15 +106,25 @@ class JobBook:
         """Whether a job of this kind follows its sources: as asked, or because the kind always does."""
         return follow or job_kinds.get(kind).always_follows
 
-    def _check_nodes(self, kind: JobKind, fields: JobFields, opened: dict[str, Node], *, follow: bool) -> None:
+    def _check_nodes(
+        self, kind: JobKind, fields: JobFields, opened: dict[str, Node], *, follow: bool
+    ) -> tuple[JobFields, Expanded]:
+        """Open the nodes and let the kind check them; the fields with the nodes that destinations stand for now."""
         if follow and not kind.can_follow:
             raise ConfigurationError(f"A {kind.title.lower()} can't follow.", "Leave out --follow.", code="follow")
+        now = Expanded(())
+        if isinstance(fields, TransferFields):
+            now = self.expanded(fields.destination, fields.source, register=False)
+            if not now.names and not now.to_come:
+                raise nobody(fields.destination, now)
+            fields = fields.model_copy(update={"destination": now.names})
         for name in self.node_names(fields):
             opened[name] = self._nodes.open(name)
         kind.check(fields, opened, follow=follow)
         if isinstance(kind, TransferKind) and isinstance(fields, ProcessingFields) and self._steps is not None:
             sources = [opened[name] for name in fields.source]
             self._steps.check(kind.options(fields, follow=follow).between(sources))
+        return fields, now
 
     def node_names(self, fields: JobFields) -> list[str]:
         """Names of all nodes that a job's fields speak of."""
@@ -174,9 +190,11 @@ class JobBook:
         opened: dict[str, Node] = {}
         steps: JobSteps | None = None
         try:
-            self._check_nodes(job_kind, checked, opened, follow=False)
+            checked, now = self._check_nodes(job_kind, checked, opened, follow=False)
+            assert isinstance(checked, TransferFields)
             steps = None if self._steps is None else self._steps.opened(job_kind.options(checked, follow=False))
-            count = _PreviewCount([opened[n] for n in checked.destination], stop, progress, steps)
+            count = _PreviewCount([opened[n] for n in checked.destination], stop, progress, steps, len(now.to_come))
+            count.now = replace(count.now, remarks=(*count.now.remarks, *told(now)))
             for name in checked.source:
                 discovery = Discovery(
                     source=opened[name],
@@ -401,7 +419,10 @@ class JobBook:
 
 
 class _PreviewCount:
-    """Adds up a dry run, page by page. With `steps`, destinations are asked by the UIDs that they will give."""
+    """Adds up a dry run, page by page. With `steps`, destinations are asked by the UIDs that they will give.
+
+    `unseen` destinations can't be asked yet.
+    """
 
     def __init__(
         self,
@@ -409,11 +430,13 @@ class _PreviewCount:
         abort: Abort,
         progress: Callable[[Preview], None] | None,
         steps: JobSteps | None,
+        unseen: int,
     ) -> None:
         remarks = () if steps is None else (BY_UID if steps.foretells else UNFORETOLD,)
         self.now = Preview(0, 0, 0, 0, 0, 0, 0, complete=True, remarks=remarks)
         self._steps = steps
         self._destinations = destinations
+        self._unseen = unseen
         self._abort = abort
         self._progress = progress
         self._said = 0.0
@@ -432,7 +455,7 @@ class _PreviewCount:
     def _page(self, study: StudyInfo, page: list[InstanceRef], series: set[str]) -> None:
         fresh = {ref.series_uid for ref in page} - series
         series |= fresh
-        times = len(self._destinations)
+        times = len(self._destinations) + self._unseen
         here, different = 0, 0
         for node in self._destinations:
             for start in range(0, len(page), ASK_AT_ONCE):
@@ -471,6 +494,17 @@ class _PreviewCount:
             else:
                 same += 1
         return same, different
+
+
+def told(now: Expanded) -> list[str]:
+    """What a dry run has to say of the nodes that destinations stand for; sentences."""
+    found = [now.left_out] if now.left_out else []
+    if now.to_come:
+        found.append(
+            f"Not looked at: {', '.join(now.to_come)}. When the job starts, a node is made of each: what is there "
+            "already is skipped then."
+        )
+    return found
 
 
 def rule_field(kind: JobKind) -> str:

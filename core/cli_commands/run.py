@@ -24,6 +24,7 @@ from core.cli_commands.speaking import INTERRUPTED, Speaker, exit_with, speaking
 from core.jobs.base import JobKind
 from core.jobs.registry import job_kinds
 from core.model.errors import ConfigurationError
+from core.model.everyone import registered
 from core.model.fields import FieldType, form_fields
 from core.model.views import Preview
 from core.wire.abort import Abort
@@ -152,7 +153,7 @@ def node_names(kind: JobKind, given: Given) -> list[str]:
     for f in form_fields(kind.Fields):
         value: JsonValue = given.values.get(f.name)
         if f.type is FieldType.NODES and isinstance(value, list):
-            found += [str(v) for v in value]
+            found += registered(str(v) for v in value)
         elif f.type is FieldType.NODE and isinstance(value, str) and value:
             found.append(value)
     return list(dict.fromkeys(found))
@@ -211,5 +212,7 @@ def _tell_preview(speaker: Speaker, p: Preview) -> None:
         speaker.say(f"  {p.left_out:,} images are left out by the filter")
     if p.seconds:
         speaker.say(f"  about {duration(p.seconds)}")
+    for remark in p.remarks:
+        speaker.remark(remark)
     if not p.complete:
         speaker.remark(f"This may not be all: {p.reason}", "yellow")

@@ -16,6 +16,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from core.engine.applying import sweep
+from core.engine.everyone import EveryoneWatch
 from core.engine.gate import Gate
 from core.engine.job_run import JobRun, Progress
 from core.engine.listening import LOOK_SECONDS, Listeners
@@ -37,6 +38,7 @@ from core.model.events import (
     StudyChanged,
     TransferRow,
 )
+from core.model.everyone import Expand, as_named, nobody
 from core.model.fields import explain
 from core.model.gateway import GatewayStanding
 from core.model.job import After, JobRecord, JobState
@@ -78,6 +80,8 @@ class Engine:
         Names of the registered nodes that are called by others; asked again and again.
     surroundings : StepSurroundings | None
         What processing steps are given; their folder is emptied of what a killed program left there.
+    expanded : Expand
+        Tells the nodes that destinations stand for; may ask servers.
 
     Attributes
     ----------
@@ -95,12 +99,14 @@ class Engine:
         clock: Callable[[], datetime] = local_now,
         listening: Callable[[], Sequence[str]] = lambda: (),
         surroundings: StepSurroundings | None = None,
+        expanded: Expand = as_named,
     ) -> None:
         self.ledger = ledger
         self._open_node = open_node
         self._on_event = on_event
         self._only = only
         self._clock = clock
+        self._expanded = expanded
         self._surroundings = surroundings or StepSurroundings()
         if self._surroundings.folder is not None:
             sweep(self._surroundings.folder)
@@ -355,10 +361,17 @@ class Engine:
                 fields = kind.Fields.model_validate(job.fields)
             except ValidationError as error:
                 raise explain(error, kind.Fields) from error
+            wanted = fields
+            now = self._expanded(wanted.destination, wanted.source, register=True)
+            if not now.names:
+                raise nobody(wanted.destination, now)
+            fields = wanted.model_copy(update={"destination": now.names})
             options = kind.options(fields, follow=job.follow)
             names = [n for n in (*options.sources, *options.destinations, options.fallback) if n]
             kind.check(fields, {name: self._gate(name).node for name in names}, follow=job.follow)
-            run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock, self._surroundings)
+            run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock, self._surroundings, now)
+            if job.follow and now.names != wanted.destination:
+                run.watch = EveryoneWatch(self._expanded, wanted.destination, wanted.source, now)
             self.ledger.update_job(
                 job_id,
                 state=JobState.RUNNING.value,
@@ -462,6 +475,8 @@ class Engine:
                 self._again.plan(job_id)
         elif progress.halted:
             self._stop_run(job_id, JobState.PAUSED, cancel=False)
+        elif progress.anew:
+            self._begin_anew(job_id, run)
         if values:
             self.ledger.update_job(job_id, **values)
             run.job = replace(
@@ -471,6 +486,21 @@ class Engine:
                 problem=str(values.get("problem", progress.problem)),
             )
             self._jobs_to_say.add(job_id)
+
+    def _begin_anew(self, job_id: int, run: JobRun) -> None:
+        """A server knows others by now than those that a job sends to."""
+        run.hold()
+        words = f"“{run.job.name}” goes on with the destinations that are known by now."
+        self.ledger.add_log(LogLevel.INFO, words, job_id=job_id)
+
+        def work() -> None:
+            run.stop()
+            self._runs.pop(job_id, None)
+            self._start_now(job_id)
+
+        thread = threading.Thread(target=work, name=f"anew-{job_id}", daemon=True)
+        self._moving[job_id] = thread
+        thread.start()
 
     def _finished(self, job_id: int, run: JobRun, progress: Progress) -> dict[str, object]:
         run.stop()

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from core.engine.changing import ChangingPipeline, open_job_steps
 from core.engine.disk_watch import DiskWatch
+from core.engine.everyone import EveryoneWatch
 from core.engine.gate import Gate
 from core.engine.gateway import GatewaySide
 from core.engine.lane import Lane
@@ -25,6 +26,7 @@ from core.ledger.rows import Planned, TransferTask
 from core.model import clock
 from core.model.errors import FerryError
 from core.model.events import LogLevel
+from core.model.everyone import Expanded
 from core.model.job import JobRecord, TransferFields
 from core.model.outcome import DeliveryState, EvidenceLevel, Failure
 from core.steps.base import StepSurroundings
@@ -39,7 +41,7 @@ S = DeliveryState
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a running job stands; `halted` when it is to be paused because of `problem`."""
+    """Where a running job stands; `halted` when it is to be paused because of `problem`, `anew` when begun anew."""
 
     planning: bool
     finished: bool
@@ -47,6 +49,7 @@ class Progress:
     problem: str
     note: str
     halted: bool = False
+    anew: bool = False
 
 
 class JobRun:
@@ -61,10 +64,15 @@ class JobRun:
         gate_of: Callable[[str], Gate],
         clock: Callable[[], datetime],
         surroundings: StepSurroundings,
+        now: Expanded | None = None,
     ) -> None:
         self.ledger = ledger
         self.job = job
+        self.everyone = now or Expanded(fields.destination)
+        self.watch: EveryoneWatch | None = None  # given by the engine where the job is to be kept current
         self.options = kind.options(fields, follow=job.follow)
+        if self.everyone.titles:  # a study need not go everywhere as a whole
+            self.options = replace(self.options, filtered=True)
         self.abort = Abort()
         self._clock = clock
         self._stopping = False
@@ -76,13 +84,14 @@ class JobRun:
         self._unwanted: dict[int, int] = {}  # cancelled while they are still being listed -> their study
         self._error: FerryError | None = None
         self._first_failure = ""  # set where the job stops at the first image that has failed for good
-        names = [*self.options.sources, *self.options.destinations, self.options.fallback]
-        self.gates = {name: gate_of(name) for name in names if name}
+        chosen = [n for n in (*self.options.destinations, self.options.fallback) if n]
+        earlier = ledger.destinations_in(job.id, job.pass_number)  # they may stand on a server's list no more
+        targets = list(dict.fromkeys((*chosen, *earlier)))
+        self.gates = {name: gate_of(name) for name in (*self.options.sources, *targets)}
         effective = self.options.between(self.gates[n].node for n in self.options.sources)
         self._steps = open_job_steps(effective, replace(surroundings, stopped=lambda: self.abort.aborted))
         self._throttle = Throttle(self.options.bandwidth)
         self._lanes: dict[tuple[str, str], Lane] = {}
-        targets = [n for n in (*self.options.destinations, self.options.fallback) if n]
         limit = self.options.disk_limit
         self._disks = {n: DiskWatch(self.gates[n], limit, self._room_changed) for n in targets} if limit else {}
         if self.options.evidence is EvidenceLevel.COMMITTED:
@@ -105,7 +114,7 @@ class JobRun:
         self._planners = [
             Planner(
                 ledger, job.id, job.pass_number, kind, fields, self.options, self.gates[source], self.abort,
-                self._planned, self.may_look, self._listed,
+                self._planned, self.may_look, self._listed, self.everyone.titles,
             )
             for source in self.options.sources
         ]  # fmt: skip
@@ -144,6 +153,8 @@ class JobRun:
         for planner in self._planners:
             planner.start()
         self.gateway.start()
+        if self.watch is not None:
+            self.watch.start()
 
     def hold(self) -> None:
         """Nothing new starts from here on; `stop` or `cancel` follows."""
@@ -157,6 +168,8 @@ class JobRun:
         for watch in self._disks.values():
             watch.stop()
         self.gateway.stop()
+        if self.watch is not None:
+            self.watch.stop()
         for planner in self._planners:
             planner.stop()
         for lane in self._lanes.values():
@@ -313,11 +326,12 @@ class JobRun:
         problem = next((p.problem for p in self._planners if p.problem), "")
         if not problem and self._error is not None:
             problem = str(self._error)
-        problem = problem or self._first_failure
+        problem = problem or self._first_failure or self.everyone.left_out
         broken = self._error is not None and not any(lane.working for lane in self._lanes.values())
         halted = bool(self._first_failure)
         finished = not broken and not halted and self._is_finished()
-        return Progress(planning, finished, broken, problem, self._note(), halted)
+        anew = self.watch is not None and self.watch.changed
+        return Progress(planning, finished, broken, problem, self._note(), halted, anew)
 
     def _check_window(self) -> None:
         now = clock.monotonic()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from core.engine.everyone import NeverBack, Share
 from core.engine.gate import Gate
 from core.engine.retry import HOURLY, NEVER_AGAIN, WHOLE_NODE, delay_after, patience
 from core.jobs.base import (
@@ -60,6 +61,7 @@ class Planner:
         offer: Callable[[Planned], None],
         may_run: Callable[[], bool],
         study_listed: Callable[[int], None],
+        titles: Mapping[str, str] | None = None,
     ) -> None:
         self.ledger = ledger
         self.job_id = job_id
@@ -74,6 +76,7 @@ class Planner:
         self._offer = offer
         self._may_run = may_run
         self._study_listed = study_listed
+        self._never_back = NeverBack(source.node, options.destinations, dict(titles or {}))
         self._stop = threading.Event()
         self._pending: deque[tuple[Ticket, bool]] = deque()
         self._offering = threading.RLock()
@@ -226,8 +229,7 @@ class Planner:
             if isinstance(found, FoundStudy):
                 self._plan(found)
             elif isinstance(found, LeftOut):
-                self._left_out += found.instances
-                self.ledger.set_left_out(self.job_id, self.pass_number, self.source.name, self._left_out)
+                self._count_left_out(found.instances)
             elif isinstance(found, CursorReached):
                 self._settle_pending(0)
                 self.ledger.save_cursor(self.job_id, self.source.name, cursor=found.cursor)
@@ -237,6 +239,10 @@ class Planner:
                 self._settle_pending(0)
                 self._inventory_done(found)
             self.source.worked()
+
+    def _count_left_out(self, instances: int) -> None:
+        self._left_out += instances
+        self.ledger.set_left_out(self.job_id, self.pass_number, self.source.name, self._left_out)
 
     def _inventory_done(self, found: InventoryDone) -> None:
         self.inventoried = True
@@ -258,10 +264,17 @@ class Planner:
             self._page(found, held or (), last=True)
 
     def _page(self, found: FoundStudy, page: Sequence[InstanceRef], *, last: bool) -> None:
-        ticket = self.ledger.plan_page(
-            self.job_id, self.pass_number, self.source.name, found.study, self.options.destinations, page, last=last
-        )
-        self._pending.append((ticket, last))
+        shares = self._never_back.shares(page)
+        going = [share for share in shares if share.destinations]
+        if back := sum(len(share.instances) for share in shares if not share.destinations):
+            self._count_left_out(back)
+        for number, share in enumerate(going or [Share((), ())], start=1):
+            ends = last and number == max(1, len(going))
+            ticket = self.ledger.plan_page(
+                self.job_id, self.pass_number, self.source.name, found.study, share.destinations, share.instances,
+                last=ends,
+            )  # fmt: skip
+            self._pending.append((ticket, ends))
         self._settle_pending(0 if not last else PAGES_AHEAD)
         # A study whose pages are not all planned must not be taken for done: so its pages are settled at once.
 

@@ -486,6 +486,14 @@ class Identity(Protocol, metaclass=_Capability):
 
 
 @runtime_checkable
+class Senders(Protocol, metaclass=_Capability):
+    """A node that remembers who sent to it by C-STORE."""
+
+    def senders(self, instances: Sequence[InstanceRef]) -> Mapping[str, str]:
+        """Calling AE title by SOP Instance UID; what came another way, or is not known any more, is left out."""
+
+
+@runtime_checkable
 class Dimse(Protocol, metaclass=_Capability):
     """A node that takes images by C-STORE: what another node must know to send to it."""
 

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QVBoxLa
 
 from core.accepted import AcceptedTable, accepted_table
 from core.model.diagnosis import DiagnosisStep, Standing, StepResult
+from core.model.everyone import registered
 from core.model.job import JOB_UNFINISHED, JobRecord
 from core.model.node import NodeRecord
 from gui import words
@@ -373,7 +374,7 @@ class NodesPage(Page):
         return [
             j
             for j in self._jobs
-            if name in (*j.sources, *j.destinations, j.fields.get("fallback"))
+            if name in (*registered((*j.sources, *j.destinations)), j.fields.get("fallback"))
             and (j.state in JOB_UNFINISHED or j.follow)
         ]
 

@@ -13,6 +13,7 @@ from core.nodes.orthanc.marking import OrthancMarking
 from core.nodes.orthanc.modalities import OrthancEntity
 from core.nodes.orthanc.push import OrthancPush
 from core.nodes.orthanc.remotes import OrthancRemotes
+from core.nodes.orthanc.senders import OrthancSenders
 from core.nodes.orthanc.together import OrthancTogether
 from core.nodes.orthanc.transfer import OrthancTransfer
 
@@ -29,9 +30,10 @@ class OrthancNode(
     OrthancMarking,
     OrthancExtras,
     OrthancEntity,
+    OrthancSenders,
     OrthancDicomweb,
     OrthancDisk,
 ):
     """`Diagnose`, `Inventory`, `Read`, `ReadTogether`, `Write`, `WriteMany`, `Delete`, `Confirm`, `Compare`,
-    `Follow`, `Push`, `PushResume`, `PushWords`, `Remotes`, `Label`, `Identity`, `Extras`, `Dimse`, `Stow`,
+    `Follow`, `Push`, `PushResume`, `PushWords`, `Remotes`, `Label`, `Identity`, `Extras`, `Dimse`, `Senders`, `Stow`,
     `Intermediary` and `DiskUse` of an Orthanc server, by its REST API."""
