@@ -15,7 +15,7 @@ from core.model.errors import ConfigurationError, FerryError, NotSupportedError
 from core.model.fields import explain, secret_fields
 from core.model.remotes import REMOTE_FIELDS, RemoteDraft, RemoteEntry, RemoteFields, RemoteKind, RemoteList
 from core.node_book import NodeBook
-from core.nodes.base import Node, Push, PushWords, Remotes, Stow
+from core.nodes.base import DicomwebAddress, Node, Push, PushWords, Remotes, Stow
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +263,7 @@ class RemoteBook:
 
         def look(other: Node) -> list[tuple[RemoteEntry, _Ours]]:
             found = [e for e in entries if server.is_remote(e, other)]
-            address = other.dicomweb_address() if found and isinstance(other, Stow) else None
+            address = _services_of(other) if found else None
             ours = _Ours(other.name, address.lends_to if address is not None and address.needs_token else None)
             return [(e, ours) for e in found]
 
@@ -320,6 +320,14 @@ class RemoteBook:
                 f"The token of {draft.node} is handed to it: whoever may read its configuration can use it.",
             ),
         )
+
+
+def _services_of(node: Node) -> DicomwebAddress | None:
+    """None where it has no DICOMweb services (an Orthanc without the plugin), or can't be asked for them."""
+    try:
+        return node.dicomweb_address() if isinstance(node, Stow) else None
+    except FerryError:
+        return None
 
 
 def _names(listed: JsonValue) -> list[str]:

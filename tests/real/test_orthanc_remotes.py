@@ -226,6 +226,16 @@ def test_our_own_nodes_are_added_and_recognised(
     assert server.get("/peers/PACS-West/configuration")["Username"] == "ada"
 
 
+def test_a_node_without_dicomweb_is_recognised(app: App, orthanc_pair: OrthancPair) -> None:
+    server, other = orthanc_pair.source, orthanc_pair.destination
+    app.nodes.add("orthanc", "MRI", {"url": server.url}, {})
+    app.nodes.add("orthanc", "Archive", {"url": other.url}, {})
+    server.put("/peers/archive", {"Url": other.url})
+    server.put("/modalities/archive", {"AET": other.aet, "Host": "127.0.0.1", "Port": other.dicom_port})
+    found = {(e.kind, e.node) for e in app.remotes.listing("MRI").entries}
+    assert found == {(PEER, "Archive"), (MODALITY, "Archive")}
+
+
 # --- on the command line
 
 
