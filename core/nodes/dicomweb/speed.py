@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 
 _ENOUGH = 16  # images, from which on their speed says something
 _OF_LATE = 64 << 20  # bytes, of which the older count half as much
@@ -21,7 +21,7 @@ class Speed:
     def begin(self) -> None:
         """Something is fetched from now on."""
         if not self._under_way:
-            self._since = time.monotonic()
+            self._since = monotonic()
         self._under_way += 1
 
     def came(self, size: int) -> None:
@@ -51,6 +51,6 @@ class Speed:
 
     def _now(self) -> None:
         if self._under_way:
-            now = time.monotonic()
+            now = monotonic()
             self._seconds += now - self._since
             self._since = now
