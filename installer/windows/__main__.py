@@ -38,6 +38,7 @@ from installer.windows.windows_python import (
     cache_folder,
     compile_all,
     make_python,
+    recipe,
     shim_names,
 )
 from installer.windows.wine import Wine, WineError, windows_path
@@ -134,11 +135,14 @@ def _prepare_python(cache: Path) -> None:
 
 def _prepare_empty(cache: Path) -> None:
     base = Wine(cache / "prefix-empty")
-    if not (base.prefix / "ready").exists():
+    ready, wanted = base.prefix / "ready", recipe()
+    if not ready.exists() or ready.read_text(encoding="ascii") != wanted:
+        base.end()
+        shutil.rmtree(base.prefix, ignore_errors=True)
         with base:
             add_shims(base)
             base.settle()
-        (base.prefix / "ready").touch()
+        ready.write_text(wanted, encoding="ascii")
 
 
 def copy_prefix(base: Path, to: Path) -> None:
@@ -185,7 +189,7 @@ def run_tests(words: list[str]) -> None:
                 PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
                 *("-n", WORKERS, "--dist", "loadfile", "--durations", "15"),
                 # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
-                *("--timeout", "120", "-o", "faulthandler_timeout=150", "--max-worker-restart", "8"), *words,
+                *("--timeout", "120", "-o", "faulthandler_timeout=150"), *words,
             ],
             env={"PYTHONPATH": TEST_LIBRARIES, "DICOM_FERRY_TESTS_NOW": windows_path(now)},
             cwd=source, timeout=1100, show=True,

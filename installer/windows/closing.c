@@ -5,6 +5,10 @@
  *
  * CloseCopies(folder, seconds)       for the setup program: how many copies from this folder still run
  * CloseRunning(MSIHANDLE)            for Windows Installer: the same for INSTALLFOLDER, with a message
+ *   Both switch the start-up task off first, or it would start the engine again meanwhile; and on again, where copies
+ *   go on running. The installation itself switches it on.
+ * SwitchTask(on)                     for the setup program: the same by itself, where it fails later
+ * SwitchTaskOn(MSIHANDLE)            for Windows Installer: the same, when it takes back what it did
  * AskAboutData(MSIHANDLE)            for Windows Installer: on an uninstall that shows itself, sets REMOVEDATA
  */
 #include <windows.h>
@@ -74,14 +78,51 @@ static int look(const WCHAR *folder, DWORD *asked, int *known, DWORD *session)
     return found;
 }
 
+/* Whether an unattended engine was chosen at an earlier installation. */
+static BOOL has_task(void)
+{
+    WCHAR value[8];
+    DWORD size = sizeof value;
+    return RegGetValueW(HKEY_LOCAL_MACHINE, L"Software\\DICOM Ferry", L"Unattended", RRF_RT_REG_SZ | RRF_SUBKEY_WOW6464KEY,
+                        NULL, value, &size) == ERROR_SUCCESS;
+}
+
+static void switch_task(BOOL on)
+{
+    WCHAR line[] = L"schtasks.exe /Change /TN \"DICOM Ferry unattended engine\" /DISABLE";
+    STARTUPINFOW how = {.cb = sizeof how};
+    PROCESS_INFORMATION made;
+    if (!has_task()) return;
+    if (on) wcscpy(wcsrchr(line, L'/'), L"/ENABLE");
+    if (!CreateProcessW(NULL, line, NULL, NULL, FALSE, CREATE_NO_WINDOW, NULL, NULL, &how, &made)) return;
+    WaitForSingleObject(made.hProcess, 15000);
+    CloseHandle(made.hThread);
+    CloseHandle(made.hProcess);
+}
+
 static int close_copies(const WCHAR *folder, int seconds, DWORD *session)
 {
     DWORD asked[MOST_COPIES];
     int known = 0, found;
     ULONGLONG until = GetTickCount64() + (ULONGLONG)seconds * 1000;
     if (!*folder) return 0;
+    switch_task(FALSE);
     while ((found = look(folder, asked, &known, session)) != 0 && GetTickCount64() < until) Sleep(LOOK_MILLISECONDS);
+    if (found) switch_task(TRUE);
     return found;
+}
+
+__declspec(dllexport) int SwitchTask(int on)
+{
+    switch_task(on);
+    return 0;
+}
+
+__declspec(dllexport) UINT WINAPI SwitchTaskOn(MSIHANDLE install)
+{
+    (void)install;
+    switch_task(TRUE);
+    return ERROR_SUCCESS;
 }
 
 __declspec(dllexport) int CloseCopies(const WCHAR *folder, int seconds)

@@ -17,13 +17,14 @@ from installer.windows.product import (
     NAME,
     REGISTRY_KEY,
     RUN_KEY,
+    UNATTENDED,
     UPGRADE_CODE,
     WINDOW_EXE,
 )
 
 _XMLNS = "http://schemas.microsoft.com/wix/2006/wi"
 #: Features that are chosen, and the values by which an upgrade knows that they were.
-_CHOICES = ("StartAtLogin", "DesktopShortcut")
+_CHOICES = ("StartAtLogin", "DesktopShortcut", UNATTENDED)
 _UPGRADE = uuid.UUID(UPGRADE_CODE)
 
 
@@ -134,6 +135,15 @@ def _folders_and_features(product: Element, frozen: Path, version: str) -> None:
     SubElement(
         run, "RegistryValue", Root="HKLM", Key=REGISTRY_KEY, Name="StartAtLogin", Type="string", Value="1"
     )  # fmt: skip
+    unattended = SubElement(
+        product, "Feature", Id=UNATTENDED, Title="Run with nobody logged in (start-up task)", Level="1000",
+        AllowAdvertise="no",
+    )  # fmt: skip
+    chosen = _component(folder, unattended, "UnattendedTask")
+    SubElement(
+        chosen, "RegistryValue", Root="HKLM", Key=REGISTRY_KEY, Name=UNATTENDED, Type="string", Value="1",
+        KeyPath="yes",
+    )  # fmt: skip
     on_desktop = SubElement(product, "Feature", Id="DesktopShortcut", Title="Shortcut on the desktop", Level="1000")
     _shortcut(desktop, on_desktop, "Desktop")
 
@@ -156,12 +166,37 @@ def _actions(product: Element) -> None:
         product, "CustomAction", Id="RemoveData", FileKey=_file_id(CONSOLE_EXE), ExeCommand="remove-data --yes",
         Return="ignore",
     )  # fmt: skip
+    # The task of the unattended engine, with the system's rights. Where it can't be registered, a first installation
+    # fails and all is as it was; an upgrade goes on, for the older version is gone by then.
+    for action, words, how in (
+        ("InstallTask", "service install", "check"),
+        ("RenewTask", "service install", "ignore"),
+        ("DropTask", "service remove", "ignore"),
+        ("RemoveTask", "service remove", "ignore"),
+        ("RemoveTaskAndData", "service remove --remove-data --yes", "ignore"),
+    ):
+        SubElement(
+            product, "CustomAction", Id=action, FileKey=_file_id(CONSOLE_EXE), ExeCommand=words, Return=how,
+            Execute="deferred", Impersonate="no",
+        )  # fmt: skip
+    SubElement(
+        product, "CustomAction", Id="SwitchTaskOn", BinaryKey="Closing", DllEntry="SwitchTaskOn", Execute="rollback",
+        Impersonate="no", Return="ignore",
+    )  # fmt: skip
     uninstalling = 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE'
+    before = f"WITH{UNATTENDED.upper()}"
+    goes = f'!{UNATTENDED}=3 AND (&{UNATTENDED}=2 OR REMOVE="ALL") AND NOT UPGRADINGPRODUCTCODE'
     order = SubElement(product, "InstallExecuteSequence")
     for action, after, condition in (
         ("CloseRunning", "CostFinalize", "1"),
         ("AskAboutData", "CloseRunning", uninstalling),
         ("RemoveData", "AskAboutData", f"{uninstalling} AND REMOVEDATA"),
+        ("SwitchTaskOn", "InstallInitialize", before),
+        ("RemoveTask", "SwitchTaskOn", f"{goes} AND NOT REMOVEDATA"),
+        ("RemoveTaskAndData", "RemoveTask", f"{goes} AND REMOVEDATA"),
+        ("InstallTask", "WriteRegistryValues", f"&{UNATTENDED}=3 AND NOT {before}"),
+        ("RenewTask", "InstallTask", f"&{UNATTENDED}=3 AND {before}"),
+        ("DropTask", "RenewTask", f"&{UNATTENDED}<>3 AND {before} AND NOT Installed"),
     ):
         step = SubElement(order, "Custom", Action=action, After=after)
         step.text = condition

@@ -15,8 +15,13 @@ UNINSTALL_KEY = r"Software\Microsoft\Windows\CurrentVersion\Uninstall\DICOM Ferr
 #: Behind the program's name in the Run key.
 AT_LOGIN = "--in-tray"
 
+#: The start-up task of the unattended engine (core/unattended), and the value of REGISTRY_KEY that says it was chosen.
+TASK = "DICOM Ferry unattended engine"
+UNATTENDED = "Unattended"
+
 #: Exit statuses of the setup program and its uninstaller, beyond 0 (done), 1 (cancelled) and 2 (failed).
 STILL_RUNNING = 4
 NEWER_INSTALLED = 5
 OTHER_INSTALLER = 6
 FILES_IN_USE = 7
+UNATTENDED_FAILED = 9

@@ -5,11 +5,15 @@
 ;   /S                      no questions: for everybody where the account may, else for this user
 ;   /ALLUSERS, /CURRENTUSER for everybody (needs an administrator), or for this user alone
 ;   /STARTATLOGIN           start at login, in the tray        /DESKTOP   shortcut on the desktop
+;   /UNATTENDED[=account]   runs with nobody logged in, by a start-up task (needs an administrator, implies /ALLUSERS);
+;                           account LocalService or NetworkService, by default as before or LocalService
 ;   /D=C:\folder            where to (last on the line, without quotes)
-; Uninstall.exe:  /S   no questions, keeps nodes, jobs and records     /REMOVEDATA   removes this account's too
+; Uninstall.exe:  /S   no questions, keeps nodes, jobs and records     /REMOVEDATA   removes this account's too, and those
+;                      of the unattended engine
 ;
 ; Exit status: 0 done, 1 cancelled, 2 failed, 4 a running copy did not end, 5 a newer version is installed,
-; 6 it was installed by the MSI, 7 files are in use, 8 administrator rights are needed.
+; 6 it was installed by the MSI, 7 files are in use, 8 administrator rights are needed, 9 it was installed, but the
+; start-up task of the unattended engine was not.
 
 Target amd64-unicode
 Unicode true
@@ -54,11 +58,13 @@ VIAddVersionKey LegalCopyright "DICOM Ferry contributors"
 !define OTHER_INSTALLER 6
 !define FILES_IN_USE 7
 !define NEEDS_ADMINISTRATOR 8
+!define UNATTENDED_FAILED 9
 
 Var Everybody ; 1: for all users
 Var Administrator ; 1: may install for all users
 Var ForEverybody ; radio buttons
 Var ForMe
+Var UnattendedAccount ; as given with /UNATTENDED=
 
 !define MUI_ICON "${ICON}"
 !define MUI_UNICON "${ICON}"
@@ -143,6 +149,10 @@ Function .onInit
   ${EndIf}
   ClearErrors
   ${GetOptions} $2 "/ALLUSERS" $3
+  ${If} ${Errors}
+    ClearErrors
+    ${GetOptions} $2 "/UNATTENDED" $3
+  ${EndIf}
   ${IfNot} ${Errors}
     ${If} $Administrator = 0
       MessageBox MB_OK|MB_ICONSTOP "Only an administrator can install DICOM Ferry for everybody." /SD IDOK
@@ -202,6 +212,7 @@ Function TakeForWhom
   ${EndIf}
   !insertmacro DefaultFolder
   Call RefuseDowngrade
+  Call OfferUnattended
 FunctionEnd
 
 ; --- running copies
@@ -234,6 +245,7 @@ Function ${un}RemoveFiles
     IntOp $1 $1 + 1
     Sleep 500
     IntCmp $1 20 0 again
+    System::Call '$PLUGINSDIR\closing.dll::SwitchTask(i 1)'
     SetErrorLevel ${FILES_IN_USE}
     MessageBox MB_OK|MB_ICONSTOP "Files in $INSTDIR are in use by another program. Close it (or restart the computer), then try again." /SD IDOK
     Quit
@@ -278,6 +290,51 @@ Section /o "Shortcut on the desktop" Desktop
   CreateShortcut "$DESKTOP\DICOM Ferry.lnk" "$INSTDIR\${WINDOW}"
 SectionEnd
 
+; By the program itself, which knows task, account and home; what it says is in the log of the setup.
+Section /o "Run with nobody logged in" Unattended
+  ${If} $Everybody = 1
+    DetailPrint "Setting up the start-up task ..."
+    StrCpy $0 '"$INSTDIR\${CONSOLE}" service install'
+    ${If} $UnattendedAccount != ""
+      StrCpy $0 '$0 --account "$UnattendedAccount"'
+    ${EndIf}
+    nsExec::ExecToStack '$0'
+    Pop $0
+    Pop $1
+    DetailPrint "$1"
+    ${If} $0 == 0
+      WriteRegStr HKLM "${KEY}" Unattended "1"
+    ${Else}
+      SetErrorLevel ${UNATTENDED_FAILED}
+      MessageBox MB_OK|MB_ICONEXCLAMATION "DICOM Ferry is installed, but it will not run with nobody logged in: the start-up task could not be set up.$\r$\n$\r$\n$1" /SD IDOK
+    ${EndIf}
+  ${EndIf}
+SectionEnd
+
+; It was chosen before and is not any more.
+Section "-No task"
+  ReadRegStr $0 HKLM "${KEY}" Unattended
+  ${If} $0 != ""
+  ${AndIf} $Everybody = 1
+  ${AndIfNot} ${SectionIsSelected} ${Unattended}
+    nsExec::ExecToStack '"$INSTDIR\${CONSOLE}" service remove'
+    Pop $0
+    Pop $1
+    DetailPrint "$1"
+    DeleteRegValue HKLM "${KEY}" Unattended
+  ${EndIf}
+SectionEnd
+
+; It is for the computer: not where one person installs it alone.
+Function OfferUnattended
+  ${If} $Everybody = 1
+    !insertmacro ClearSectionFlag ${Unattended} ${SF_RO}
+  ${Else}
+    !insertmacro UnselectSection ${Unattended}
+    !insertmacro SetSectionFlag ${Unattended} ${SF_RO}
+  ${EndIf}
+FunctionEnd
+
 ; As chosen on the command line, or as it was at the last installation.
 Function ChooseParts
   ${GetParameters} $2
@@ -298,15 +355,38 @@ Function ChooseParts
   ${If} ${FileExists} "$DESKTOP\DICOM Ferry.lnk"
     !insertmacro SelectSection ${Desktop}
   ${EndIf}
+  ClearErrors
+  ${GetOptions} $2 "/UNATTENDED" $3
+  ${IfNot} ${Errors}
+    !insertmacro SelectSection ${Unattended}
+    StrCpy $4 $3 1
+    ${If} $4 == "="
+      StrCpy $UnattendedAccount $3 "" 1
+    ${EndIf}
+  ${EndIf}
+  ReadRegStr $0 HKLM "${KEY}" Unattended
+  ${If} $0 != ""
+  ${AndIf} $Everybody = 1
+    !insertmacro SelectSection ${Unattended}
+  ${EndIf}
+  Call OfferUnattended
+FunctionEnd
+
+; What failed or was cancelled must not leave the start-up task switched off.
+Function .onInstFailed
+  IfFileExists "$PLUGINSDIR\closing.dll" 0 +2
+  System::Call '$PLUGINSDIR\closing.dll::SwitchTask(i 1)'
 FunctionEnd
 
 LangString AboutProgram ${LANG_ENGLISH} "The window and the commands."
 LangString AboutAtLogin ${LANG_ENGLISH} "It begins in the tray, near the clock, and goes on with its jobs."
+LangString AboutUnattended ${LANG_ENGLISH} "A start-up task carries out the jobs of the computer under an account of its own, whoever is logged in. For everybody only."
 LangString AboutDesktop ${LANG_ENGLISH} "A second shortcut, beside the one in the start menu."
 !insertmacro MUI_FUNCTION_DESCRIPTION_BEGIN
   !insertmacro MUI_DESCRIPTION_TEXT ${Program} $(AboutProgram)
   !insertmacro MUI_DESCRIPTION_TEXT ${AtLogin} $(AboutAtLogin)
   !insertmacro MUI_DESCRIPTION_TEXT ${Desktop} $(AboutDesktop)
+  !insertmacro MUI_DESCRIPTION_TEXT ${Unattended} $(AboutUnattended)
 !insertmacro MUI_FUNCTION_DESCRIPTION_END
 
 ; By the desktop, so that it runs with the person's own rights and not with the setup's.
@@ -325,6 +405,26 @@ Section /o "un.Nodes, jobs, passwords and records" unData
   DetailPrint "Removing what is kept for this account ..."
   nsExec::Exec '"$INSTDIR\${CONSOLE}" remove-data --yes'
   Pop $0
+SectionEnd
+
+Section "-un.Task"
+  SetRegView 64
+  ReadRegStr $0 HKLM "${KEY}" Unattended
+  ${If} $0 != ""
+  ${AndIf} $Everybody = 1
+    DetailPrint "Removing the start-up task ..."
+    StrCpy $1 '"$INSTDIR\${CONSOLE}" service remove'
+    ${If} ${SectionIsSelected} ${unData}
+      StrCpy $1 '$1 --remove-data --yes'
+    ${EndIf}
+    nsExec::ExecToStack '$1'
+    Pop $0
+    Pop $1
+    DetailPrint "$1"
+    ${If} $0 != 0
+      MessageBox MB_OK|MB_ICONEXCLAMATION "The start-up task “DICOM Ferry unattended engine” could not be removed. Remove it in Task Scheduler.$\r$\n$\r$\n$1" /SD IDOK
+    ${EndIf}
+  ${EndIf}
 SectionEnd
 
 Section "-un.Files"

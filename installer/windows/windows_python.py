@@ -174,11 +174,16 @@ def fetch_wheels(cache: Path) -> Path:
     return folder
 
 
+def recipe(*files: Path) -> str:
+    """What a prefix is made by: another content, and it is made anew."""
+    here = Path(__file__).parent
+    by = (*files, Path(__file__), here / "wine.py", *sorted(SHIMS.glob("*.c")))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in by)).hexdigest()
+
+
 def make_python(wine: Wine, cache: Path) -> None:
     """Put Python and all pinned packages into a prefix; once for each content of the lock files."""
-    wanted = hashlib.sha256(
-        b"".join(file.read_bytes() for file in (LOCK, TEST_LOCK, *sorted(SHIMS.glob("*.c"))))
-    ).hexdigest()
+    wanted = recipe(LOCK, TEST_LOCK)
     stamp = wine.prefix / "python-made"
     if stamp.exists() and stamp.read_text(encoding="ascii") == wanted:
         return

@@ -60,7 +60,6 @@ class Wine:
         kept = ("PATH", "TMPDIR", "DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "LANG")
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
-            # Else a person's own desktop and documents are the prefix's too.
             "HOME": str(self.prefix),
             "LC_ALL": "C.UTF-8",
             "WINEPREFIX": str(self.prefix),
@@ -82,6 +81,10 @@ class Wine:
         self.run(["wineboot", "--init"], timeout=300)
         self.run(["winecfg", "-v", "win10"], timeout=120)
         self.settle()
+        # Wine shows a person's own desktop and documents to Windows programs: here they have their own.
+        for link in [path for path in self.drive.glob("users/*/*") if path.is_symlink()]:
+            link.unlink()
+            link.mkdir()
         (self.prefix / "made").touch()
         return self
 
