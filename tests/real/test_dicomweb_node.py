@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
@@ -128,6 +129,16 @@ def test_small_images_come_with_their_series_and_large_ones_by_themselves(
     for _ in range(20):
         whole(node, refs(small)[0])  # so that it is known that images are small here
     assert [whole(node, one) for one in refs(small)[1:]] == list(small)[1:]
+    assert node._ahead is not None
+    assert len(node._ahead._done) == 1
+
+
+def test_series_of_ordinary_images_come_with_one_request(server: OrthancServer, node: DicomwebNode) -> None:
+    study = ct_study(60)
+    server.upload(study)
+    node.read_ahead(refs(study))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda one: whole(node, one), refs(study))) == list(study)
     assert node._ahead is not None
     assert len(node._ahead._done) == 1
 
