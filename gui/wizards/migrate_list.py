@@ -258,6 +258,7 @@ class ListBox(QWidget):
 
     def _soon(self) -> None:
         self.reading = True
+        self._run += 1  # what is being read now is old already
         self._waiting.start()
         self.changed.emit()
 

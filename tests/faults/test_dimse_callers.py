@@ -14,7 +14,7 @@ from tests.support.dimse_scu import ABORTED, CLOSED, OPEN, Caller, Image
 from tests.support.dimse_wire import Ended, Line, Offer
 from tests.support.own_node import AET, held, own_node
 from tests.support.studies import Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 LIMIT = 6
 
@@ -49,7 +49,7 @@ def as_if_nothing_had_been(node: ThisComputerNode, study: Study) -> None:
         assert other.send(study[1]) == 0
     assert study.sop_uids[1] in held(node)
     assert study.sop_uids[0] not in held(node)
-    wait_for(lambda: not scratch(node), what="the halves to be gone", timeout=10)
+    wait_for(lambda: not scratch(node), what="the halves to be gone")
 
 
 #: What a caller does after which this computer has to end the line by itself, and how it may.
@@ -96,7 +96,7 @@ def test_gone_before_the_answer(node: ThisComputerNode, caller: Caller, study: S
     caller.gone_before_answer(study[0])
     assert caller.send(study[0]) == 0
     assert study.sop_uids[0] in held(node)
-    wait_for(lambda: not scratch(node), what="the halves to be gone", timeout=10)
+    wait_for(lambda: not scratch(node), what="the halves to be gone")
 
 
 def test_an_answer_that_was_not_asked_for(node: ThisComputerNode, caller: Caller, study: Study) -> None:
@@ -144,7 +144,7 @@ def test_a_crowd_that_says_nothing(node: ThisComputerNode, caller: Caller, study
             except Ended:
                 return False
 
-    wait_for(is_served, what="a caller to be served", timeout=10)
+    wait_for(is_served, what="a caller to be served")
     assert all(caller.end_of(line, 3) != OPEN for line in lines)
 
 
@@ -169,7 +169,7 @@ def test_many_at_once_who_are_rude(node: ThisComputerNode, study: Study) -> None
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
     as_if_nothing_had_been(node, study)
 
 

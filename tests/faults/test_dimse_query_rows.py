@@ -25,7 +25,7 @@ from tests.support.dimse_peer import Act, FaultyPeer
 from tests.support.dimse_scp import Commit, Find, Retrieve, unknown_transaction
 from tests.support.dimse_scu import Image
 from tests.support.studies import Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 C = FailureClass
 
@@ -420,7 +420,7 @@ def test_a_report_that_comes_late_and_twice(pacs: FaultyPeer, study: Study) -> N
         request.ask([(Image.of(study[0]).sop_class, study.sop_uids[0])])
         assert not request.wait(0.05)
         late.set()
-        assert request.wait(5)
+        assert request.wait(PATIENCE)
         assert request.report is not None
         assert request.report.committed == {study.sop_uids[0]}
     pacs.wait_idle()

@@ -15,7 +15,7 @@ from tests.support.ferry import Ferry, RunningFerry
 from tests.support.orthanc import OrthancServer
 from tests.support.servers import free_port
 from tests.support.studies import Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 AET = "FERRY"
 
@@ -36,7 +36,7 @@ class Modality:
 
     def __exit__(self, *exc: object) -> None:
         self._ended.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
 
     @property
     def done(self) -> bool:

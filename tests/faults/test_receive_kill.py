@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         command = [*before, sys.executable, "-m", "tests.faults.receiving", str(port), str(tmp_path / "home"), *options]
         child = Child(command, tmp_path / "log", cwd=Path(__file__).parents[2])
         children.append(child)
-        wait_for(lambda: "listening" in child.stdout() or not child.running, what="the receiver", timeout=60)
+        wait_for(lambda: "listening" in child.stdout() or not child.running, what="the receiver")
         assert child.running, child.describe()
         return child, port
 

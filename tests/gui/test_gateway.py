@@ -101,7 +101,7 @@ def test_a_gateway_is_made_switched_and_watched(
     assert job.follow
 
     dcmsend(port, small_study(4), tmp_path / "one")
-    hands.wait(lambda: orthanc_112.count() == 4, 30_000)
+    hands.wait(lambda: orthanc_112.count() == 4)
     hands.go("home")
     card = hands.window.home.gateways
     hands.wait(lambda: card.isVisible() and job.id in card.rows)
@@ -126,7 +126,7 @@ def test_a_gateway_is_made_switched_and_watched(
     assert hands.window.jobs.pill.text == "Routing off"
     assert orthanc_112.count() == 4
     click_switch(hands, panel.switch)
-    hands.wait(lambda: orthanc_112.count() == 7, 30_000)
+    hands.wait(lambda: orthanc_112.count() == 7)
     hands.wait(lambda: "nothing" in hands.read(panel).split("\n"))
     assert panel.switch.isChecked()
 

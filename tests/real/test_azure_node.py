@@ -31,6 +31,7 @@ from tests.support.gateways import Hurrying, moved_clock
 from tests.support.raw_http import Peer, RawServer
 from tests.support.running_app import RunningApp
 from tests.support.studies import Study, make_study
+from tests.support.waiting import PATIENCE
 from tests.unit.test_wire_tls import Authority, speaking
 
 
@@ -421,7 +422,7 @@ def proxy_to(service: AzureService) -> Iterator[RawServer]:
             back = threading.Thread(target=pump, args=(far, peer.sock), daemon=True)
             back.start()
             pump(peer.sock, far)
-            back.join(10)
+            back.join(PATIENCE)
 
     with RawServer(script) as server:
         yield server

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.ferry import Ferry
 from tests.support.screen import Screen
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_in_the_window(ferry: Ferry, scratch: Path, xvfb: Screen) -> None:
     wait_for(lambda: xvfb.windows("--name", "DICOM Ferry"), timeout=60, what="the window")
     assert len(servers_of(scratch)) == 2
     running.send(signal.SIGTERM)
-    assert running.wait(60) == 130
+    assert running.wait(PATIENCE) == 130
     wait_for(lambda: not servers_of(scratch), what="the end of the servers")
     assert list(scratch.glob("dicom-ferry-demo-*")) == []
     assert not ferry.home.exists()
@@ -52,7 +52,7 @@ def test_interrupted_on_the_terminal(ferry: Ferry, scratch: Path, how: signal.Si
     running = ferry.start("demo", "--headless")
     wait_for(lambda: len(servers_of(scratch)) == 2, what="the servers")
     running.send(how)
-    assert running.wait(60) in (0, 130)  # it may have been done just then
+    assert running.wait(PATIENCE) in (0, 130)  # it may have been done just then
     wait_for(lambda: not servers_of(scratch), what="the end of the servers")
     assert list(scratch.glob("dicom-ferry-demo-*")) == []
 

@@ -26,7 +26,7 @@ from tests.support.dimse_scp import Commit, unknown_transaction
 from tests.support.orthanc import OrthancServer
 from tests.support.servers import free_port
 from tests.support.studies import Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 COMMITMENT = "1.2.840.10008.1.20.1"
 
@@ -305,7 +305,7 @@ def test_it_can_be_stopped_while_it_waits(pacs: FaultyPeer, study: Study, landin
             with pytest.raises(TransportError) as raised:
                 commit(node, study, abort=abort)
             assert raised.value.code == "aborted"
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def test_nothing_to_commit(pacs: FaultyPeer, study: Study) -> None:

@@ -29,7 +29,7 @@ from tests.support.processes import Child
 from tests.support.qrscp import QueryRetrieveServer
 from tests.support.servers import ORTHANC_VERSIONS, free_port, required_program
 from tests.support.studies import Study, make_studies, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 from tests.unit.test_wire_tls import Authority
 
 OPEN = {
@@ -214,7 +214,7 @@ def test_no_dicom_at_all() -> None:
         with dicom_node("PACS", server.getsockname()[1]) as node:
             found = diagnosed(node)
     finally:
-        thread.join(10)
+        thread.join(PATIENCE)
         server.close()
     assert failed(found) == ["Association accepted"]
     assert "not valid DICOM" in found["Association accepted"].finding

@@ -32,6 +32,7 @@ from tests.support.orthanc import OrthancServer
 from tests.support.qrscp import QueryRetrieveServer
 from tests.support.servers import ORTHANC_VERSIONS
 from tests.support.studies import COMPRESSED_SYNTAXES, Study, make_study, write_large_instance
+from tests.support.waiting import PATIENCE
 
 GIVES = {"DicomAlwaysAllowGet": True, "DicomAlwaysAllowFind": True, "DicomAlwaysAllowMove": True}
 PLAIN = (uids.ExplicitVRLittleEndian, uids.ImplicitVRLittleEndian, uids.ExplicitVRBigEndian)
@@ -414,7 +415,7 @@ def test_an_abort_ends_the_waiting_at_once(pacs: FaultyPeer) -> None:
         with ThreadPoolExecutor(1) as other:  # another job's reader, which waits for an image of the same batch
             second = other.submit(read_file, node, refs_of(study)[1])
             stop.abort()
-            reading.join(5)
+            reading.join(PATIENCE)
             assert data_set_of(second.result(20)) == data_set_of(study[1])
     assert isinstance(failed[0], TransportError)
     assert failed[0].fault is TransportFault.ABORTED

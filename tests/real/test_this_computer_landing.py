@@ -33,7 +33,7 @@ from tests.support.qrscp import QueryRetrieveServer
 from tests.support.running_app import RunningApp
 from tests.support.servers import free_port, required_program
 from tests.support.studies import Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -303,8 +303,8 @@ def test_a_report_reaches_who_waits_for_it(node: ThisComputerNode) -> None:
         answers: list[Dataset] = []
         sender = threading.Thread(target=lambda: answers.append(report(node, "1.2.3.4", event_type=2)))
         sender.start()
-        found = reports.wait(10.0)
-        sender.join(10)
+        found = reports.wait(PATIENCE)
+        sender.join(PATIENCE)
         assert found is not None
         event_type, information = found
         assert event_type == 2

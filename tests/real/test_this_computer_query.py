@@ -29,7 +29,7 @@ from tests.support.processes import Child
 from tests.support.running_app import RunningApp
 from tests.support.servers import free_port, required_program
 from tests.support.studies import NAMES, Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 STUDY_FIND, PATIENT_FIND = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -633,4 +633,4 @@ def test_a_hostile_pattern_takes_no_time() -> None:
     assert found is not None
     done = threading.Event()
     threading.Thread(target=lambda: (found("a" * 60_000), done.set()), daemon=True).start()
-    assert done.wait(10)
+    assert done.wait(PATIENCE)

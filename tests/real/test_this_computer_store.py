@@ -40,7 +40,7 @@ from tests.support.own_node import AET, Others, fill, held, own_node, records
 from tests.support.processes import Child
 from tests.support.servers import required_program
 from tests.support.studies import COMPRESSED_SYNTAXES, Study, ct_study, make_studies, make_study, write_large_instance
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 HERE = "127.0.0.1"
 
@@ -326,7 +326,7 @@ def test_a_hundred_callers_at_once_are_all_answered(tmp_path: Path) -> None:
                     outcomes.append("closed")
                 else:
                     outcomes.append("accepted")
-                    leave.wait(30)
+                    leave.wait(PATIENCE)
                     line.release()
 
         threads = [threading.Thread(target=call) for _ in range(100)]
@@ -599,7 +599,7 @@ def test_listening_stops_at_an_instance_boundary(node: ThisComputerNode, caller:
         caller.open()
     line.send(pieces[-1])
     assert line.hear().command.Status == 0
-    stopping.join(30)
+    stopping.join(PATIENCE)
     assert not stopping.is_alive()
     assert not node.is_listening
     assert held(node) == {study.sop_uids[0]}

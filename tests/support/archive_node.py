@@ -13,6 +13,7 @@ from core.model.study import Holding, InstanceRef, Presence, StudyInfo
 from core.nodes.base import Acknowledgement, Body, DiskLevel, Node, PushState, PushStatus
 from core.wire.http import Abort
 from tests.support.memory_node import MemoryNode
+from tests.support.waiting import PATIENCE
 
 COMMITMENT_CLASSES = {"commitment-0112": FailureClass.ASK, "commitment-0122": FailureClass.PERMANENT}
 
@@ -176,7 +177,7 @@ class ResumingNode(MovingNode):
         self.at_once += 1
 
         def work() -> None:
-            until.wait(30)
+            until.wait(PATIENCE)
             self._move("other", list(uids), self.targets[target])
             self.left_running = ""
 

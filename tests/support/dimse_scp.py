@@ -23,6 +23,7 @@ from tests.support.dimse_acts import Answer
 from tests.support.dimse_archive import Held
 from tests.support.dimse_peer import Act, FaultyPeer, Talk
 from tests.support.dimse_wire import Ended, Line, Message, Offer
+from tests.support.waiting import PATIENCE
 
 PENDING = 0xFF00
 CANCELLED = 0xFE00
@@ -186,7 +187,7 @@ class Retrieve(Act):
             return
         if self.late is not None:
             talk.respond(request, self.status, **self._counts(0, len(images), 0))
-            assert self.late.wait(60), "the test never said go"
+            assert self.late.wait(PATIENCE), "the test never said go"
             for image in images:
                 carrier.bring(image)
             carrier.end()
@@ -362,7 +363,7 @@ class Commit(Act):
             talk.peer.spawn(lambda: self._call(talk, report))
 
     def _wait(self) -> None:
-        assert self.when is None or self.when.wait(60), "the test never said go"
+        assert self.when is None or self.when.wait(PATIENCE), "the test never said go"
 
     def _report(self, peer: FaultyPeer, asked: Dataset) -> Dataset:
         done: list[Dataset] = []

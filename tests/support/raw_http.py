@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from tests.support.waiting import PATIENCE
+
 _LOOK = 0.2  # seconds between two looks whether the server closes
 
 
@@ -143,7 +145,7 @@ class RawServer:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(20)
+            thread.join(PATIENCE)
         self._listener.close()
         if self.failures and error is None:
             raise self.failures[0]

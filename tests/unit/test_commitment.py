@@ -15,6 +15,7 @@ from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method, SourceState
 from tests.support.archive_node import BlindNode, CommittingNode, MovingNode, UnsureNode
 from tests.support.engine_bench import Bench
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_a_slow_commitment_holds_up_no_sending(bench: Bench) -> None:
     free = threading.Event()
 
     def slow(uids: list[str]) -> dict[str, str]:
-        assert free.wait(20)
+        assert free.wait(PATIENCE)
         return dict.fromkeys(uids, "")
 
     b.on_commit = slow
@@ -258,7 +259,7 @@ def test_a_study_cancelled_while_it_awaits_its_report(bench: Bench) -> None:
     free = threading.Event()
 
     def slow(uids: list[str]) -> dict[str, str]:
-        assert free.wait(20)
+        assert free.wait(PATIENCE)
         return dict.fromkeys(uids, "")
 
     b.on_commit = slow

@@ -42,6 +42,7 @@ from tests.support.deidentifying import (
     opened,
     traces,
 )
+from tests.support.waiting import PATIENCE
 
 EVERYTHING = {
     "keep_patient": True,
@@ -846,5 +847,5 @@ def test_many_threads_make_the_same():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert len(found) == 1

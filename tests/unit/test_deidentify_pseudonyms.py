@@ -22,6 +22,7 @@ from core.steps.deidentify.dates import shifted
 from core.steps.deidentify.pseudonyms import Pseudonyms, secret_name
 from core.steps.registry import step_kinds
 from tests.support.deidentifying import KEY, PATIENT_ID, STUDY_DAY, UID_ROOT, Vault, as_read, ct_image, opened
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PSEUDONYMS = Pseudonyms(bytes.fromhex(KEY), "ANON", 365)
@@ -80,7 +81,7 @@ def test_jobs_that_are_opened_at_once_make_one_key():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert len(found) == 4
     assert len(set(found)) == 1
 

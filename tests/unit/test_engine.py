@@ -14,6 +14,7 @@ from core.model.events import StudyChanged
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method, SourceState
 from tests.support.engine_bench import Bench
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_pause_holds_within_two_seconds_and_resume_goes_on(bench: Bench) -> None
     b.on_store = slow
     job = bench.job(workers=4)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.PAUSE, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.PAUSED, "the pause", 2.0)
     held = len(b.stores)
@@ -298,7 +299,7 @@ def test_cancel_gives_everything_an_outcome(bench: Bench) -> None:
     b.on_store = slow
     job = bench.job(workers=4)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.CANCEL, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.CANCELLED, "the cancelling", 5.0)
     counts = bench.record(job).counts
@@ -320,7 +321,7 @@ def test_stopped_engine_goes_on_without_sending_again(bench: Bench) -> None:
     b.on_store = watch
     job = bench.job()
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.stop()
     assert bench.record(job).state is JobState.STOPPED
     bench.start()
@@ -332,7 +333,7 @@ def test_a_hung_destination_does_not_hold_the_other(bench: Bench) -> None:
     a, b, c = bench.node("A"), bench.node("B"), bench.node("C")
     a.fill(2, 100)
     release = threading.Event()
-    c.on_store = lambda _ref: release.wait(30) and None
+    c.on_store = lambda _ref: release.wait(PATIENCE) and None
     job = bench.job("forward", destination=["B", "C"])
     bench.start()
     bench.wait(lambda: len(b.stores) == 200, "the healthy lane")

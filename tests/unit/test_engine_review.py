@@ -26,6 +26,7 @@ from core.model.study import Holding, InstanceRef, StudyInfo
 from core.wire.abort import Abort
 from tests.support.engine_bench import Bench
 from tests.support.memory_node import MemoryListing, MemoryNode, md5
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_study_is_sent_while_the_source_hangs_over_the_next(bench: Bench) -> N
 
     def hang(study: StudyInfo, **keys: object) -> Iterator[Sequence[InstanceRef]]:
         if study.study_uid == "1.2.3.1":
-            release.wait(30)
+            release.wait(PATIENCE)
         return pages(study)
 
     a.instances = hang  # type: ignore[method-assign, assignment]
@@ -173,13 +174,13 @@ def test_cancelling_a_study_while_it_is_prepared_holds(bench: Bench, monkeypatch
         found = claim(transfer_id, after, *rest, **keys)  # type: ignore[arg-type]
         if not claimed.is_set():
             claimed.set()
-            go.wait(20)
+            go.wait(PATIENCE)
         return found
 
     monkeypatch.setattr(bench.ledger, "claim", slow_claim)
     job = bench.job()
     bench.start()
-    assert claimed.wait(20)
+    assert claimed.wait(PATIENCE)
     bench.command(Verb.CANCEL_TRANSFER, transfer_id=transfer_of(bench, job))
     bench.wait(lambda: not bench.ledger.open_commands(), "the command")
     go.set()
@@ -202,7 +203,7 @@ def test_images_listed_while_their_study_is_being_cancelled_are_cancelled(
         for number, page in enumerate(instances(*args, **keys)):  # type: ignore[arg-type]
             if number == 4:
                 reached.set()
-                closed.wait(20)
+                closed.wait(PATIENCE)
             yield page
 
     def slow_close(*args: object, **keys: object) -> object:
@@ -215,14 +216,14 @@ def test_images_listed_while_their_study_is_being_cancelled_are_cancelled(
         return ticket
 
     def unhurried(_ref: InstanceRef) -> None:
-        reached.wait(20)
+        reached.wait(PATIENCE)
 
     a.on_read = unhurried
     monkeypatch.setattr(a, "instances", slow_instances)
     monkeypatch.setattr(bench.ledger, "close_open", slow_close)
     job = bench.job()
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.CANCEL_TRANSFER, transfer_id=transfer_of(bench, job))
     done = bench.finish(job)
     assert bench.same_totals(job)
@@ -243,7 +244,7 @@ def test_cancelling_a_study_under_way_ends_it_soon(bench: Bench) -> None:
     b.on_store = slow
     job = bench.job(workers=4)
     bench.start()
-    assert reached.wait(30)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.CANCEL_TRANSFER, transfer_id=transfer_of(bench, job))
     done = bench.finish(job)
     assert bench.same_totals(job)
@@ -259,12 +260,12 @@ def test_a_transfer_command_waits_until_its_job_has_come_to_rest(bench: Bench) -
 
     def hang(_ref: object) -> None:
         reached.set()
-        release.wait(30)
+        release.wait(PATIENCE)
 
     b.on_store = hang
     job = bench.job(workers=2)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     rows = {r.transfer_id for r in bench.ledger.deliveries(job_id=job)}
     bench.command(Verb.PAUSE, job_id=job)
     bench.wait(lambda: bench.engine is not None and bench.engine.is_moving(job), "the pause to begin")
@@ -370,13 +371,13 @@ def test_what_is_proved_while_its_study_is_being_settled_is_deleted_too(
     def slow(study_id: int, **keys: bool) -> None:
         if not looked.is_set():
             looked.set()
-            go.wait(20)
+            go.wait(PATIENCE)
         settle(study_id, **keys)
 
     monkeypatch.setattr(bench.ledger, "settle_study", slow)
     job = bench.job("forward", destination=["B", "C"], after="move")
     bench.start()
-    assert looked.wait(20)
+    assert looked.wait(PATIENCE)
     broken = False
     bench.command(Verb.RETRY, job_id=job)
     bench.wait(lambda: bench.record(job).counts.verified == 10, "the retry")
@@ -424,7 +425,7 @@ def test_pause_stops_between_two_deletions(bench: Bench) -> None:
     a.on_delete = slow
     job = bench.job("forward", after="move")
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.PAUSE, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.PAUSED, "the pause", 3.0)
     assert len(a.deletes) < 20
@@ -486,7 +487,7 @@ def test_cancel_leaves_what_was_sent_as_sent_where_no_more_was_asked(bench: Benc
     b.on_store = slow
     job = bench.job(evidence="sent", workers=2)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.CANCEL, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.CANCELLED, "the cancelling", 10)
     counts = bench.record(job).counts
@@ -560,7 +561,7 @@ def test_rows_of_a_paused_job_wait(bench: Bench) -> None:
     b.on_store = slow
     job = bench.job(workers=4)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.PAUSE, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.PAUSED, "the pause", 5)
     row = bench.ledger.transfer(transfer_of(bench, job))
@@ -598,7 +599,7 @@ def test_an_answer_that_comes_after_the_cancel_changes_nothing(bench: Bench, mon
 
     def deaf(*args: object, **keys: object) -> object:  # a share that died: it can't even be interrupted
         reached.set()
-        release.wait(30)
+        release.wait(PATIENCE)
         try:
             return store(*args, **keys)  # type: ignore[arg-type]
         finally:
@@ -607,11 +608,11 @@ def test_an_answer_that_comes_after_the_cancel_changes_nothing(bench: Bench, mon
     b.store = deaf  # type: ignore[method-assign, assignment]
     job = bench.job(workers=1)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.CANCEL, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.CANCELLED, "the cancelling", 10)
     release.set()
-    assert over.wait(20)
+    assert over.wait(PATIENCE)
     bench.wait(lambda: not any(th.name.startswith("A-B-") for th in threading.enumerate()), "the worker's end")
     assert bench.same_totals(job)
     assert bench.record(job).counts.cancelled == 10
@@ -635,7 +636,7 @@ def test_what_was_acknowledged_before_an_abort_stays_sent(bench: Bench, monkeypa
     b.confirm = slow  # type: ignore[method-assign, assignment]
     job = bench.job()
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.command(Verb.PAUSE, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.PAUSED, "the pause", 10)
     assert bench.record(job).counts.sent == 10
@@ -758,7 +759,7 @@ def test_a_job_that_can_not_go_on_is_not_called_finished(bench: Bench) -> None:
     b.on_store = slow
     job = bench.job(workers=2)
     bench.start()
-    assert reached.wait(20)
+    assert reached.wait(PATIENCE)
     bench.stop()
 
     def locked(name: str) -> MemoryNode:
@@ -769,7 +770,7 @@ def test_a_job_that_can_not_go_on_is_not_called_finished(bench: Bench) -> None:
     thread.start()
     bench.wait(lambda: "keyring" in bench.record(job).problem, "the refusal")
     engine.stop()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert bench.record(job).state is JobState.STOPPED
     bench.start()
     assert bench.finish(job).counts.verified == 400
@@ -798,7 +799,7 @@ def test_revisions_go_on_when_another_process_takes_over(bench: Bench) -> None:
         assert len(changed) == 3
     finally:
         engine.stop()
-        thread.join(30)
+        thread.join(PATIENCE)
         later.close()
 
 

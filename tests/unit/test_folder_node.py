@@ -37,6 +37,7 @@ from core.nodes.folder.node import FolderNode
 from core.nodes.registry import node_kinds
 from core.wire.abort import Abort
 from tests.support.studies import Study, make_studies, make_study
+from tests.support.waiting import PATIENCE
 
 layouts = pytest.mark.parametrize("layout", list(Layout))
 
@@ -693,13 +694,13 @@ def test_waiting_for_another_threads_inventory_can_be_aborted(opened, tmp_path, 
 
     def slow(abort: Abort | None) -> None:
         looking.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE)
         real(abort)
 
     monkeypatch.setattr(node._scan, "_look", slow)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: list(node.studies(StudyQuery())))
-        assert looking.wait(30)
+        assert looking.wait(PATIENCE)
         abort = Abort()
         abort.abort()
         with pytest.raises(TransportError):

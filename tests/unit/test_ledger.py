@@ -26,7 +26,7 @@ from core.model.job import JobState
 from core.model.outcome import DeliveryState, Evidence, Failure, FailureClass, Method, SourceState
 from core.model.study import InstanceRef, SeriesInfo, StudyInfo
 from core.model.views import StateFilter, TransferFilter
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 S = DeliveryState
 FAILURE = Failure("http-500", FailureClass.RETRY, "It did not work.", "Try again.", "500", "destination")
@@ -186,7 +186,7 @@ def test_two_that_make_the_ledger_at_once_both_get_it(tmp_path: Path) -> None:
     start = threading.Barrier(3)
 
     def work() -> None:
-        start.wait(10)
+        start.wait(PATIENCE)
         try:
             opened.append(Ledger.open(path))
         except LedgerError as error:
@@ -196,7 +196,7 @@ def test_two_that_make_the_ledger_at_once_both_get_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     for one in opened:
         one.close()
     assert errors == []
@@ -235,10 +235,10 @@ def test_many_entries_are_few_commits(ledger: Ledger) -> None:
 
     def wait(_connection: Connection) -> None:
         held.set()
-        hold.wait(20)
+        hold.wait(PATIENCE)
 
     ledger.writer.call(wait)
-    assert held.wait(20)
+    assert held.wait(PATIENCE)
     for n in range(500):
         ledger.add_log(LogLevel.INFO, f"line {n}")
     hold.set()
@@ -262,10 +262,10 @@ def test_one_bad_entry_takes_no_other_with_it(ledger: Ledger) -> None:
 
     def wait(_connection: Connection) -> None:
         held.set()
-        hold.wait(20)
+        hold.wait(PATIENCE)
 
     ledger.writer.call(wait)
-    assert held.wait(20)
+    assert held.wait(PATIENCE)
     good = [ledger.writer.call(lambda c: c.execute(insert(t.log).values(at=1.0, level="info", text="good")) and None)]
     bad = ledger.writer.call(lambda c: c.execute(insert(t.log).values(at=None, level="info", text="bad")) and None)
     good.append(
@@ -273,10 +273,10 @@ def test_one_bad_entry_takes_no_other_with_it(ledger: Ledger) -> None:
     )
     hold.set()
     with pytest.raises(LedgerError) as caught:
-        bad.wait(20)
+        bad.wait(PATIENCE)
     assert caught.value.code == "ledger-refused"
     for ticket in good:
-        ticket.wait(20)
+        ticket.wait(PATIENCE)
     assert sorted(line.text for line in ledger.log()) == ["good", "too"]
 
 
@@ -288,16 +288,16 @@ def test_whatever_is_wrong_with_an_entry_the_writer_lives_on(ledger: Ledger, bad
         connection.execute(insert(t.log).values(at=1.0, level="info", text=bad, job_id=bad))
 
     with pytest.raises(LedgerError) as caught:
-        ledger.writer.call(write).wait(20)
+        ledger.writer.call(write).wait(PATIENCE)
     assert caught.value.code == "ledger-refused"
-    ledger.writer.call(lambda _c: None).wait(20)
+    ledger.writer.call(lambda _c: None).wait(PATIENCE)
 
 
 def test_an_unfinished_job_is_not_removed_and_the_writer_lives_on(ledger: Ledger) -> None:
     job = new_job(ledger)
     with pytest.raises(ConfigurationError):
         ledger.remove_job(job)
-    ledger.writer.call(lambda _c: None).wait(20)
+    ledger.writer.call(lambda _c: None).wait(PATIENCE)
     ledger.update_job(job, state=JobState.FINISHED.value)
     plan(ledger, job, refs(5))
     ledger.remove_job(job)
@@ -340,7 +340,7 @@ def test_a_full_disk_is_told_waited_for_and_nothing_is_lost(ledger: Ledger, full
     assert not intent.done
     assert told[0].code == "ledger-unwritable"
     full_disk(False)
-    ticket.wait(30)
+    ticket.wait(PATIENCE)
     assert intent.done
     (group,) = ledger.failure_groups(job_id=job)
     assert (group.count, group.failure.sentence) == (10, FAILURE.sentence)
@@ -359,7 +359,7 @@ def test_closing_on_a_full_disk_ends_and_says_what_was_not_written(
     ticket = made.writer.call(lambda c: c.execute(insert(t.log).values(at=1.0, level="info", text="x")) and None)
     made.writer.close(timeout=0.2)
     with pytest.raises(LedgerError):
-        ticket.wait(5)
+        ticket.wait(PATIENCE)
     with pytest.raises(LedgerError):
         made.writer.call(lambda _c: None)
     made.database.dispose()
@@ -384,7 +384,7 @@ def test_on_a_really_full_disk_a_ledger_waits(tmp_path: Path) -> None:
     assert told[0].code == "ledger-unwritable"
     assert not ticket.done
     limit[0] = 0
-    ticket.wait(30)
+    ticket.wait(PATIENCE)
     assert totals_are_right(made, job)
     made.close()
 
@@ -405,9 +405,9 @@ def test_concurrent_entries_all_arrive(ledger: Ledger) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     for ticket in tickets:
-        ticket.wait(30)
+        ticket.wait(PATIENCE)
     assert len({line.text for line in ledger.log(limit=1000)}) == 600
 
 

@@ -25,7 +25,7 @@ from tests.support.dimse_peer import FaultyPeer
 from tests.support.dimse_scp import Commit, Find, Lie, Retrieve
 from tests.support.dimse_scu import ABORTED, CLOSED, Caller, Image
 from tests.support.studies import Study, make_study
-from tests.support.waiting import wait_for
+from tests.support.waiting import PATIENCE, wait_for
 
 FIND = StudyRootQueryRetrieveInformationModelFind
 GET = StudyRootQueryRetrieveInformationModelGet
@@ -146,7 +146,7 @@ def test_it_commits(pacs: FaultyPeer, study: Study, same: bool) -> None:
     user = associate(pacs, EVT_N_EVENT_REPORT=report)
     status, _ = user.send_n_action(asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
     assert status.Status == 0
-    assert came.wait(10)
+    assert came.wait(PATIENCE)
     ((kind, told),) = reports
     assert kind == 2
     assert told.TransactionUID == asked.TransactionUID

@@ -19,6 +19,7 @@ from core.nodes.base import DiskLevel, PushState, PushStatus
 from tests.support.archive_node import FillingNode, MovingNode, ResumingNode
 from tests.support.engine_bench import Bench
 from tests.support.memory_node import MemoryNode
+from tests.support.waiting import PATIENCE
 
 QUICK = {"path": "push", "check_interval": 0.05, "arrival_wait": 0.3, "date_from": "20260101", "undated": "ignore"}
 
@@ -198,7 +199,7 @@ def test_at_most_so_many_moves_at_a_time_for_all_jobs(bench: Bench) -> None:
     a.targets["C"] = c
     a.fill(6, 3)
     free = threading.Event()
-    a.on_move = lambda _i: free.wait(20)
+    a.on_move = lambda _i: free.wait(PATIENCE)
     first = migrate(bench, unconfirmed_pushes=2)
     second = migrate(bench, unconfirmed_pushes=2, destination=["C"])
     bench.start()
@@ -217,12 +218,12 @@ def test_cancel_cancels_the_move(bench: Bench) -> None:
 
     def hold(_i: InstanceRef) -> bool:
         begun.set()
-        return free.wait(20)
+        return free.wait(PATIENCE)
 
     a.on_move = hold
     job = migrate(bench)
     bench.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)
     bench.command(Verb.CANCEL, job_id=job)
     bench.wait(lambda: bench.record(job).state is JobState.CANCELLED, "the end")
     assert a.cancelled == ["move-1"]
@@ -234,7 +235,7 @@ def test_one_study_is_cancelled_and_the_other_goes_on(bench: Bench) -> None:
     a, _b = archives(bench)
     a.fill(2, 5)
     free = threading.Event()
-    a.on_move = lambda i: i.study_uid != "1.2.3.0" or free.wait(20)
+    a.on_move = lambda i: i.study_uid != "1.2.3.0" or free.wait(PATIENCE)
     job = migrate(bench)
     bench.start()
     bench.wait(lambda: bench.record(job).counts.verified == 5, "the other study")
@@ -254,12 +255,12 @@ def test_a_move_of_an_earlier_run_is_waited_for(bench: Bench) -> None:
 
     def hold(_i: InstanceRef) -> bool:
         begun.set()
-        return free.wait(20)
+        return free.wait(PATIENCE)
 
     a.on_move = hold
     job = migrate(bench)
     bench.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)
     assert bench.engine
     for run in bench.engine._runs.values():
         run.abort.abort()
@@ -364,7 +365,7 @@ def test_a_move_in_which_nothing_moves_any_more_is_given_up(bench: Bench, monkey
 
     def hangs(i: InstanceRef) -> bool:
         if i.sop_uid == "1.2.3.0.1.3" and len(a.moves) == 1:
-            go_on.wait(20)
+            go_on.wait(PATIENCE)
         return True
 
     a.on_move = hangs

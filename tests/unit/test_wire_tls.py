@@ -22,6 +22,7 @@ from core.wire.certificate import certificate_facts, fingerprint
 from core.wire.http import Abort, HttpPool
 from core.wire.tls import TlsSettings, context, fetch_certificate
 from tests.support.raw_http import Peer, RawServer
+from tests.support.waiting import PATIENCE
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 PEM = serialization.Encoding.PEM
@@ -391,7 +392,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_not_used(authority: A
         closing(HttpPool(server.url, tls=settings, keep_alive=60, limit=1)) as pool,
     ):
         pool.fetch("POST", "/")
-        assert closed.wait(20)
+        assert closed.wait(PATIENCE)
         assert pool.fetch("POST", "/").status == 200
         assert server.connections == 2
 
