@@ -925,9 +925,11 @@ def test_command_sets_go_there_and_back() -> None:
     command.OffendingElement = 0x00080018
     command.NumberOfFailedSuboperations = 0
     found = decode_command(encode_command(command))
-    assert found.CommandGroupLength == len(encode_command(command)) - 12
-    del found.CommandGroupLength
-    assert found == command
+    assert found.pop("CommandGroupLength") == len(encode_command(command)) - 12
+    assert found == {element.keyword: element.value for element in command}
+    assert str(found.OffendingElement) == "(0008,0018)"
+    with pytest.raises(AttributeError):
+        _ = found.MessageID
 
 
 @pytest.mark.parametrize(
