@@ -14,8 +14,10 @@ import pytest
 from core.asked_to_end import event_name
 from core.home import Home
 from core.ledger.ledger import Ledger
+from core.model.errors import SecretError
 from core.model.node import NodeRecord
-from core.secrets import Kept, Secrets
+from core.secrets import LONGEST, Kept, Secrets
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="of Windows alone")
 
@@ -34,6 +36,57 @@ def test_the_credential_manager_keeps_secrets_of_two_nodes_apart() -> None:
         for node in ("PACS Süd", "Ωmega"):
             secrets.remove(node)
     assert secrets.get("PACS Süd") is None
+
+
+def test_the_credential_manager_takes_what_fits_and_more_is_told_in_a_sentence() -> None:
+    secrets = Secrets(f"test-{time.time_ns():x}")
+    try:
+        assert secrets.put("PACS", "password", "ß" * LONGEST) is Kept.KEYRING
+        assert secrets.get("PACS") == "ß" * LONGEST
+        with pytest.raises(SecretError, match="and the Windows Credential Manager takes at most 1,280") as caught:
+            secrets.put("PACS", "password", "ß" * (LONGEST + 1))
+        assert caught.value.code == "secret-too-long"
+        assert secrets.get("PACS") == "ß" * LONGEST
+    finally:
+        secrets.remove("PACS")
+
+
+def test_a_mutex_says_that_a_copy_runs() -> None:
+    from core.running_mark import exists
+
+    name = f"Global\\DICOM-Ferry-test-{time.time_ns():x}"
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import core.running_mark as m; m.NAME = {name!r}; m.mark_running(); print('marked', flush=True); input()",
+        ],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip() == "marked"
+        assert exists(name)
+        child.communicate("\n", timeout=60)
+        wait_for(lambda: not exists(name), what="the end of the mutex")
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_of_two_mutexes_one_is_the_first() -> None:
+    from core.running_mark import NamedMutex
+
+    name = f"Global\\DICOM-Ferry-test-{time.time_ns():x}"
+    first, second = NamedMutex(name), NamedMutex(name)
+    assert (first.first, second.first) == (True, False)
+    first.close()
+    second.close()
+    third = NamedMutex(name)
+    assert third.first
+    third.close()
 
 
 def ask_to_end(process: int) -> bool:
