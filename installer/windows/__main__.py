@@ -89,8 +89,9 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     print("\n".join(["", *pipeline.table(), *figures(), f"All is well, after {time.monotonic() - began:.0f} s."]))
-    for name in ("tests", "freeze"):
-        shutil.rmtree(WORK / f"prefix-{name}", ignore_errors=True)
+    if not chosen.only:
+        for prefix in WORK.glob("prefix-*"):
+            shutil.rmtree(prefix, ignore_errors=True)
     return 0
 
 
