@@ -1,7 +1,8 @@
 """One contender of the DICOMweb part of `make bench`, in a process of its own.
 
-``python -m tests.bench.dicomweb_contender {bare,together,ferry} {to,from} ORTHANC_URL DICOMWEB_URL CONNECTIONS`` prints
-one JSON object: seconds, CPU seconds and peak memory of carrying everything from one to the other.
+``python -m tests.bench.dicomweb_contender {bare,together,series,ferry} {to,from} SOURCE DESTINATION CONNECTIONS``, with
+the addresses of two Orthancs, prints one JSON object: seconds, CPU seconds and peak memory of carrying everything from
+one to the other. Finding out what there is counts for all; ``loop`` are the seconds of a loop that knows it already.
 """
 
 from __future__ import annotations
@@ -88,13 +89,36 @@ def _images(way: str, source: str) -> list[list[str]]:
     ]
 
 
-def bare(way: str, source: str, destination: str, connections: int, *, together: int = 1) -> dict[str, float]:
+def _from_series(get: http.client.HTTPConnection, post: http.client.HTTPConnection, paths: list[str]) -> None:
+    for path in paths:
+        get.request("GET", path, headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'})
+        answer = get.getresponse()
+        if answer.status != 200:
+            raise SystemExit(f"{answer.status}: {answer.read()[:300]!r}")
+        while not answer.readline().endswith(b"--\r\n"):
+            length = 0
+            while (line := answer.readline()) != b"\r\n":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line[15:])
+            post.request("POST", "/instances", answer.read(length), {"Content-Type": "application/dicom"})
+            _answer(post)
+            answer.readline()  # the line end before the boundary
+        answer.close()
+        get.close()
+
+
+def bare(
+    way: str, source: str, destination: str, connections: int, *, together: int = 1, series: bool = False
+) -> dict[str, float]:
     """A multipart loop with nothing but `http.client`: no ledger, no evidence, no retries."""
     work: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    began = time.perf_counter()
     for study in _images(way, source):
-        for at in range(0, len(study), together):
-            work.put(study[at : at + together])
-    carry: Carry = _to if way == "to" else _from
+        wanted = list(dict.fromkeys(path.partition("/instances/")[0] for path in study)) if series else study
+        for at in range(0, len(wanted), together):
+            work.put(wanted[at : at + together])
+    carry: Carry = _from_series if series else _to if way == "to" else _from
 
     def run() -> None:
         get, post = _connection(source), _connection(destination)
@@ -104,19 +128,23 @@ def bare(way: str, source: str, destination: str, connections: int, *, together:
     threads = [threading.Thread(target=run) for _ in range(connections)]
     for _ in threads:
         work.put(None)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    began = time.perf_counter()
+    known = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "cpu": _cpu_since(used)}
+    ended = time.perf_counter()
+    return {"seconds": ended - began, "loop": ended - known, "cpu": _cpu_since(used)}
 
 
 def together(way: str, source: str, destination: str, connections: int) -> dict[str, float]:
     """As `bare`, with some images in a request."""
     return bare(way, source, destination, connections, together=TOGETHER)
+
+
+def series(way: str, source: str, destination: str, connections: int) -> dict[str, float]:
+    """As `bare`, with the images of a series in one answer."""
+    return bare(way, source, destination, connections, series=True)
 
 
 def ferry(way: str, source: str, destination: str, connections: int) -> dict[str, float]:
@@ -152,7 +180,7 @@ def _cpu_since(used: resource.struct_rusage) -> float:
     return now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
 
 
-CONTENDERS = {"bare": bare, "together": together, "ferry": ferry}
+CONTENDERS = {"bare": bare, "together": together, "series": series, "ferry": ferry}
 
 
 def main() -> None:
