@@ -8,6 +8,7 @@ from core.nodes.this_computer.fields import ThisComputerFields
 from core.nodes.this_computer.negotiation import Acceptance, Request
 from core.wire.dimse.association import Association
 from core.wire.dimse.channel import Channel
+from core.wire.dimse.command import CommandSet
 from core.wire.dimse.fragments import Inbox
 from core.wire.dimse.negotiation import Agreement, Context
 from core.wire.dimse.peer import Peer
@@ -84,11 +85,11 @@ class AcceptedAssociation(Association):
             self.note_cancel(self.receive().command)
         return message_id in self._cancelled
 
-    def note_cancel(self, command: object) -> bool:
+    def note_cancel(self, command: CommandSet) -> bool:
         """Remember what a C-CANCEL-RQ cancels; whether it was one."""
-        if getattr(command, "CommandField", None) != C_CANCEL:
+        if command.get("CommandField") != C_CANCEL:
             return False
-        self._cancelled.add(int(getattr(command, "MessageIDBeingRespondedTo", 0) or 0))
+        self._cancelled.add(int(command.get("MessageIDBeingRespondedTo") or 0))
         return True
 
     def stopping(self) -> bool:

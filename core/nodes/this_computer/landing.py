@@ -17,6 +17,7 @@ from core.model import held_file
 from core.model.errors import LocalError
 from core.nodes.this_computer.serving import Served
 from core.wire.abort import Abort
+from core.wire.dimse.command import CommandSet
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class LandingPlace:
         for path in unused:
             _remove(path)
 
-    def wants(self, sop_uid: str, association: Served, command: Dataset) -> bool:
+    def wants(self, sop_uid: str, association: Served, command: CommandSet) -> bool:
         """Whether this C-STORE request brings what is expected of its caller, or was until a moment ago."""
         originator = str(command.get("MoveOriginatorApplicationEntityTitle") or "").strip()
         caller = association.calling_aet.strip()

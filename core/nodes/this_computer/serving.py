@@ -9,6 +9,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from core.nodes.base import ByteStream
+from core.wire.dimse.command import CommandSet
 from core.wire.dimse.negotiation import Context
 
 ServedContext = Context
@@ -19,7 +20,7 @@ class ServedMessage(Protocol):
     """A DIMSE message (PS3.7 section 6.3): its command set, and its data set as an encoded stream, where it has one."""
 
     @property
-    def command(self) -> Dataset: ...
+    def command(self) -> CommandSet: ...
     @property
     def context(self) -> ServedContext: ...
     @property
@@ -51,7 +52,7 @@ class Served(Protocol):
     def cancelled(self, message_id: int) -> bool:
         """Whether a C-CANCEL-RQ for this request has come; doesn't wait."""
 
-    def note_cancel(self, command: Dataset) -> bool:
+    def note_cancel(self, command: CommandSet) -> bool:
         """Remember what a C-CANCEL-RQ cancels that came while something else was awaited; whether it was one."""
 
     def next_message_id(self) -> int: ...
@@ -87,7 +88,7 @@ class Diversion(Protocol):
 
     folder: Path
 
-    def wants(self, sop_uid: str, association: Served, command: Dataset) -> bool:
+    def wants(self, sop_uid: str, association: Served, command: CommandSet) -> bool:
         """Whether this instance is expected of this caller; asked when its C-STORE request has come.
 
         What somebody else sends under an expected UID is an ordinary reception: its sender was not asked for it,

@@ -37,6 +37,7 @@ from core.nodes.this_computer.refusals import Refusals
 from core.nodes.this_computer.serving import Service
 from core.wire.dimse.association import AssociationReleased, Message, ProtocolViolation
 from core.wire.dimse.channel import Channel
+from core.wire.dimse.command import CommandSet
 from core.wire.dimse.errors import AssociationAborted
 from core.wire.dimse.fragments import Inbox, PduType, abort_request
 from core.wire.failures import place
@@ -332,7 +333,7 @@ class StorageScp:
             association.send(message.context, _response(command, _UNRECOGNIZED_OPERATION))
 
 
-def _response(command: Dataset, status: int) -> Dataset:
+def _response(command: CommandSet, status: int) -> Dataset:
     response = Dataset()
     if command.get("AffectedSOPClassUID"):
         response.AffectedSOPClassUID = command.AffectedSOPClassUID

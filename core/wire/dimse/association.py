@@ -15,7 +15,15 @@ from core.model.errors import TransportError, TransportFault
 from core.wire.abort import Abort
 from core.wire.dial import dial
 from core.wire.dimse.channel import Channel
-from core.wire.dimse.command import NO_DATA_SET, MalformedCommand, decode_command, elements_of, encode_command, number
+from core.wire.dimse.command import (
+    NO_DATA_SET,
+    CommandSet,
+    MalformedCommand,
+    decoded,
+    elements_of,
+    encode_command,
+    number,
+)
 from core.wire.dimse.errors import (
     AssociationAborted,
     AssociationRejected,
@@ -68,7 +76,7 @@ class Message:
     `data` is to be read to its end before the next message is received; what is left is skipped.
     """
 
-    command: Dataset
+    command: CommandSet
     context: Context
     data: Incoming | None = None
 
@@ -315,8 +323,9 @@ class Association:
     def _message(self, encoded: bytes) -> Message:
         context = self._by_id[self._inbox.context_id]
         try:
-            command = decode_command(encoded)
-            has_data = number(elements_of(encoded), _COMMAND_DATA_SET_TYPE) not in (None, NO_DATA_SET)
+            elements = elements_of(encoded)
+            command = decoded(elements)
+            has_data = number(elements, _COMMAND_DATA_SET_TYPE) not in (None, NO_DATA_SET)
         except MalformedCommand as error:
             raise ProtocolViolation(self.where, "a command set is malformed", detail=str(error)) from error
         if not has_data:

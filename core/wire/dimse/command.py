@@ -1,19 +1,33 @@
-"""Command sets: group 0000 in Implicit VR Little Endian, as bytes and as `Dataset` (PS3.7 section 6.3 and Annex E)."""
+"""Command sets: group 0000 in Implicit VR Little Endian (PS3.7 section 6.3 and Annex E): written, and read."""
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable
 from typing import Any, Final
 
-from pydicom import config
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 NO_DATA_SET: Final = 0x0101  # of Command Data Set Type (0000,0800); any other value announces a data set
 _ELEMENT = struct.Struct("<HHL")
 _NUMBERS = {"US": "H", "UL": "L", "SS": "h", "SL": "l"}
+
+
+class CommandSet(dict[str, Any]):
+    """A command set that came: values by keyword, which are attributes too ("MessageID").
+
+    Numbers are integers, an empty one None; texts and UIDs come without their padding; several values are a list.
+    A `Dataset` of pydicom would take as long to build and to ask as an image takes to be sent.
+    """
+
+    def __getattr__(self, keyword: str) -> Any:
+        try:
+            return self[keyword]
+        except KeyError:
+            raise AttributeError(f"The command set has no {keyword}.") from None
 
 
 class MalformedCommand(ValueError):  # noqa: N818 - never leaves core.wire.dimse
@@ -111,33 +125,50 @@ def text(elements: dict[int, bytes], element: int) -> str:
     return elements.get(element, b"").decode("ascii", "replace").strip("\0 ")
 
 
-def decode_command(encoded: bytes) -> Dataset:
+def decode_command(encoded: bytes) -> CommandSet:
     """A command set from its bytes; an empty element is there with the value None or "".
 
     Raises
     ------
     MalformedCommand
     """
-    command = Dataset()
-    for element, value in elements_of(encoded).items():
-        try:
-            vr = dictionary_VR(element)
-        except KeyError:
-            vr = "UN"
-        command.add(DataElement(element, vr, _decoded(element, vr, value), validation_mode=config.IGNORE))
+    return decoded(elements_of(encoded))
+
+
+def decoded(elements: dict[int, bytes]) -> CommandSet:
+    """The values of `elements_of` by keyword; elements that the standard doesn't know are left out.
+
+    Raises
+    ------
+    MalformedCommand
+    """
+    command = CommandSet()
+    for element, value in elements.items():
+        keyword, vr = _entry(element)
+        if keyword:
+            command[keyword] = _decoded(element, vr, value)
     return command
 
 
+@functools.lru_cache(256)
+def _entry(element: int) -> tuple[str, str]:
+    """Keyword and VR of an element of group 0000."""
+    try:
+        return keyword_for_tag(element), dictionary_VR(element)
+    except KeyError:
+        return "", "UN"
+
+
 def _decoded(element: int, vr: str, value: bytes) -> object:
-    if vr == "UN":
-        return value
+    if vr == "US" and len(value) == 2:
+        return value[0] | value[1] << 8
     if vr in _NUMBERS or vr == "AT":
         code = "HH" if vr == "AT" else _NUMBERS[vr]
         size = struct.calcsize("<" + code)
         if len(value) % size:
             raise MalformedCommand(f"element (0000,{element:04X}) has a size that its type can't have")
         numbers: list[int] = [
-            row[0] if len(row) == 1 else row[0] << 16 | row[1] for row in struct.iter_unpack("<" + code, value)
+            row[0] if len(row) == 1 else Tag(row[0], row[1]) for row in struct.iter_unpack("<" + code, value)
         ]
         return None if not numbers else numbers[0] if len(numbers) == 1 else numbers
     return value.decode("ascii", "replace").strip("\0 ")

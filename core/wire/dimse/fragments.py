@@ -56,20 +56,6 @@ def abort_request(source: int, reason: int) -> bytes:
     return _PDU.pack(PduType.ABORT, 4) + bytes((0, 0, source, reason))
 
 
-class Memory:
-    """Bytes in memory as a stream."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._left = memoryview(data).cast("B")
-        self.length: int | None = len(self._left)
-
-    def readinto(self, view: memoryview, /) -> int:
-        count = min(len(view), len(self._left))
-        view[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-
 class Outbox:
     """Cuts messages into PDUs, and gathers the PDUs into large sends. Its memory is constant.
 
@@ -97,10 +83,33 @@ class Outbox:
         """Send one message. What the data's own source raises passes through."""
         self._end = 0
         self.reading = False
-        self._put(Memory(command), context_id, _COMMAND)
-        if data is not None:
-            self._put(Memory(data) if isinstance(data, (bytes, memoryview)) else data, context_id, 0)
+        self._put_whole(memoryview(command), context_id, _COMMAND)
+        if isinstance(data, (bytes, memoryview)):
+            self._put_whole(memoryview(data).cast("B"), context_id, 0)
+        elif data is not None:
+            self._put(data, context_id, 0)
         self._channel.send(self._view[: self._end])
+
+    def _put_whole(self, data: memoryview, context_id: int, kind: int) -> None:
+        """As `_put`, of what is in memory: while it is cut, whoever shares the association waits."""
+        view, fragment, header = self._view, self._fragment, _BOTH.size
+        at, position, left = self._end, 0, len(data)
+        while True:
+            if at + header + fragment > len(view):
+                self._channel.send(view[:at])
+                at = 0
+            count = min(fragment, left)
+            left -= count
+            _BOTH.pack_into(
+                view, at, PduType.P_DATA, count + _PDV.size, count + 2, context_id, kind if left else kind | _LAST
+            )
+            at += header
+            view[at : at + count] = data[position : position + count]
+            at += count
+            position += count
+            if not left:
+                self._end = at
+                return
 
     def _put(self, source: ByteStream, context_id: int, kind: int) -> None:
         """Add the PDUs of a command set or a data set; whatever has no room is sent."""

@@ -9,7 +9,7 @@ from enum import IntEnum
 from pydicom.dataset import Dataset
 
 from core.wire.dimse.association import Association, Context, Message
-from core.wire.dimse.command import NO_DATA_SET
+from core.wire.dimse.command import NO_DATA_SET, CommandSet
 from core.wire.dimse.errors import ProtocolViolation
 from core.wire.dimse.identifier import EXPLICIT, IMPLICIT, MalformedIdentifierError, decode
 from core.wire.dimse.negotiation import Proposed
@@ -143,7 +143,7 @@ class Retrieval:
         return f"{said}: {self.comment}" if self.comment else said
 
 
-def counts_of(command: Dataset) -> SubOperations:
+def counts_of(command: CommandSet) -> SubOperations:
     return SubOperations(
         _number(command, "NumberOfRemainingSuboperations"),
         _number(command, "NumberOfCompletedSuboperations"),
@@ -253,6 +253,6 @@ def portions(uids: Sequence[str], most: int = MOST_UIDS) -> Iterator[Sequence[st
         yield uids[start : start + most]
 
 
-def _number(command: Dataset, keyword: str) -> int | None:
+def _number(command: CommandSet, keyword: str) -> int | None:
     value = command.get(keyword)
     return value if isinstance(value, int) else None

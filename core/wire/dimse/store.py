@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pydicom import config
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from core.model.errors import AnswerError
@@ -21,7 +20,7 @@ from core.wire.dimse.association import (
     Message,
     ProtocolViolation,
 )
-from core.wire.dimse.command import number_element, text_element, with_group_length
+from core.wire.dimse.command import CommandSet, number_element, text_element, with_group_length
 from core.wire.dimse.file_meta import IMPLICIT
 from core.wire.dimse.limit import AssociationLimit
 from core.wire.dimse.negotiation import MOST_CONTEXTS, Proposed, Refusal, is_uid
@@ -414,7 +413,7 @@ def _check(answer: Message, message_id: int, sop_uid: str, where: str) -> int:
     return status
 
 
-def _comment(command: Dataset) -> str:
+def _comment(command: CommandSet) -> str:
     """Error Comment (0000,0902) and Offending Element (0000,0901), for the details."""
     said = str(command.get("ErrorComment") or "")
     offending = command.get("OffendingElement")
