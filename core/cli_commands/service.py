@@ -14,7 +14,6 @@ from core.cli_commands.speaking import Speaker, exit_with, speaking
 from core.model.errors import ConfigurationError
 from core.secrets import PASSWORD
 from core.unattended import systemd, systemd_user, unit_secrets
-from core.unattended.layout import Choice
 from core.unattended.units import unit_text, user_unit_text
 
 app = typer.Typer(
@@ -31,8 +30,15 @@ _DEFAULT = "LocalService" if sys.platform == "win32" else "dicom-ferry"
 @app.command()
 def install(
     user: _User = False,
-    account: Annotated[str, typer.Option(help="Account that it runs under; made on Linux if missing.")] = _DEFAULT,
-    group: Annotated[str, typer.Option(help="Members of this group may open its window and give commands.")] = "",
+    account: Annotated[
+        str | None, typer.Option(help="Account that it runs under; made on Linux if missing.", show_default=_DEFAULT)
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Members of this group may open its window and give commands; '' ends that.", show_default=False
+        ),
+    ] = None,
     folder: Annotated[
         list[Path] | None, typer.Option(help="Folder beside its home in which it may write; may be repeated (Linux).")
     ] = None,
@@ -40,19 +46,19 @@ def install(
 ) -> None:
     """Install it (systemd unit, or start-up task of Windows) under an account of its own, and start it.
 
-    Its home is /var/lib/dicom-ferry, on Windows C:\\ProgramData\\DICOM Ferry. Installing it again changes account,
-    group and folders.
+    Its home is /var/lib/dicom-ferry, on Windows C:\\ProgramData\\DICOM Ferry. What is not given
+    stays as it was at the last installation, but for the folders.
     """
     with speaking() as speaker:
         if _windows():
             _refuse(user or folder, "--user and --folder are for Linux.")
             task = _task()
             if show:
-                speaker.out.print(task.task_text(account), highlight=False, markup=False)
+                speaker.out.print(task.task_text(account or _DEFAULT), highlight=False, markup=False)
                 return
             _say(speaker, task.install(account, group, speaker.remark))
             return
-        choice = Choice(account, group, tuple(folder or ()))
+        choice = systemd.chosen(account, group, tuple(folder or ()))
         if show:
             text = user_unit_text() if user else unit_text(choice)
             speaker.out.print(text, end="", markup=False)

@@ -25,6 +25,13 @@ _SHARED_FILES = ("ledger*.sqlite*", "engine.lock", "settings.json*", "home-id", 
 _SHARED_FOLDERS = ("logs", "spool", "scratch")
 
 
+def chosen(account: str | None, group: str | None, folders: tuple[Path, ...]) -> Choice:
+    """What is to be installed; what is not given (None) is as it was at the last installation."""
+    mark = _mark(Layout().home)
+    before = Choice() if mark is None else Choice(mark.account, mark.group)
+    return Choice(before.account if account is None else account, before.group if group is None else group, folders)
+
+
 def install(choice: Choice, layout: Layout | None = None) -> list[str]:
     """Make account and home, write the unit, and start it where systemd runs; what was done, in sentences.
 

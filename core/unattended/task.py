@@ -77,8 +77,10 @@ def task_text(account: str = "LocalService", command: tuple[str, ...] | None = N
     return template.substitute({name: value if name == "logon" else escape(value) for name, value in values.items()})
 
 
-def install(account: str, group: str, remark: Callable[[str], None] = lambda _text: None) -> list[str]:
+def install(account: str | None, group: str | None, remark: Callable[[str], None] = lambda _text: None) -> list[str]:
     """Make the home, register the task and start it; what was done, in sentences.
+
+    What is not given (None) is as it was at the last installation: so an upgrade needs no password again.
 
     Raises
     ------
@@ -88,16 +90,24 @@ def install(account: str, group: str, remark: Callable[[str], None] = lambda _te
         Windows refuses; with what it said.
     """
     home = machine_folder()
-    sid, name = _principal(account)
-    password = "" if sid else _ask_password(account)
     _check_home(home)
+    mark = _mark(home)
+    before = Unattended("LocalService") if mark is None else mark
+    group = before.group if group is None else group
+    again = account is None and mark is not None
+    account = before.account if account is None else account
+    sid, name = _principal(account)
+    as_it_is = again and not sid and _registered()  # its password is known to Windows alone
+    password = "" if sid or as_it_is else _ask_password(account)
     _make_home(home, sid or account, name, group)
     remark(f"{home}: open to {name}{' and ' + group if group else ''}, the system and administrators")
     stopped = _stop(home)  # one that runs already goes on with what is said now
     with tempfile.TemporaryDirectory(prefix="dicom-ferry-") as folder:
         file = Path(folder) / "task.xml"
         file.write_text(task_text(account), encoding="utf-16")
-        if sid:
+        if as_it_is:
+            run(["schtasks", "/Change", "/TN", TASK, "/ENABLE"])
+        elif sid:
             run(["schtasks", "/Create", "/TN", TASK, "/XML", str(file), "/F"])
         else:
             lines = "\n".join((TASK, str(file), account, password)) + "\n"

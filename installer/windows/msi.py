@@ -185,7 +185,7 @@ def _actions(product: Element) -> None:
     )  # fmt: skip
     uninstalling = 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE'
     before = f"WITH{UNATTENDED.upper()}"
-    goes = f'!{UNATTENDED}=3 AND (&{UNATTENDED}=2 OR REMOVE="ALL") AND NOT UPGRADINGPRODUCTCODE'
+    goes = f'{before} AND (&{UNATTENDED}=2 OR REMOVE="ALL") AND NOT UPGRADINGPRODUCTCODE'
     order = SubElement(product, "InstallExecuteSequence")
     for action, after, condition in (
         ("CloseRunning", "CostFinalize", "1"),
