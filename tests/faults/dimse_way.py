@@ -14,12 +14,12 @@ from tests.support.running_app import RunningApp
 from tests.support.studies import Study, make_study
 
 S = DeliveryState
-#: As little patience as the fields allow.
+#: Little patience, so that tests are short; a peer that works answers in time on a busy machine, too.
 HASTY = {
-    "connect_timeout": 2,
-    "association_timeout": 1,
-    "answer_timeout": 1,
-    "idle_timeout": 1,
+    "connect_timeout": 5,
+    "association_timeout": 2,
+    "answer_timeout": 2,
+    "idle_timeout": 2,
     "commitment_timeout": 1,
 }
 

@@ -50,9 +50,9 @@ def associated(pacs: FaultyPeer, contexts: tuple[Proposed, ...] | list[Proposed]
         "FAULTY",
         "FERRY",
         connect_timeout=5,
-        association_timeout=0.5,
-        answer_timeout=0.5,
-        idle_timeout=0.5,
+        association_timeout=2.0,
+        answer_timeout=2.0,
+        idle_timeout=2.0,
     )
     with Association.open(peer, contexts) as association:
         yield association
@@ -335,13 +335,13 @@ def test_an_unknown_destination(pacs: FaultyPeer, study: Study) -> None:
 # --- storage commitment
 
 
-def commit(pacs: FaultyPeer, study: Study, act: Commit) -> CommitmentReport | None:
-    """What is reported in a short time."""
+def commit(pacs: FaultyPeer, study: Study, act: Commit, seconds: float = PATIENCE) -> CommitmentReport | None:
+    """What is reported in this time."""
     pacs.on("commit", act)
     with associated(pacs, COMMITMENT_CONTEXTS) as association:
         request = CommitmentRequest(association, "1.2.3")
         request.ask((Image.of(file).sop_class, Image.of(file).sop_uid) for file in study)
-        request.wait(0.3)
+        request.wait(seconds)
         return request.report
 
 
@@ -376,7 +376,7 @@ def test_reasons_against_commitment(pacs: FaultyPeer, study: Study, reason: int,
 
 
 def test_the_answer_to_the_request_is_no_evidence(pacs: FaultyPeer, study: Study) -> None:
-    assert commit(pacs, study, Commit(reports=0)) is None
+    assert commit(pacs, study, Commit(reports=0), 0.3) is None
     assert pacs.count("commit") == 1
 
 

@@ -62,9 +62,9 @@ class Sender:
             called,
             "FERRY",
             connect_timeout=5,
-            association_timeout=0.5,
-            answer_timeout=0.5,
-            idle_timeout=0.5,
+            association_timeout=2.0,
+            answer_timeout=2.0,
+            idle_timeout=2.0,
         )
         self.associations = StoreAssociations(self.peer, AssociationLimit(associations))
 
