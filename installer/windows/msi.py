@@ -187,18 +187,19 @@ def _actions(product: Element) -> None:
     before = f"WITH{UNATTENDED.upper()}"
     goes = f'{before} AND (&{UNATTENDED}=2 OR REMOVE="ALL") AND NOT UPGRADINGPRODUCTCODE'
     order = SubElement(product, "InstallExecuteSequence")
-    for action, after, condition in (
-        ("CloseRunning", "CostFinalize", "1"),
-        ("AskAboutData", "CloseRunning", uninstalling),
-        ("RemoveData", "AskAboutData", f"{uninstalling} AND REMOVEDATA"),
-        ("SwitchTaskOn", "InstallInitialize", before),
-        ("RemoveTask", "SwitchTaskOn", f"{goes} AND NOT REMOVEDATA"),
-        ("RemoveTaskAndData", "RemoveTask", f"{goes} AND REMOVEDATA"),
-        ("InstallTask", "WriteRegistryValues", f"&{UNATTENDED}=3 AND NOT {before}"),
-        ("RenewTask", "InstallTask", f"&{UNATTENDED}=3 AND {before}"),
-        ("DropTask", "RenewTask", f"&{UNATTENDED}<>3 AND {before} AND NOT Installed"),
+    # By number: wixl's own order of what only stands "after" something is not to be relied on.
+    for action, sequence, condition in (
+        ("CloseRunning", 1001, "1"),  # behind CostFinalize
+        ("AskAboutData", 1002, uninstalling),
+        ("RemoveData", 1003, f"{uninstalling} AND REMOVEDATA"),
+        ("SwitchTaskOn", 1501, before),  # behind InstallInitialize
+        ("RemoveTask", 1502, f"{goes} AND NOT REMOVEDATA"),
+        ("RemoveTaskAndData", 1503, f"{goes} AND REMOVEDATA"),
+        ("InstallTask", 5001, f"&{UNATTENDED}=3 AND NOT {before}"),  # behind WriteRegistryValues
+        ("RenewTask", 5002, f"&{UNATTENDED}=3 AND {before}"),
+        ("DropTask", 5003, f"&{UNATTENDED}<>3 AND {before} AND NOT Installed"),
     ):
-        step = SubElement(order, "Custom", Action=action, After=after)
+        step = SubElement(order, "Custom", Action=action, Sequence=str(sequence))
         step.text = condition
 
 
