@@ -332,6 +332,7 @@ class Settling:
         attempt = self._attempts[study_id] = self._attempts.get(study_id, 0) + 1
         failure = gate.node.failure(error, "source" if gate is self.source else "destination")
         fatal = error.code in ("same-storage", "extras-differ", "extras-unknown", "labels", "extras")
+        fatal = fatal or (error.code == "identity-untold" and not o.follow)  # what comes later may tell
         if failure.cls in WHOLE_NODE and not fatal:
             gate.close(failure, o.retry_delays)
         if fatal or (attempt >= o.max_attempts and not o.follow):

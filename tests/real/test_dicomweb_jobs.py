@@ -197,6 +197,23 @@ def test_a_move_from_a_service_that_does_not_delete_keeps_all(start_orthanc: Sta
     assert "not deleted" in job.problem
 
 
+def test_a_move_to_what_may_be_the_same_service_says_so_at_once_and_keeps_all(
+    start_orthanc: Start, running: RunningApp
+) -> None:
+    """Both hold the same and neither was seen to lack any of it: they may be one service under two addresses."""
+    source, end = start_orthanc("1.12", dicomweb=True), start_orthanc("1.12", dicomweb=True)
+    study = make_study(instances=5)
+    for server in (source, end):
+        server.upload(list(study))
+    web(running, "W", source.dicomweb_url)
+    web(running, "V", end.dicomweb_url)
+    job = running.run("forward", ["W"], ["V"], after="move")
+    assert "It can't be told whether “V” is the same service as “W”" in job.problem
+    assert "delete them there by hand" in job.problem
+    assert job.counts.skipped == job.counts.total == 5
+    assert source.count() == 5
+
+
 def test_a_move_never_goes_to_the_server_itself(start_orthanc: Start, running: RunningApp, tmp_path: Path) -> None:
     """An Orthanc and its own DICOMweb services; a service under two names of its host."""
     server = start_orthanc("1.12", dicomweb=True)

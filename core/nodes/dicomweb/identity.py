@@ -33,7 +33,7 @@ class DicomwebIdentity(DicomwebConfirm):
         raise FerryError(
             f"It can't be told whether “{other.name}” is the same service as “{self.name}”: both hold the same.",
             "Keep the images at the source, or delete them there by hand once you know that these are two services.",
-            code="identity",
+            code="identity-untold",
         )
 
 
