@@ -178,10 +178,14 @@ class Channel:
         if self._end > self._start:
             return True
         self._start = self._end = 0
-        came = self._take(seconds) is not None
-        if self._abort is not None:
-            self._abort.check()
-        return came
+        deadline = time.monotonic() + seconds
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            came = self._take(min(left, _LOOK)) is not None
+            if self._abort is not None:
+                self._abort.check()  # on Windows, nothing else ends this wait
+            if came or left <= _LOOK:
+                return came
 
     def _take(self, seconds: float) -> bool | None:
         """Receive into the buffer's free end: True when something came, False at the end, None when nothing did."""
