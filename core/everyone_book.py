@@ -14,11 +14,12 @@ from core.model.remotes import RemoteEntry, RemoteKind
 from core.node_book import LONGEST_NAME, NodeBook
 from core.nodes.base import Remotes
 from core.nodes.intermediary import Intermediary
+from core.nodes.registry import node_kinds
 from core.remote_book import RemoteBook
 
 log = logging.getLogger(__name__)
 
-_MODALITIES = "dicom"  # the kind of node that a modality is registered as
+_ENTITY = "entity"  # the trait of the kind of node that a modality is registered as
 
 
 class EveryoneBook:
@@ -112,7 +113,7 @@ class EveryoneBook:
         """The node that was registered for an entry earlier, wherever that points by now; empty for none."""
         for record in self._nodes.all():
             same = record.fields.get("through") == server and record.fields.get("known_as") == entry.name
-            if entry.kind is RemoteKind.MODALITY and record.kind == _MODALITIES and same:
+            if entry.kind is RemoteKind.MODALITY and record.kind == _modalities() and same:
                 return record.name
         return ""
 
@@ -132,8 +133,13 @@ class EveryoneBook:
             "through": server,
             "known_as": entry.name,
         }
-        self._nodes.add(_MODALITIES, name, fields, {})
+        self._nodes.add(_modalities(), name, fields, {})
         log.info("%s, a modality of %s, was registered for a job that sends to all of them", name, server)
+
+
+def _modalities() -> str:
+    """The kind of node that a modality is."""
+    return next(name for name, kind in node_kinds.all().items() if _ENTITY in kind.traits)
 
 
 def _strangers(server: str, kind: RemoteKind, names: Sequence[str]) -> str:

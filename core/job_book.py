@@ -433,10 +433,10 @@ class _PreviewCount:
         unseen: int,
     ) -> None:
         remarks = () if steps is None else (BY_UID if steps.foretells else UNFORETOLD,)
-        self.now = Preview(0, 0, 0, 0, 0, 0, 0, complete=True, remarks=remarks)
+        times = len(destinations) + unseen
+        self.now = Preview(0, 0, 0, 0, 0, 0, 0, complete=True, remarks=remarks, destinations=times)
         self._steps = steps
         self._destinations = destinations
-        self._unseen = unseen
         self._abort = abort
         self._progress = progress
         self._said = 0.0
@@ -455,7 +455,7 @@ class _PreviewCount:
     def _page(self, study: StudyInfo, page: list[InstanceRef], series: set[str]) -> None:
         fresh = {ref.series_uid for ref in page} - series
         series |= fresh
-        times = len(self._destinations) + self._unseen
+        times = self.now.destinations
         here, different = 0, 0
         for node in self._destinations:
             for start in range(0, len(page), ASK_AT_ONCE):

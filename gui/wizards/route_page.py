@@ -26,6 +26,7 @@ class NodeOption:
     about: str
     as_source: tuple[str, ...]
     as_destination: tuple[str, ...]
+    everyone: tuple[str, ...] = ()  # destinations that stand for all whom it knows
 
 
 class _NodeList(QWidget):
@@ -56,13 +57,16 @@ class _NodeList(QWidget):
         self._inner.addWidget(self._looking)
         self.checks: dict[str, QCheckBox] = {}
         self.answers: dict[str, QLabel] = {}
+        self._places: dict[str, QWidget] = {}
 
     def add(self, name: str, about: str, abilities: Sequence[str]) -> QCheckBox | None:
         """Offer a node; gives its box when it is new."""
         self._looking.hide()
         if name in self.checks:
             return None
-        one = QVBoxLayout()
+        place = self._places[name] = QWidget()
+        one = QVBoxLayout(place)
+        one.setContentsMargins(0, 0, 0, 0)
         one.setSpacing(0)
         check = QCheckBox(name.replace("&", "&&"))
         check.setEnabled(bool(abilities))
@@ -79,10 +83,15 @@ class _NodeList(QWidget):
         below.addWidget(answer)
         one.addWidget(check)
         one.addLayout(below)
-        self._inner.addLayout(one)
+        self._inner.addWidget(place)
         self.checks[name], self.answers[name] = check, answer
         check.toggled.connect(lambda on, n=name: self._toggled(n, on))
         return check
+
+    def show_only(self, name: str, on: bool) -> None:
+        """Show an offer or hide it; what is hidden isn't chosen."""
+        self.checks[name].setChecked(on and self.checks[name].isChecked())
+        self._places[name].setVisible(on)
 
     def _toggled(self, name: str, on: bool) -> None:
         self.answers[name].hide()
@@ -111,6 +120,8 @@ class RoutePage(WizardPage):
     def __init__(self) -> None:
         super().__init__()
         self.several = True
+        self._forwards = False
+        self._everyone: dict[str, str] = {}  # destinations that stand for all whom a server knows, with the server
         self.nothing = EmptyState("nodes", "", "", "Add node…")
         self.nothing.hide()
         self.body.addWidget(self.nothing)
@@ -172,11 +183,26 @@ class RoutePage(WizardPage):
             if destination is not None:
                 destination.toggled.connect(lambda _: self._tell())
                 self.fallback.addItem(node.name, node.name)
+        for node in nodes:  # below all nodes
+            self._offer_everyone(node)
         if len(nodes) == 2 and not self.sources.chosen():
             first, second = nodes[0].name, nodes[1].name
             self.sources.checks[first].setChecked(True)
             self.destinations.checks[second].setChecked(True)
         self._tell()
+
+    def _offer_everyone(self, node: NodeOption) -> None:
+        for name in node.everyone:
+            what = f"Whoever {node.name} knows when the job starts, and while it follows"
+            check = self.destinations.add(name, what, ("never back to the sender", "kept current"))
+            if check is not None:
+                self._everyone[name] = node.name
+                check.toggled.connect(lambda _: self._tell())
+
+    def _show_everyone(self) -> None:
+        """All whom a server knows are offered where images are taken from it, to jobs that forward."""
+        for name, server in self._everyone.items():
+            self.destinations.show_only(name, self._forwards and server in self.sources.chosen())
 
     def tell_answer(self, name: str, text: str, role: str) -> None:
         """Say whether a ticked node answers, wherever it is ticked."""
@@ -194,6 +220,7 @@ class RoutePage(WizardPage):
         self.fallback_box.setVisible("fallback" in names and bool(self.sources.checks))
         self._has_fallback = "fallback" in names
         self.several = several
+        self._forwards = "trigger" in names
         self.sources.help.setText("Where the studies are now." if several else "The server that is copied.")
         self._source_ticked(None, False)
 
@@ -208,6 +235,7 @@ class RoutePage(WizardPage):
         self._tell()
 
     def _tell(self) -> None:
+        self._show_everyone()
         both = [n for n in self.sources.chosen() if n in self.destinations.chosen()]
         text = f"{both[0]} can't be source and destination at the same time." if both else ""
         fallback = self.fallback.currentData()

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QCheckBox, QGridLayout, QLineEdit, QVBoxLayout, QW
 
 from core.app import Abort, App
 from core.model.errors import FerryError
+from core.model.everyone import KINDS, Everyone, Expanded
 from core.model.job import JobRecord, TransferFields
 from core.model.node import NodeRecord
 from core.model.views import Preview
@@ -107,7 +108,7 @@ class SummaryPage(WizardPage):
         route = self._wizard.route
         images = "the images"
         if preview is not None:
-            images = words.plural(preview.instances // max(1, len(route.destinations.chosen())), "image")
+            images = words.plural(preview.instances // max(1, preview.destinations), "image")
         where = self._wizard.standing.empties if self._wizard.stands else route.sources.chosen()
         text = f"Delete {images} at {', '.join(where)}, each once it is confirmed"
         self.understood.setText(text.replace("&", "&&"))
@@ -220,7 +221,8 @@ def _option(app: App, record: NodeRecord) -> NodeOption:
         can = app.jobs.abilities(record.name)
     except FerryError as error:
         return NodeOption(record.name, about, (error.sentence,), (error.sentence,))
-    return NodeOption(record.name, about, can.as_source, can.as_destination)
+    everyone = tuple(str(Everyone(record.name, kind)) for kind in KINDS) if app.remotes.has_lists(record.name) else ()
+    return NodeOption(record.name, about, can.as_source, can.as_destination, everyone)
 
 
 class SendWizard(Wizard):
@@ -341,8 +343,11 @@ class SendWizard(Wizard):
 
     def _probe(self, name: str) -> None:
         """Whether a node answers is said where it is chosen; a job may be made all the same."""
-        nodes = self.session.app.nodes
         self.route.tell_answer(name, ASKING, "small")
+        if Everyone.parse(name) is not None:
+            self._ask_for_everyone(name)
+            return
+        nodes = self.session.app.nodes
 
         def ask() -> None:
             node = nodes.open(name)
@@ -357,6 +362,23 @@ class SendWizard(Wizard):
 
         answered = Operation(self, ask).success(lambda _: self.route.tell_answer(name, "It answers.", "good"))
         answered.failure(failed).run()
+
+    def _ask_for_everyone(self, name: str) -> None:
+        """Whom a destination stands for now; nothing is made of them before the job starts."""
+        book, sources = self.session.app.everyone, self.route.sources.chosen()
+
+        def told(now: Expanded) -> None:
+            names = [*now.names, *(f"{one} (becomes a node)" for one in now.to_come)]
+            text = f"Now: {', '.join(names)}." if names else "There is none."
+            bad = now.left_out or not names
+            self.route.tell_answer(name, f"{text} {now.left_out}".strip(), "error" if bad else "good")
+
+        def failed(error: Exception) -> None:
+            sentence, next_step, _detail = words.sentence_of(error)
+            self.route.tell_answer(name, f"{sentence} {next_step}", "error")
+
+        asked = Operation(self, lambda: book.expanded([name], sources, register=False))
+        asked.success(told).failure(failed).run()
 
     def _add_node(self) -> None:
         self.reject()

@@ -25,6 +25,7 @@ class DicomKind(NodeKind):
     summary: ClassVar[str] = "A PACS, modality or workstation that speaks DICOM: C-STORE, C-FIND, C-MOVE, C-GET."
     icon: ClassVar[str] = "dicom"
     Fields: ClassVar[type[NodeFields]] = DicomFields
+    traits: ClassVar[frozenset[str]] = frozenset({"entity"})
 
     def open(self, fields: NodeFields, context: OpenContext) -> Node:
         """Open without talking to it yet.
