@@ -15,6 +15,8 @@ from core.model.study import Holding, StudyInfo
 from core.nodes.base import Compare, CompareByFetching, Confirm, Node, Read, digest_of
 from core.wire.abort import Abort
 
+_PIECE = 1 << 18  # bytes that are read at a time where only their digest counts
+
 
 class Judging:
     """Judges the deliveries of one route.
@@ -59,7 +61,7 @@ class Judging:
             return found
         comparable = isinstance(ours, Compare) and isinstance(theirs, Compare)
         if found.evidence is not None and not comparable:
-            return Judgement(Verdict.SAME, self._looked_into(study, delivery, found.evidence))
+            return Judgement(Verdict.SAME, self._looked_into(study, delivery, holding, found.evidence))
         return judge_attributes(
             delivery.known_digest,
             holding,
@@ -68,13 +70,18 @@ class Judging:
             at,
         )
 
-    def _looked_into(self, study: StudyInfo, delivery: Delivery, by_uid: Evidence) -> Evidence:
-        """Before a move deletes what was never sent, what lies there under its UID is fetched and compared.
+    def _looked_into(self, study: StudyInfo, delivery: Delivery, holding: Holding, by_uid: Evidence) -> Evidence:
+        """Before a move deletes what was never sent, what lies there under its UID is compared with the source's.
 
-        The source's digest stands for it then. Without that nothing is deleted; see `Ledger.deletable`.
+        The destination's digest with that of what the source gives, or what either gives; the digest stands for it
+        then. Without that nothing is deleted; see `Ledger.deletable`.
         """
+        if not self._deletes or delivery.tried:
+            return by_uid
+        if holding.digest and not delivery.known_digest:
+            return self._read_and_hashed(delivery, holding.digest.lower(), by_uid)
         theirs = self._destination
-        if not self._deletes or delivery.tried or not isinstance(theirs, CompareByFetching):
+        if not isinstance(theirs, CompareByFetching):
             return by_uid
         try:
             with self._read.open(delivery.instance, abort=self._abort) as stream:
@@ -92,6 +99,30 @@ class Judging:
         if hasher is not None:
             digest = delivery.known_digest = hasher.hexdigest()
         return Evidence(Method.HEADER, by_uid.at, digest or "", "Fetched from the destination: all of it is equal.")
+
+    def _read_and_hashed(self, delivery: Delivery, theirs: str, by_uid: Evidence) -> Evidence:
+        """The source tells no digests: its image is read for its own.
+
+        Another one is no proof of other content: services write the head of a file anew.
+        """
+        try:
+            with self._read.open(delivery.instance, abort=self._abort) as stream:
+                ours = digest_of(stream)
+                hasher = md5()
+                body = Carried(stream, hasher, self._pace)
+                view = memoryview(bytearray(_PIECE))
+                while not ours and body.readinto(view):
+                    pass
+        except SourceTrouble:
+            return by_uid  # it keeps what it can't give
+        except FerryError:
+            if self._abort.aborted:
+                raise
+            return by_uid
+        if (ours or hasher.hexdigest()).lower() != theirs:
+            return by_uid
+        delivery.known_digest = theirs
+        return Evidence(Method.DIGEST, by_uid.at, theirs, "Read at the source: the destination holds the same file.")
 
     def judge_again(
         self, study: StudyInfo, judged: Sequence[tuple[Delivery, Holding, Judgement]]

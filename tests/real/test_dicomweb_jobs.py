@@ -186,6 +186,30 @@ def test_a_move_deletes_exactly_what_was_proved(start_orthanc: Start, running: R
         assert target.digests().keys() == merged_digests(studies).keys()
 
 
+def test_a_move_of_what_was_copied_before_compares_each_image_and_deletes_what_is_the_same(
+    start_orthanc: Start, running: RunningApp, tmp_path: Path
+) -> None:
+    """The service tells no digests, the Orthanc does: the service's images are read for theirs."""
+    target = start_orthanc("1.12")
+    study = small_study(12)
+    other = make_study(instances=12, patient_id="M", size_bytes=3_000_000)
+    with AzureService(tmp_path / "service") as service:
+        cloud(running, "W", service)
+        running.folder("F", tmp_path / "files")
+        running.orthanc("B", target)
+        for number, image in enumerate([*study, *other]):
+            (tmp_path / "files" / f"{number}.dcm").write_bytes(image)
+        running.run("forward", ["F"], ["W"])
+        target.upload([*list(study)[:-1], *other])
+        target.upload([list(study)[-1].replace(b"Wang", b"Wong")])
+        job = running.run("forward", ["W"], ["B"], after="move")
+        assert job.counts.skipped == job.counts.total == 24
+        assert "Compare both with a viewer" in job.problem
+        assert service.held() == {study.sop_uids[-1]}
+        methods = [row.evidence.method for row in running.rows(job.id) if row.evidence]
+        assert methods.count(Method.DIGEST) == 23
+
+
 def test_a_move_from_a_service_that_does_not_delete_keeps_all(start_orthanc: Start, running: RunningApp) -> None:
     source, target = start_orthanc("1.12", dicomweb=True), start_orthanc("1.12")
     source.upload(small_study(5))
