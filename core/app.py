@@ -33,6 +33,7 @@ from core.remote_book import RemoteBook
 from core.reports import ReportFormat, write_failed_list, write_report
 from core.secrets import Secrets, SecretsStatus
 from core.settings import Settings, load_settings, save_settings
+from core.spool.disk import extended
 from core.step_book import StepBook
 from core.unattended.place import start_words
 from core.wire.abort import Abort
@@ -338,8 +339,9 @@ class App:
         report_form = ReportFormat(form)
         encoding = "utf-8-sig" if report_form is ReportFormat.CSV else "utf-8"  # so that Excel takes it for UTF-8
         try:
-            make_private_file(file)
-            with file.open("w", encoding=encoding, newline="" if report_form is ReportFormat.CSV else "\n") as out:
+            path = Path(extended(file))
+            make_private_file(path)
+            with path.open("w", encoding=encoding, newline="" if report_form is ReportFormat.CSV else "\n") as out:
                 return write_report(self.ledger, self.jobs.get(job_id), report_form, out, mapping=mapping)
         except OSError as error:
             raise LocalError(
@@ -360,8 +362,9 @@ class App:
             The file can't be written.
         """
         try:
-            make_private_file(file)
-            with file.open("w", encoding="utf-8", newline="\n") as out:
+            path = Path(extended(file))
+            make_private_file(path)
+            with path.open("w", encoding="utf-8", newline="\n") as out:
                 return write_failed_list(self.ledger, self.jobs.get(job_id), out)
         except OSError as error:
             raise LocalError(

@@ -155,11 +155,13 @@ class TestWindows:
         identify()
         found = ctypes.c_wchar_p()
         result = ctypes.windll.shell32.GetCurrentProcessExplicitAppUserModelID(ctypes.byref(found))
-        assert (result & 0xFFFFFFFF, found.value) == (0, APP_ID)
+        if result & 0xFFFFFFFF == 0x80004001:
+            pytest.skip("Wine takes the identity and doesn't tell it")
+        assert (result, found.value) == (0, APP_ID)
         ctypes.windll.ole32.CoTaskMemFree(found)
 
     def test_the_shell_takes_what_the_button_shows(self, qapp: object) -> None:
-        """With a real window of the system's; Wine has the interface, and answers E_NOTIMPL to its progress."""
+        """With a window of the system's, one for messages: there may be no screen."""
         import ctypes
 
         from gui.taskbar import taskbar_button
@@ -168,14 +170,14 @@ class TestWindows:
         create.restype = ctypes.c_void_p
         create.argtypes = [ctypes.c_ulong, ctypes.c_wchar_p, ctypes.c_wchar_p, ctypes.c_ulong, *[ctypes.c_int] * 4,
                            *[ctypes.c_void_p] * 4]  # fmt: skip
-        window = create(0, "STATIC", "a test", 0, 0, 0, 10, 10, None, None, None, None)
+        window = create(0, "STATIC", "a test", 0, 0, 0, 10, 10, ctypes.c_void_p(-3), None, None, None)
         assert window
         try:
             button = taskbar_button(window)
             assert button is not None
             for state in ButtonState:
                 button.show(state, STEPS // 2)
-                assert button.result in (0, 0x80004001)
+                assert button.result == 0
             del button
         finally:
             ctypes.windll.user32.DestroyWindow(ctypes.c_void_p(window))

@@ -42,7 +42,7 @@ class MemoryKeyring:
 class PlaintextKeyring(keyring.backend.KeyringBackend):
     """As those of `keyrings.alt`: a file that anybody may read."""
 
-    priority = 20  # type: ignore[assignment]
+    priority = 0.1  # type: ignore[assignment]  # never chosen by itself, in whatever process this is loaded
 
     def get_password(self, service: str, username: str) -> str | None:
         raise AssertionError("a keyring in plain text was asked")

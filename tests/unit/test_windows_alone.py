@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from core.app import App
 from core.asked_to_end import event_name
 from core.home import Home
 from core.ledger.ledger import Ledger
-from core.model.errors import SecretError
+from core.model.errors import LocalError, SecretError
 from core.model.node import NodeRecord
 from core.secrets import LONGEST, Kept, Secrets
+from core.spool.disk import extended
+from tests.support.running_app import RunningApp
+from tests.support.studies import small_study
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="of Windows alone")
@@ -140,6 +145,53 @@ def test_a_copy_that_is_asked_to_end_is_interrupted() -> None:
 
 def test_another_process_has_no_such_event() -> None:
     assert not ask_to_end(4)
+
+
+def test_images_travel_between_folders_deeper_than_windows_counts(tmp_path: Path) -> None:
+    """260 characters are the limit of programs that don't ask for more; nothing here depends on the policy."""
+    deep = tmp_path.joinpath(*[f"{'Bildübertragung Ωmega 画像 ' * 3}{number}" for number in range(5)])
+    assert len(str(deep)) > 350
+    Path(extended(deep / "from")).mkdir(parents=True)
+    Path(extended(deep / "to")).mkdir()
+    for number, instance in enumerate(small_study(3)):
+        Path(extended(deep / "from" / f"{number}.dcm")).write_bytes(instance)
+    running = RunningApp(tmp_path / "home")
+    try:
+        for name in ("from", "to"):
+            running.app.nodes.add("folder", name, {"path": str(deep / name)}, {})
+        job = running.run("clone", ["from"], ["to"])
+        assert (job.counts.verified, job.problem) == (3, "")
+        written = running.app.report(job.id, "csv", deep / "report.csv")
+    finally:
+        running.close()
+    assert written == 3
+    assert Path(extended(deep / "report.csv")).stat().st_size
+    assert sum(len(files) for _, _, files in os.walk(extended(deep / "to"))) == 3
+
+
+def test_a_drive_that_is_gone_is_told_in_a_sentence(tmp_path: Path) -> None:
+    import ctypes
+
+    define = ctypes.WinDLL("kernel32", use_last_error=True).DefineDosDeviceW
+    define.argtypes = [ctypes.c_uint32, ctypes.c_wchar_p, ctypes.c_wchar_p]
+    drive = next(f"{letter}:" for letter in "QRSTUVW" if not Path(f"{letter}:\\").exists())
+    (tmp_path / "images").mkdir()
+    if not define(0, drive, str(tmp_path)) or not Path(f"{drive}\\images").exists():
+        pytest.skip("no drive can be made here")
+    app = App.open(tmp_path / "home")
+    try:
+        app.nodes.add("folder", "Share", {"path": f"{drive}\\images"}, {})
+        node = app.nodes.open("Share")
+        node.probe()
+        define(2, drive, None)
+        with pytest.raises(LocalError) as caught:
+            node.probe()
+        assert caught.value.code in ("folder-missing", "share-lost")
+        assert "goes on by itself when it is back" in caught.value.next_step
+        node.close()
+    finally:
+        define(2, drive, None)
+        app.close()
 
 
 def test_a_home_in_a_folder_of_any_name(tmp_path: Path) -> None:

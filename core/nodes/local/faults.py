@@ -157,16 +157,21 @@ _BY_WINERROR = {
     112: "disk-full",  # ERROR_DISK_FULL
     121: "share-lost",  # ERROR_SEM_TIMEOUT
     123: "bad-name",  # ERROR_INVALID_NAME
+    170: "locked",  # ERROR_BUSY
     206: "path-too-long",  # ERROR_FILENAME_EXCED_RANGE
     225: "locked",  # ERROR_VIRUS_INFECTED: the scanner holds it back
+    303: "locked",  # ERROR_DELETE_PENDING
     1117: "disk-fault",  # ERROR_IO_DEVICE
     1167: "share-lost",  # ERROR_DEVICE_NOT_CONNECTED
+    1222: "share-lost",  # ERROR_NO_NETWORK
+    1224: "locked",  # ERROR_USER_MAPPED_FILE
     1225: "share-lost",  # ERROR_CONNECTION_REFUSED
     1231: "share-lost",  # ERROR_NETWORK_UNREACHABLE
     1232: "share-lost",  # ERROR_HOST_UNREACHABLE
     1236: "share-lost",  # ERROR_CONNECTION_ABORTED
     1295: "disk-full",  # ERROR_DISK_QUOTA_EXCEEDED
     1326: "no-permission",  # ERROR_LOGON_FAILURE
+    2250: "share-lost",  # ERROR_NOT_CONNECTED: a mapped drive without its share
     1450: "too-many-files",  # ERROR_NO_SYSTEM_RESOURCES
 }
 
