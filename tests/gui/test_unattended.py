@@ -21,11 +21,11 @@ from tests.support.ferry import Ferry
 from tests.support.studies import make_studies
 
 
-def folders(ferry: Ferry, images: int = 400) -> None:
+def folders(ferry: Ferry) -> None:
     """Two folders as nodes, and a slow forward between them that is saved."""
     source, target = ferry.folder / "from", ferry.folder / "to"
     target.mkdir()
-    for study in make_studies(images // 20, instances=20, size_bytes=30_000):
+    for study in make_studies(40, instances=2, size_bytes=200_000):
         study.write(source / study.study_uid)
     ferry.run("node", "add", "folder", "from", "--path", source).expect()
     ferry.run("node", "add", "folder", "to", "--path", target).expect()
