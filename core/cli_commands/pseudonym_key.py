@@ -34,7 +34,8 @@ def show(name: Name = "standard", json: Json = False) -> None:
     with speaking(json=json) as speaker, opened() as home:
         found = fingerprint(home.steps.surroundings(), name)
         speaker.data("pseudonym-key", name=name, fingerprint=found)
-        speaker.say(f"The key “{name}” has the fingerprint {found}." if found else f"There is no key “{name}”.")
+        none = f"There is no key “{name}” yet: the first job that de-identifies with it makes it."
+        speaker.say(f"The key “{name}” has the fingerprint {found}." if found else none)
     exit_with(0 if found else 1)
 
 

@@ -193,8 +193,8 @@ class RoutePage(WizardPage):
 
     def _offer_everyone(self, node: NodeOption) -> None:
         for name in node.everyone:
-            what = f"Whoever {node.name} knows when the job starts, and while it follows"
-            check = self.destinations.add(name, what, ("never back to the sender", "kept current"))
+            what = f"Everyone whom {node.name} knows"
+            check = self.destinations.add(name, what, ("kept current while it follows", "never back to the sender"))
             if check is not None:
                 self._everyone[name] = node.name
                 check.toggled.connect(lambda _: self._tell())

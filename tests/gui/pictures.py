@@ -30,6 +30,7 @@ from gui.session import Session
 from gui.theme import Appearance, theme
 from tests.gui.hospital import open_hospital
 from tests.gui.pictures_cloud import take_cloud
+from tests.gui.pictures_everyone import take_everyone
 from tests.gui.pictures_gateway import take_gateway
 from tests.gui.pictures_migrate import take_migration
 from tests.gui.pictures_nodes import take_nodes
@@ -122,6 +123,7 @@ def _take_all(folder: Path, scratch: Path, *, everything: bool) -> None:
         return
     take_cloud(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
     take_gateway(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
+    take_everyone(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other")
     take_rules(lambda a: Photographer(a, folder, QSize(1280, 800)), scratch / "other", everything=True)
     theme().choose(Appearance.LIGHT)
     app = open_hospital(scratch / "small", more=360)
