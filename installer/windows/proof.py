@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ from installer.windows.product import (
     WINDOW_EXE,
 )
 from installer.windows.signing import is_signed
-from installer.windows.wine import Wine, windows_path
+from installer.windows.unattended import Unattended
+from installer.windows.wine import Wine, WineError, windows_path
 from tests.support.orthanc import OrthancServer
 from tests.support.screen import Screen
 from tests.support.studies import Study, make_studies, merged_digests
@@ -41,6 +43,7 @@ MOST_START_SECONDS = 3.0
 MOST_INSTALLED_BYTES = 160_000_000
 #: Windows Installer's ERROR_INSTALL_FAILURE, as Linux sees it: its lowest eight bits.
 MSI_FAILURE = 1603 & 0xFF
+MSI_LOG = r"C:\windows\temp\msi.log"
 
 
 def busy() -> float:
@@ -274,6 +277,25 @@ class _InstallerProof(ABC):
         twice = {uid: n for uid, n in self.destination.received().items() if n > 1}
         check(len(twice) <= 8, f"{len(twice)} images were sent twice")  # at most those that were on their way
 
+    def unattended_until(self, removed: Callable[[], None]) -> None:
+        """The unattended engine forwards all studies, and is asked to end when the program is uninstalled."""
+        self.say("the unattended engine, and its removal while it runs")
+        self.destination.wipe()
+        unattended = Unattended(self.wine, self.folder)
+        engine = unattended.start()
+        # Nobody else reads what it says, and a pipe holds only so much.
+        said = threading.Thread(target=lambda: list(engine.stdout or ()), daemon=True)
+        said.start()
+        try:
+            images = sum(len(study) for study in self.studies)
+            unattended.check_forward(self.source, self.destination, PASSWORD, images)
+            removed()
+            unattended.check_stopped(engine)
+        finally:
+            engine.kill()
+            engine.wait()
+        unattended.check_gone(home_stays=False)
+
     def _job(self, *fields: str) -> list[str]:
         return ["run", "forward", "--source", "From", "--destination", "To", *fields, "--json"]
 
@@ -298,13 +320,51 @@ class _InstallerProof(ABC):
         for key in (f"HKLM\\{RUN_KEY}", f"HKCU\\{RUN_KEY}"):
             check(self.wine.registry(key, NAME) is None, f"{key} still starts it")
 
+    @contextmanager
+    def _screen(self) -> Iterator[Screen]:
+        for name in ("Segoe UI", "Tahoma", "MS Shell Dlg", "MS Shell Dlg 2"):  # Wine has none of Windows' fonts
+            key = r"HKCU\Software\Wine\Fonts\Replacements"
+            self.wine.run(["reg", "add", key, "/v", name, "/d", "DejaVu Sans", "/f"], timeout=60)
+        screen = Screen(self.work / "screen").start()
+        try:
+            yield screen
+        finally:
+            screen.close()
+
+    def _appears(self, screen: Screen, name: str) -> str:
+        """Wait for a window; its number."""
+        look = lambda: screen.windows("--onlyvisible", "--name", name)  # noqa: E731
+        return wait_for(look, timeout=180, what=f"the window {name}")[-1]
+
+    def _press(self, screen: Screen, name: str, keys: str) -> None:
+        """Press keys in the window of this name."""
+        screen.xdotool("windowactivate", "--sync", self._appears(screen, name), "key", keys)
+
+    def _settled(self, screen: Screen, picture: Path, other_than: bytes = b"") -> bytes:
+        """A picture of the screen once two in a row are the same, and it is another than the last one."""
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        seen: list[bytes] = []
+
+        def still() -> bool:
+            seen.append(screen.screenshot(picture).read_bytes())
+            return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1] != other_than
+
+        wait_for(still, timeout=180, interval=0.3, what="a page that is painted")
+        return seen[-1]
+
 
 class _MsiProof(_InstallerProof):
     name = "MSI"
 
     def install(self, *words: str, old: bool = False, expect: int = 0) -> None:
         msi = windows_path(self.files.old_msi if old else self.files.msi)
-        self.wine.run(["msiexec", "/i", msi, "/qn", *words], expect=expect, timeout=300)
+        log = self.wine.drive / "windows" / "temp" / "msi.log"
+        log.unlink(missing_ok=True)
+        try:
+            self.wine.run(["msiexec", "/i", msi, "/qn", "/l*v", MSI_LOG, *words], expect=expect, timeout=300)
+        except WineError as error:
+            logged = log.read_text(encoding="utf-16", errors="replace") if log.exists() else "no log was written"
+            raise ProofError(f"{error}\n{logged[-6000:]}") from error
 
     def uninstall(self, *words: str) -> None:
         self.wine.run(["msiexec", "/x", windows_path(self.files.msi), "/qn", *words], timeout=300)
@@ -345,8 +405,29 @@ class _MsiProof(_InstallerProof):
         with self.figures.timed(f"{self.name}, installed", MOST_INSTALL_SECONDS):
             self.install()
         check("From" in self.program.run("node", "list"), "the nodes were not kept")
-        self.uninstall("REMOVEDATA=1")
+        self.uninstall_on_a_screen()
         self.check_gone(before, home_stays=False)
+        self.say("installation into a folder that was named, and silent uninstallation that removes all")
+        self.folder = self.program.folder = r"C:\Apps for all\DICOM Ferry"
+        self.install(f"INSTALLFOLDER={self.folder}", "ADDLOCAL=Program,Unattended")
+        check("From" not in self.program.run("node", "list"), "something of the home was left")
+        self.unattended_until(lambda: self.uninstall("REMOVEDATA=1"))
+        self.check_gone(before, home_stays=False)
+
+    def uninstall_on_a_screen(self) -> None:
+        self.say("interactive uninstallation asks what becomes of a person's nodes and records")
+        with self._screen() as screen:
+            command = ["msiexec", "/x", windows_path(self.files.msi), "/qb"]
+            uninstall = self.wine.start(command, env=screen.env)
+            try:
+                self._appears(screen, "Windows Installer")
+                self._settled(screen, self.pictures / "installer-msi-uninstall.png")
+                self._press(screen, "Windows Installer", "alt+y")
+                uninstall.wait(120)
+                check(uninstall.returncode == 0, f"the interactive uninstallation ended with {uninstall.returncode}")
+            finally:
+                uninstall.kill()
+                uninstall.wait()
 
 
 class _SetupProof(_InstallerProof):
@@ -357,12 +438,10 @@ class _SetupProof(_InstallerProof):
         self.wine.run([setup, "/S", *words], expect=expect, timeout=300)
 
     def uninstall(self, *words: str) -> None:
-        # Without the last word, the uninstaller goes on as a copy and its status is not seen.
-        self.wine.run([f"{self.folder}\\Uninstall.exe", "/S", *words, f"_?={self.folder}"], timeout=300)
-        # As it runs from there now, it can't delete itself.
-        (self.program.place / "Uninstall.exe").unlink(missing_ok=True)
-        if self.program.place.exists() and not any(self.program.place.iterdir()):
-            self.program.place.rmdir()
+        # It goes on as a copy of itself, and deletes the file last.
+        uninstaller = self.program.place / "Uninstall.exe"
+        self.wine.run([f"{self.folder}\\Uninstall.exe", "/S", *words], timeout=300)
+        wait_for(lambda: not uninstaller.exists(), timeout=300, what="the uninstallation")
 
     def run(self) -> None:
         before = files_of(self.wine)
@@ -389,20 +468,39 @@ class _SetupProof(_InstallerProof):
         self.wine.run(["msiexec", "/i", windows_path(self.files.msi), "/qn"], expect=MSI_FAILURE, timeout=120)
         check(self.installed_version() == self.files.version, "something else was installed")
         self.window_on_a_screen()
-        self.wizard_on_a_screen()
         self.say("uninstallation that keeps what a person has")
         self.uninstall()
         self.check_gone(before, home_stays=True)
-        self.say("installation for one person, by itself")
-        self.folder = self.program.folder = (
-            f"C:\\users\\{self.program.home.parents[2].name}\\AppData\\Local\\Programs\\{NAME}"
+        self.say("installation for one person, by itself; uninstallation that removes all and waits")
+        everybody, self.folder = (
+            self.folder,
+            f"C:\\users\\{self.program.home.parents[2].name}\\AppData\\Local\\Programs\\{NAME}",
         )
+        self.program.folder = self.folder
         with self.figures.timed(f"{self.name}, installed", MOST_INSTALL_SECONDS):
             self.install("/CURRENTUSER")
         check(self.wine.registry(f"HKCU\\{REGISTRY_KEY}", "Version") == self.files.version, "nothing for this user")
         check("From" in self.program.run("node", "list"), "the nodes were not kept")
-        self.uninstall("/REMOVEDATA")
+        self._run_line(f'"{self.folder}\\Uninstall.exe" /S /REMOVEDATA _?={self.folder}')
+        # As it runs from there, it can't delete itself and its folder.
+        (self.program.place / "Uninstall.exe").unlink()
+        self.program.place.rmdir()
         self.check_gone(before, home_stays=False)
+        self.folder = self.program.folder = everybody
+        self.say("a start-up task for the unattended engine, and its removal")
+        self.install("/UNATTENDED")
+        unattended = Unattended(self.wine, self.folder)
+        unattended.check_chosen()
+        self.uninstall("/REMOVEDATA")
+        unattended.check_gone(home_stays=False)
+        self.wizard_on_a_screen()
+        self.check_gone(before, home_stays=False)
+
+    def _run_line(self, line: str) -> None:
+        """A command as it stands in a script: some words of the setup's must not be quoted."""
+        script = self.wine.drive / "windows" / "temp" / "line.bat"
+        script.write_text(f"@{line}\r\n@exit /b %ERRORLEVEL%\r\n", encoding="ascii")
+        self.wine.run(["cmd", "/c", r"C:\windows\temp\line.bat"], timeout=300)
 
     def wizard_on_a_screen(self) -> None:
         """The wizard, page by page as a person goes through it; at its end the program starts."""
@@ -410,50 +508,47 @@ class _SetupProof(_InstallerProof):
         with self._screen() as screen:
             env = {**screen.env, "WINEQT_QPA_PLATFORM": "windows"}
             setup = self.wine.start([windows_path(self.files.setup)], env=env)
+            wizard = f"{NAME} Setup"
             try:
-                wait_for(lambda: screen.windows("--onlyvisible", "--name", f"{NAME} Setup"), what="the wizard")
+                self._appears(screen, wizard)
                 page = b""
                 for number, keys in enumerate(("alt+n", "alt+a", "alt+n", "alt+n", "alt+i"), 1):
                     page = self._settled(screen, self.pictures / f"installer-{number}.png", other_than=page)
-                    screen.xdotool("key", keys)
-                wait_for(lambda: (self.program.place / "Uninstall.exe").exists(), timeout=120, what="the installation")
+                    self._press(screen, wizard, keys)
+                wait_for(lambda: (self.program.place / "Uninstall.exe").exists(), timeout=300, what="the installation")
                 # The last page, behind the one with the bar: "Start DICOM Ferry" is ticked.
-                wait_for(lambda: self._finished_wizard(screen, setup), timeout=120, interval=1, what="the last page")
-                wait_for(
-                    lambda: screen.windows("--onlyvisible", "--name", f"^{NAME}$"),
-                    timeout=60,
-                    what="the window behind it",
-                )
+                wait_for(lambda: self._finished_wizard(screen, setup), timeout=300, interval=1, what="the last page")
+                self._appears(screen, f"^{NAME}$")
                 self._settled(screen, self.pictures / "installer-started.png")
-                self.say("interactive uninstallation asks")
-                uninstall = self.wine.start([f"{self.folder}\\Uninstall.exe", f"_?={self.folder}"], env=env)
-                wait_for(lambda: screen.windows("--onlyvisible", "--name", "Uninstall"), what="the uninstaller")
-                self._settled(screen, self.pictures / "installer-uninstall.png")
-                uninstall.kill()
-                uninstall.wait()
-                # The copy that the wizard started is ended by the silent uninstallation that follows.
-                self.uninstall()
-                wait_for(lambda: not screen.windows("--onlyvisible", "--name", f"^{NAME}$"), what="its end")
-                self.install()
+                self.uninstall_on(screen, env)
             finally:
                 setup.kill()
                 setup.wait()
+
+    def uninstall_on(self, screen: Screen, env: dict[str, str]) -> None:
+        """As a person does it, while the program runs; nodes and records are to go too."""
+        self.say("interactive uninstallation asks what becomes of a person's nodes and records")
+        uninstaller = self.program.place / "Uninstall.exe"
+        self.wine.run([f"{self.folder}\\Uninstall.exe"], env=env, timeout=300)
+        name = f"{NAME} Uninstall"
+        window = self._appears(screen, name)
+        page = self._settled(screen, self.pictures / "installer-uninstall.png")
+        screen.xdotool("windowactivate", "--sync", window, "mousemove", "--window", window, "214", "184", "click", "1")
+        self._settled(screen, self.pictures / "installer-uninstall-all.png", other_than=page)
+        self._press(screen, name, "alt+u")
+        wait_for(lambda: not uninstaller.exists(), timeout=300, what="the uninstallation")
+        wait_for(lambda: self._closed(screen, name), timeout=120, interval=1, what="the uninstaller's last page")
+        check(not screen.windows("--onlyvisible", "--name", f"^{NAME}$"), "the program still runs")
+
+    def _closed(self, screen: Screen, name: str) -> bool:
+        for window in screen.windows("--onlyvisible", "--name", name):
+            screen.xdotool("windowactivate", "--sync", window, "key", "alt+c")
+        return not screen.windows("--onlyvisible", "--name", name)
 
     def _finished_wizard(self, screen: Screen, setup: subprocess.Popen[str]) -> bool:
         if setup.poll() is None:
             screen.xdotool("key", "alt+f")
         return setup.poll() is not None
-
-    @contextmanager
-    def _screen(self) -> Iterator[Screen]:
-        for name in ("Segoe UI", "Tahoma", "MS Shell Dlg", "MS Shell Dlg 2"):  # Wine has none of Windows' fonts
-            key = r"HKCU\Software\Wine\Fonts\Replacements"
-            self.wine.run(["reg", "add", key, "/v", name, "/d", "DejaVu Sans", "/f"], timeout=60)
-        screen = Screen(self.work / "screen").start()
-        try:
-            yield screen
-        finally:
-            screen.close()
 
     def window_on_a_screen(self) -> None:
         """The window on a screen: how soon it is there, and what it looks like."""
@@ -483,18 +578,6 @@ class _SetupProof(_InstallerProof):
             window.kill()
             window.wait()
             wait_for(lambda: not screen.windows("--onlyvisible", "--name", NAME), timeout=30, what="its end")
-
-    def _settled(self, screen: Screen, picture: Path, other_than: bytes = b"") -> bytes:
-        """A picture of the screen once two in a row are the same, and it is another than the last one."""
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        seen: list[bytes] = []
-
-        def still() -> bool:
-            seen.append(screen.screenshot(picture).read_bytes())
-            return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1] != other_than
-
-        wait_for(still, timeout=60, interval=0.3, what="a page that is painted")
-        return seen[-1]
 
 
 def files_of(wine: Wine) -> set[str]:
