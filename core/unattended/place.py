@@ -44,7 +44,7 @@ class Place:
         """What somebody who may not open it can do."""
         if sys.platform == "win32":
             return "Ask an administrator: dicom-ferry service install --group lets a group in."
-        ask = f"sudo -u {self.account} dicom-ferry node list"
+        ask = f"“sudo -u {self.account} dicom-ferry node list”"
         step = "have an administrator add you to that group" if self.group else (
             "have an administrator let a group in (dicom-ferry service install --group)"
         )  # fmt: skip
