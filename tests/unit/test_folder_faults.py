@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,18 @@ def test_the_kind_says_where_and_warns():
         node.probe()
     node.close()
     assert not isinstance(LocalError("x"), ConfigurationError)
+
+
+def test_a_place_that_the_file_system_cannot_tell_is_where_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "images", target_is_directory=True)
+
+    def refuse(path: str, **_more: object) -> str:
+        raise OSError(errno.EINVAL, "More data available")
+
+    monkeypatch.setattr(disk.os.path, "realpath", refuse)
+    assert disk.real(tmp_path / "images") == disk.extended(tmp_path / "images")
+    with pytest.raises(OSError, match="More data"):
+        disk.real(tmp_path / "link")

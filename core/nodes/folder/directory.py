@@ -198,8 +198,8 @@ class Directory:
 
     def _inside(self, folder: str) -> None:
         """Refuse to write or delete through a link that leads out of the root."""
-        root = os.path.realpath(disk.extended(self.root))
-        real = os.path.realpath(folder)
+        root = disk.real(self.root)
+        real = disk.real(folder)
         if real != root and not real.startswith(root.rstrip(os.sep) + os.sep):
             raise LocalError(
                 f"A link in “{self._node}” leads out of the folder.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -54,6 +55,38 @@ def make_folders(root: Path, below: Path) -> None:
                 raise NotADirectoryError(20, "Not a directory") from None
             continue  # another thread was quicker
         sync_folder(extended(folder.parent))
+
+
+def real(path: Path | str) -> str:
+    """Where a path really lies, links followed; on Windows in the extended form.
+
+    Some file systems can't tell (drives in memory, network drives of other makers, long paths): without a link in the
+    path, it lies where it says.
+
+    Raises
+    ------
+    OSError
+        There is a link, and nobody can tell where it leads.
+    """
+    given = extended(path)
+    try:
+        return os.path.realpath(given)
+    except OSError:
+        plain = os.path.abspath(given)  # noqa: PTH100 - the extended form
+        if _goes_by_links(plain):
+            raise
+        return plain
+
+
+def _goes_by_links(path: str) -> bool:
+    while True:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0):
+            return True
+        above = os.path.dirname(path)  # noqa: PTH120 - the extended form
+        if above == path or not os.path.splitdrive(above)[1].strip("\\/"):
+            return False
+        path = above
 
 
 def md5_of(file: BinaryIO, check: Callable[[], None] | None = None) -> str:

@@ -53,7 +53,7 @@ class FolderNode(Node):
 
     @property
     def place(self) -> str:
-        return os.path.normcase(os.path.realpath(disk.extended(self.fields.path)))
+        return os.path.normcase(disk.real(self.fields.path))
 
     # the node -------------------------------------------------------------------------------------------
 
@@ -378,7 +378,7 @@ class FolderNode(Node):
         if not isinstance(other, FolderNode):
             return False
         with speaking(self.name):
-            ours, theirs = (os.path.realpath(disk.extended(n.fields.path)) for n in (self, other))
+            ours, theirs = (disk.real(n.fields.path) for n in (self, other))
             if Path(ours).samefile(theirs):
                 return True
         ours, theirs = (os.path.normcase(p).rstrip(os.sep) + os.sep for p in (ours, theirs))
