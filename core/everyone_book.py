@@ -8,14 +8,15 @@ from contextlib import ExitStack, closing
 
 from pydantic import JsonValue
 
-from core.model.errors import ConfigurationError, NotSupportedError
+from core.model.errors import ConfigurationError, FerryError, NotSupportedError
 from core.model.everyone import Everyone, Expanded
 from core.model.remotes import RemoteEntry, RemoteKind
 from core.node_book import LONGEST_NAME, NodeBook
-from core.nodes.base import Remotes
+from core.nodes.base import DicomAddress, Dimse, Node, Remotes
 from core.nodes.intermediary import Intermediary
 from core.nodes.registry import node_kinds
 from core.remote_book import RemoteBook
+from core.wire.host import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class EveryoneBook:
     def __init__(self, nodes: NodeBook, remotes: RemoteBook) -> None:
         self._nodes = nodes
         self._remotes = remotes
+        self._recognised: dict[tuple[str, str, str], str] = {}  # by server, name and place of an entry
 
     def expanded(self, destinations: Iterable[str], sources: Iterable[str], *, register: bool) -> Expanded:
         """The nodes that `destinations` stand for; servers are asked only where one stands for several.
@@ -84,11 +86,12 @@ class EveryoneBook:
         to_come: list[str] = []
         strangers: list[str] = []
         for entry in self._others(server, sources, [e for e in listing.entries if e.kind is everyone.kind]):
-            name = entry.node or self._made_of(entry, server)
+            name = self._node_of(entry, server)
             if not name and entry.kind is not RemoteKind.MODALITY:
                 strangers.append(entry.name)
                 continue
             if not name:
+                self._require_stranger(entry, server)
                 name = f"{entry.name} ({server})"
                 name = name if len(name) <= LONGEST_NAME else entry.name
                 if not register:
@@ -109,6 +112,47 @@ class EveryoneBook:
             left = [e for e in entries if e.node not in sources]
             return [e for e in left if not any(lists.is_remote(e, node) for node in ours)]
 
+    def _node_of(self, entry: RemoteEntry, server: str) -> str:
+        """Our node that an entry is; empty for none. One that can't be asked now what it is, is what it was."""
+        key = (server, entry.name, entry.where)
+        name = entry.node or self._made_of(entry, server)
+        if name:
+            self._recognised[key] = name
+            return name
+        known = self._recognised.get(key, "")
+        return known if any(record.name == known for record in self._nodes.all()) else ""
+
+    def _require_stranger(self, entry: RemoteEntry, server: str) -> None:
+        """Make no second node of one that is here and doesn't answer now: it would be sent to in two ways.
+
+        Raises
+        ------
+        FerryError
+        """
+        with closing(self._nodes.open(server)) as between:
+            host = _plain(self._address(between, entry, server).host)
+        for record in self._nodes.all():
+            if record.name != server and (silence := self._silent_at(record.name, host)) is not None:
+                raise FerryError(
+                    f"It can't be told now whether the modality “{entry.name}” of {server} is {record.name}, which "
+                    "does not answer.",
+                    f"Start the job again once {record.name} answers; a job that follows tries again by itself.",
+                    detail=silence.detail,
+                    code="silent-node",
+                )
+
+    def _silent_at(self, name: str, host: str) -> FerryError | None:
+        """Why a node at this host can't be asked what it is by DICOM; None where it can, or is none."""
+        try:
+            with closing(self._nodes.open(name)) as node:
+                if isinstance(node, Dimse) and _plain(_host_of(node)) == host:
+                    node.dicom_address()
+        except (NotSupportedError, ConfigurationError):
+            return None
+        except FerryError as error:
+            return error
+        return None
+
     def _made_of(self, entry: RemoteEntry, server: str) -> str:
         """The node that was registered for an entry earlier, wherever that points by now; empty for none."""
         for record in self._nodes.all():
@@ -117,15 +161,20 @@ class EveryoneBook:
                 return record.name
         return ""
 
+    def _address(self, between: Node, entry: RemoteEntry, server: str) -> DicomAddress:
+        """Where a modality is, seen from here."""
+        known = between.entities() if isinstance(between, Intermediary) else ()
+        for one in known:
+            if one.name == entry.name:
+                return one.address
+        raise ConfigurationError(
+            f"“{server}” knows no modality “{entry.name}” any more.", "Start the job again.", code="remote-unknown"
+        )
+
     def _register(self, name: str, entry: RemoteEntry, server: str) -> None:
         """A node that is reached through the server, which knows all about it."""
         with closing(self._nodes.open(server)) as between:
-            known = between.entities() if isinstance(between, Intermediary) else ()
-        address = next((one.address for one in known if one.name == entry.name), None)
-        if address is None:
-            raise ConfigurationError(
-                f"“{server}” knows no modality “{entry.name}” any more.", "Start the job again.", code="remote-unknown"
-            )
+            address = self._address(between, entry, server)
         fields: dict[str, JsonValue] = {
             "aet": address.aet,
             "host": address.host,
@@ -135,6 +184,14 @@ class EveryoneBook:
         }
         self._nodes.add(_modalities(), name, fields, {})
         log.info("%s, a modality of %s, was registered for a job that sends to all of them", name, server)
+
+
+def _host_of(node: Node) -> str:
+    return str(getattr(node.fields, "host", ""))
+
+
+def _plain(host: str) -> str:
+    return "localhost" if is_loopback(host) else host.rstrip(".").lower()
 
 
 def _modalities() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.model.errors import ConfigurationError
+from core.model.errors import ConfigurationError, FerryError
 from core.model.job import JobState
 from core.model.outcome import DeliveryState, Method
 from tests.support.ferry import Ferry
@@ -131,6 +131,24 @@ def test_kept_current_while_following(
     running.wait(lambda: running.record(job).counts.verified == 2 + 6 + 4, "proof")
     assert archive.count() == 5
     assert (running.record(job).state, running.record(job).counts.failed) == (JobState.RUNNING, 0)
+
+
+def test_a_node_that_is_down_is_made_no_second_time(
+    running: RunningApp, mri: OrthancServer, archive: OrthancServer, tmp_path: Path
+) -> None:
+    """It is known from before, or else the job says why it can't begin; images for it wait."""
+    running.orthanc("MRI", mri)
+    running.orthanc("Archive", archive)
+    knows(mri, "archive", archive.aet, archive.dicom_port)
+    book = running.app.everyone
+    archive.stop()
+    with pytest.raises(FerryError, match="whether the modality “archive” of MRI is Archive"):
+        book.expanded([ALL], ["MRI"], register=True)
+    archive.start()
+    assert book.expanded([ALL], ["MRI"], register=True).names == ("Archive",)
+    archive.stop()
+    assert book.expanded([ALL], ["MRI"], register=True).names == ("Archive",)
+    assert [n.name for n in running.app.nodes.all()] == ["Archive", "MRI"]
 
 
 def test_all_peers_of_a_server(running: RunningApp, mri: OrthancServer, archive: OrthancServer) -> None:
