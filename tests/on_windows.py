@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import ServerMissingError
+
 #: Fixtures that start what Windows Python under Wine has not beside it.
 _SERVERS = {
     "_orthanc_pool", "start_orthanc", "fault_proxy", "xvfb", "xvfb_with_tray", "secret_service", "ferry",
@@ -17,6 +19,7 @@ _SERVERS = {
 LEFT_OUT = {
     "bench": "measures, on Linux",
     "real": "needs real servers, which run on Linux",
+    "faults/test_receive_kill.py": "kills, watches system calls and fills disks as one does on Linux",
     "unit/test_architecture.py": "reads the sources, which are the same everywhere",
     "unit/test_installer.py": "looks at what builds the installers, which is Linux",
 }
@@ -35,6 +38,13 @@ def leave_to_linux(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="Windows has nothing of the kind"))
         elif needs:
             item.add_marker(pytest.mark.skip(reason=f"{', '.join(sorted(needs))}: on Linux only"))
+
+
+def excuse(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """A test that has found a server or a program of Linux missing is skipped, too."""
+    if sys.platform == "win32" and call.excinfo is not None and isinstance(call.excinfo.value, ServerMissingError):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {call.excinfo.value}")
 
 
 def note(item: pytest.Item) -> None:
