@@ -71,7 +71,7 @@ def task_text(account: str = "LocalService", command: tuple[str, ...] | None = N
         "logon": "" if sid else "\n      <LogonType>Password</LogonType>",
         "command": words[0],
         "arguments": rest,
-        "folder": str(machine_folder()),
+        "where": str(machine_folder()),
     }
     template = string.Template(files("resources").joinpath("service", "windows-task.xml").read_text(encoding="utf-8"))
     return template.substitute({name: value if name == "logon" else escape(value) for name, value in values.items()})
