@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from installer.windows.product import (
+    APP_ID,
     AT_LOGIN,
     CONSOLE_EXE,
     MAKER,
@@ -24,6 +25,7 @@ from installer.windows.product import (
 
 _XMLNS = "http://schemas.microsoft.com/wix/2006/wi"
 #: Features that are chosen, and the values by which an upgrade knows that they were.
+_SHORTCUTS = ("Menu", "Desktop")
 _CHOICES = ("StartAtLogin", "DesktopShortcut", UNATTENDED)
 _UPGRADE = uuid.UUID(UPGRADE_CODE)
 
@@ -62,6 +64,14 @@ def _complete(target: Path) -> None:
         "WHERE `Property` = 'SecureCustomProperties'",
         "CREATE TABLE `Condition` (`Feature_` CHAR(38) NOT NULL, `Level` SHORT NOT NULL, `Condition` CHAR(255) "
         "PRIMARY KEY `Feature_`, `Level`)",
+        # Windows Installer 5: the shortcuts have the identity that the program has on the taskbar.
+        "CREATE TABLE `MsiShortcutProperty` (`MsiShortcutProperty` CHAR(72) NOT NULL, `Shortcut_` CHAR(72) NOT NULL, "
+        "`PropertyKey` CHAR(255) NOT NULL, `PropVariantValue` CHAR(255) NOT NULL PRIMARY KEY `MsiShortcutProperty`)",
+        *(
+            "INSERT INTO `MsiShortcutProperty` (`MsiShortcutProperty`, `Shortcut_`, `PropertyKey`, `PropVariantValue`) "
+            f"VALUES ('Identity{where}', 'Shortcut{where}File', 'System.AppUserModel.ID', '{APP_ID}')"
+            for where in _SHORTCUTS
+        ),
         # An upgrade has what was chosen before.
         *(
             f"INSERT INTO `Condition` (`Feature_`, `Level`, `Condition`) VALUES ('{name}', 1, 'WITH{name.upper()}')"

@@ -6,6 +6,8 @@ NAME = "DICOM Ferry"
 MAKER = "DICOM Ferry contributors"
 WINDOW_EXE = "DICOM Ferry.exe"
 CONSOLE_EXE = "dicom-ferry.exe"
+#: Of the shortcuts; the same as the program's own (gui/taskbar.py), so that a pinned one and the window are one button.
+APP_ID = "DICOMFerry.DICOMFerry"
 #: Never changed: it says that two versions are the same product.
 UPGRADE_CODE = "7D2E6A0C-6B1F-4C0B-9E53-5A2F6E8B41C7"
 #: HKLM (for everybody) or HKCU (for one person): Installer ("msi", "setup"), InstallFolder, Version.

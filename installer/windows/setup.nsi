@@ -45,6 +45,8 @@ VIAddVersionKey LegalCopyright "DICOM Ferry contributors"
 !include FileFunc.nsh
 !include WordFunc.nsh
 !include x64.nsh
+!include "Win\COM.nsh"
+!include "Win\Propkey.nsh"
 
 !define KEY "Software\DICOM Ferry"
 !define RUN_KEY "Software\Microsoft\Windows\CurrentVersion\Run"
@@ -52,6 +54,7 @@ VIAddVersionKey LegalCopyright "DICOM Ferry contributors"
 !define WINDOW "DICOM Ferry.exe"
 !define CONSOLE "dicom-ferry.exe"
 !define WAIT_SECONDS 90
+!define APP_ID "DICOMFerry.DICOMFerry"
 
 !define STILL_RUNNING 4
 !define NEWER_INSTALLED 5
@@ -255,6 +258,32 @@ FunctionEnd
 !insertmacro Closing ""
 !insertmacro Closing "un."
 
+; A shortcut with the identity that the program has on the taskbar (System.AppUserModel.ID).
+!macro Identify FILE
+  !insertmacro ComHlpr_CreateInProcInstance ${CLSID_ShellLink} ${IID_IShellLink} r0 ""
+  ${If} $0 P<> 0
+    ${IUnknown::QueryInterface} $0 '("${IID_IPersistFile}",.r1)'
+    ${If} $1 P<> 0
+      ${IPersistFile::Load} $1 '("${FILE}",${STGM_READWRITE})'
+      ${IUnknown::QueryInterface} $0 '("${IID_IPropertyStore}",.r2)'
+      ${If} $2 P<> 0
+        System::Call 'Oleaut32::SysAllocString(w "${APP_ID}") p.r3'
+        System::Call '*${SYSSTRUCT_PROPERTYKEY}(${PKEY_AppUserModel_ID})p.r4'
+        System::Call '*${SYSSTRUCT_PROPVARIANT}(${VT_BSTR},,r3)p.r5'
+        ${IPropertyStore::SetValue} $2 '($4,$5)'
+        ${IPropertyStore::Commit} $2 ""
+        System::Call 'Oleaut32::SysFreeString(p r3)'
+        System::Free $4
+        System::Free $5
+        ${IUnknown::Release} $2 ""
+        ${IPersistFile::Save} $1 '("${FILE}",1)'
+      ${EndIf}
+      ${IUnknown::Release} $1 ""
+    ${EndIf}
+    ${IUnknown::Release} $0 ""
+  ${EndIf}
+!macroend
+
 ; --- install
 
 Section "DICOM Ferry" Program
@@ -267,6 +296,7 @@ Section "DICOM Ferry" Program
   File /r "${FROZEN}/*"
   WriteUninstaller "$INSTDIR\Uninstall.exe"
   CreateShortcut "$SMPROGRAMS\DICOM Ferry.lnk" "$INSTDIR\${WINDOW}"
+  !insertmacro Identify "$SMPROGRAMS\DICOM Ferry.lnk"
   WriteRegStr SHCTX "${KEY}" Installer "setup"
   WriteRegStr SHCTX "${KEY}" InstallFolder "$INSTDIR"
   WriteRegStr SHCTX "${KEY}" Version "${VERSION}"
@@ -288,6 +318,7 @@ SectionEnd
 
 Section /o "Shortcut on the desktop" Desktop
   CreateShortcut "$DESKTOP\DICOM Ferry.lnk" "$INSTDIR\${WINDOW}"
+  !insertmacro Identify "$DESKTOP\DICOM Ferry.lnk"
 SectionEnd
 
 ; By the program itself, which knows task, account and home; what it says is in the log of the setup.

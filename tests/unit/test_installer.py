@@ -17,6 +17,7 @@ from core.cli import IN_TRAY
 from core.jobs.registry import job_kinds
 from core.nodes.registry import node_kinds
 from core.steps.registry import step_kinds
+from gui.taskbar import APP_ID
 from installer import freezing
 from installer.icon import SIZES, ico
 from installer.windows import product
@@ -86,6 +87,12 @@ def test_names_of_the_program() -> None:
         assert f'L"{name}"' in CLOSING
     assert product.AT_LOGIN == IN_TRAY
     assert f"{IN_TRAY}'" in SETUP
+
+
+def test_the_identity_on_the_taskbar() -> None:
+    assert product.APP_ID == APP_ID
+    assert f'!define APP_ID "{APP_ID}"' in SETUP
+    assert SETUP.count("CreateShortcut ") == SETUP.count("!insertmacro Identify ")
 
 
 def test_the_event_that_ends_a_copy() -> None:
@@ -161,6 +168,8 @@ def test_what_is_pinned_is_what_is_asked_for() -> None:
     versions = pinned(LOCK)
     for line in (*project["dependencies"], *project["optional-dependencies"]["freeze"]):
         wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"sys_platform": "win32"}):
+            continue
         name = wanted.name.lower().replace("_", "-").replace(".", "-")
         assert name in versions, f"{name}: run python -m installer.windows.lock"
         assert wanted.specifier.contains(versions[name]), f"{name}: run python -m installer.windows.lock"
