@@ -190,7 +190,7 @@ def run_tests(words: list[str]) -> None:
                 PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
                 *("-n", WORKERS, "--dist", "loadfile", "--durations", "15"),
                 # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
-                *("--timeout", "120", "-o", "faulthandler_timeout=150"), *words,
+                *("--timeout", "120", "-o", "faulthandler_timeout=100"), *words,
             ],
             env={"PYTHONPATH": TEST_LIBRARIES, "DICOM_FERRY_TESTS_NOW": windows_path(now)},
             cwd=source, timeout=1100, show=True,

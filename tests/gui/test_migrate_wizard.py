@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 from openpyxl.worksheet.worksheet import Worksheet
-from PySide6.QtCore import QDate, QPoint, QPointF, Qt
+from PySide6.QtCore import QDate, QLocale, QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import QAbstractButton, QApplication
 from pytestqt.qtbot import QtBot
@@ -388,8 +388,13 @@ def test_what_a_migration_takes_is_read_in_the_list_of_jobs() -> None:
         1, "M", "migrate", {"source": ["A"], "destination": ["B"], "date_from": "20240101", "date_to": "20241231"},
         JobState.SAVED, 1, False, datetime.now(UTC), None, None, False, Counts(), 0,
     )  # fmt: skip
-    assert wanted(job) == ["1 Jan 2024 to 31 Dec 2024"]
-    assert wanted(replace(job, fields={"date_from": "20240101", "date_to": ""})) == ["1 Jan 2024 to today"]
+    systems = QLocale()
+    QLocale.setDefault(QLocale.c())
+    try:
+        assert wanted(job) == ["1 Jan 2024 to 31 Dec 2024"]
+        assert wanted(replace(job, fields={"date_from": "20240101", "date_to": ""})) == ["1 Jan 2024 to today"]
+    finally:
+        QLocale.setDefault(systems)
     assert wanted(replace(job, fields={"entries": ["1", "2"], "date_from": ""})) == ["2 entries"]
     assert wanted(replace(job, fields={"filter": "Modality = CT"})) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -242,8 +243,10 @@ def test_a_large_file_passes_in_little_memory(tmp_path: Path) -> None:
     stream.file.close()
     assert peak < 20_000_000
     assert one.change.size > 100_000_000
-    assert not list(tmp_path.glob("step-*")), "nothing that would be left behind by a kill"
+    # Windows removes it when it is closed, which a kill does, too.
+    assert os.name == "nt" or not list(tmp_path.glob("step-*")), "nothing that would be left behind by a kill"
     one.close()
+    assert not list(tmp_path.glob("step-*"))
 
 
 def test_large_values_are_told_apart() -> None:

@@ -80,10 +80,13 @@ def test_long_paths_on_windows(monkeypatch, path, given):
     assert disk.extended(path) == given
 
 
+EXPORT = str(Path("/data/export").absolute())  # on Windows with a drive
+
+
 def test_fields_take_paths_of_both_worlds():
     assert FolderFields(path="\\\\server\\exchange").path == "\\\\server\\exchange"
     assert FolderFields(path="D:\\Export").path == "D:\\Export"
-    assert FolderFields(path="/data/export").path == "/data/export"
+    assert FolderFields(path=EXPORT).path == EXPORT
     assert FolderFields(path="relative").path.endswith("relative")
     assert FolderFields(path="~/x").path != "~/x"
     assert FolderFields(path="/data/A.ZIP").is_zip
@@ -94,7 +97,7 @@ def test_fields_take_paths_of_both_worlds():
 
 def test_the_kind_says_where_and_warns():
     kind = FolderKind()
-    assert kind.address(FolderFields(path="/data/export")) == "/data/export"
+    assert kind.address(FolderFields(path=EXPORT)) == EXPORT
     assert len(kind.address(FolderFields(path="/data/" + "x" * 300))) == 60
     assert kind.warnings(FolderFields(path="/data/export"), has_secret=False) == []
     assert len(kind.warnings(FolderFields(path="/data/x.zip", layout=Layout.DICOMDIR), has_secret=False)) == 2

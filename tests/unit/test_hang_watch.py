@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +20,7 @@ def test_waits_for_ever(qapp):
 """
 
 
+@pytest.mark.posix  # on Windows, pytest-timeout ends the worker from a thread, and only the name is told
 def test_an_event_loop_without_timers_is_ended_with_its_name_and_stacks(tmp_path: Path) -> None:
     """pytest-timeout's signal is only heard when Python runs again, which is never here."""
     (tmp_path / "test_hanging.py").write_text(HANGS)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -27,8 +28,18 @@ from tests.support.waiting import wait_for
 pytestmark = pytest.mark.skipif(sys.platform != "win32", reason="of Windows alone")
 
 
+@pytest.fixture
+def credential_manager() -> Iterator[None]:
+    """Another test of this process may have chosen another keyring, which is remembered."""
+    keyring, windows = import_module("keyring"), import_module("keyring.backends.Windows")
+    before = keyring.get_keyring()
+    keyring.set_keyring(windows.WinVaultKeyring())
+    yield
+    keyring.set_keyring(before)
+
+
+@pytest.mark.usefixtures("credential_manager")
 def test_the_credential_manager_keeps_secrets_of_two_nodes_apart() -> None:
-    import_module("keyring.backends.Windows")  # the first time it takes seconds under Wine
     secrets = Secrets(f"test-{time.time_ns():x}")
     status = secrets.status()
     assert status.backend == "the Windows Credential Manager", status
@@ -43,6 +54,7 @@ def test_the_credential_manager_keeps_secrets_of_two_nodes_apart() -> None:
     assert secrets.get("PACS Süd") is None
 
 
+@pytest.mark.usefixtures("credential_manager")
 def test_the_credential_manager_takes_what_fits_and_more_is_told_in_a_sentence() -> None:
     secrets = Secrets(f"test-{time.time_ns():x}")
     try:
