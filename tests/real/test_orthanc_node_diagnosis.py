@@ -20,7 +20,7 @@ from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import orthanc_node
 from tests.support.proxy import FaultProxy
 from tests.support.raw_http import Peer, RawServer
-from tests.support.servers import ORTHANC_VERSIONS
+from tests.support.servers import ORTHANC_VERSIONS, required_program
 from tests.support.studies import make_study
 
 Start = Callable[..., OrthancServer]
@@ -52,7 +52,7 @@ def make_certificate(folder: Path, name: str) -> Path:
     """A self-signed certificate with its key in one PEM file."""
     key, cert, both = folder / "key.pem", folder / "cert.pem", folder / "both.pem"
     subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /O=Ferry/CN={name} -addext "
+        f"{required_program('openssl')} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /O=Ferry/CN={name} -addext "
         f"subjectAltName=DNS:{name},IP:127.0.0.1 -keyout {key} -out {cert}".split(),
         check=True,
         capture_output=True,

@@ -136,6 +136,7 @@ class FaultyPeer:
         self._talks: set[Talk] = set()
         self._associated: set[Talk] = set()
         self._threads: set[threading.Thread] = set()
+        self._starting = threading.Lock()
         self._closed = False
 
     # --- for the test
@@ -200,7 +201,9 @@ class FaultyPeer:
         for fault in self._faults:
             fault.off()
         self.cut()
-        for thread in list(self._threads):
+        with self._starting:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(10)
         assert not self.complaints, self.complaints
 
@@ -230,8 +233,9 @@ class FaultyPeer:
                 self.complaints.append(repr(error))
 
         thread = threading.Thread(target=run, daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        with self._starting:  # who closes joins no thread that has not begun
+            thread.start()
+            self._threads.add(thread)
 
     def claim(self, kind: str, request: Message, *, midway: bool = False) -> Fault | None:
         """The fault that strikes a request: once it is there, or (`midway`) while its data set comes."""
