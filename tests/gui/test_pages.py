@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QLineEdit
+from PySide6.QtWidgets import QCheckBox, QLineEdit
 from pytestqt.qtbot import QtBot
 
 from core.app import App
@@ -272,6 +272,16 @@ def test_home_tells_what_needs_a_person(hospital: Hands) -> None:
     hospital.press(home, "Show them")
     hospital.wait(lambda: hospital.window.page.name == "transfers" and len(hospital.states()) == 3)
     assert hospital.window.transfers.chips.value == StateFilter.ATTENTION.value
+
+
+def test_the_computer_may_be_let_sleep_in_mid_transfer(hospital: Hands) -> None:
+    hospital.go("settings")
+    assert hospital.app.wants_awake()
+    box = next(b for b in hospital.window.settings.findChildren(QCheckBox) if b.text() == "Keep the computer awake")
+    box.click()
+    hospital.wait(lambda: not hospital.app.wants_awake())
+    box.click()
+    hospital.wait(hospital.app.wants_awake)
 
 
 def test_settings_are_kept(hospital: Hands) -> None:
