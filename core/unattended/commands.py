@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from core.model.errors import LocalError
@@ -34,14 +35,17 @@ def run(command: list[str], *, stdin: str = "", step: str = "", seconds: float =
 
 def refusal(command: list[str], *, stdin: str = "", seconds: float = _SECONDS) -> str:
     """Why a command failed, in its own words; empty where it didn't."""
-    try:
-        said = subprocess.run(  # noqa: S603 - no shell, and each word is ours or was checked
-            command, input=stdin, capture_output=True, check=False, timeout=seconds, text=True, encoding=_ENCODING,
-            errors="replace", cwd=None if sys.platform == "win32" else "/",
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    text = said.stderr.strip() or said.stdout.strip()
+    # Into a file: what a command starts and leaves running would hold a pipe open, and be waited for.
+    with tempfile.TemporaryFile() as out:
+        try:
+            said = subprocess.run(  # noqa: S603 - no shell, and each word is ours or was checked
+                command, input=stdin.encode(_ENCODING), stdout=out, stderr=subprocess.STDOUT, check=False,
+                timeout=seconds, cwd=None if sys.platform == "win32" else "/",
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        out.seek(0)
+        text = out.read(100_000).decode(_ENCODING, errors="replace").strip()
     return "" if said.returncode == 0 else text or f"exit status {said.returncode}"
 
 
