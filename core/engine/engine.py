@@ -490,9 +490,6 @@ class Engine:
     def _begin_anew(self, job_id: int, run: JobRun) -> None:
         """A server knows others by now than those that a job sends to."""
         run.hold()
-        words = f"“{run.job.name}” goes on with the destinations that are known by now."
-        self.ledger.add_log(LogLevel.INFO, words, job_id=job_id)
-
         def work() -> None:
             run.stop()
             self._runs.pop(job_id, None)
@@ -500,6 +497,8 @@ class Engine:
 
         thread = threading.Thread(target=work, name=f"anew-{job_id}", daemon=True)
         self._moving[job_id] = thread
+        words = f"“{run.job.name}” goes on with the destinations that are known by now."
+        self.ledger.add_log(LogLevel.INFO, words, job_id=job_id)
         thread.start()
 
     def _finished(self, job_id: int, run: JobRun, progress: Progress) -> dict[str, object]:
