@@ -81,7 +81,7 @@ def real(path: Path | str) -> str:
 def _goes_by_links(path: str) -> bool:
     while True:
         status = os.lstat(path)
-        if stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0):
+        if stat.S_ISLNK(status.st_mode) or bool(getattr(status, "st_reparse_tag", 0)):
             return True
         above = os.path.dirname(path)  # noqa: PTH120 - the extended form
         if above == path or not os.path.splitdrive(above)[1].strip("\\/"):
