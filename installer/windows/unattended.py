@@ -34,7 +34,7 @@ class Unattended:
 
     @property
     def task_file(self) -> Path:
-        """Where Wine keeps a task, as it was registered."""
+        """Where Wine notes that a task is registered."""
         return self.wine.drive / "windows" / "system32" / "tasks" / TASK
 
     @property
@@ -46,7 +46,10 @@ class Unattended:
         assert self.task_file.exists(), f"no task {TASK} was registered"
         assert self.wine.registry(f"HKLM\\{REGISTRY_KEY}", UNATTENDED) == "1", "the choice was not written down"
         assert (self.home / "unattended.json").exists(), f"{HOME} was not made"
-        root = ElementTree.fromstring(self.task_file.read_bytes())
+        assert b"dicom-ferry service install" in self.task_file.read_bytes(), "it is another task"
+        # Wine keeps neither principal nor actions: what it was given.
+        said = self.run("service", "install", "--print")
+        root = ElementTree.fromstring(said[said.index("<Task") :])
         user = root.findtext(f"{_TASKS}Principals/{_TASKS}Principal/{_TASKS}UserId")
         assert user == "S-1-5-19", f"the task runs as {user}"
         run = root.find(f"{_TASKS}Actions/{_TASKS}Exec")
