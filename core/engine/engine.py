@@ -490,6 +490,7 @@ class Engine:
     def _begin_anew(self, job_id: int, run: JobRun) -> None:
         """A server knows others by now than those that a job sends to."""
         run.hold()
+
         def work() -> None:
             run.stop()
             self._runs.pop(job_id, None)

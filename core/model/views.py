@@ -107,8 +107,8 @@ class Preview:
     """A dry run: what would move, how much, what is already there.
 
     `already_there` is None where the destination was not asked. `complete` is False when a node would not
-    vouch for its list, with the `reason`. `remarks` are sentences on what was looked for. Each instance counts once for each of
-    so many `destinations`.
+    vouch for its list, with the `reason`. `remarks` are sentences on what was looked for. Each instance counts once
+    for each of so many `destinations`.
     """
 
     studies: int
