@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -277,25 +276,6 @@ class _InstallerProof(ABC):
         twice = {uid: n for uid, n in self.destination.received().items() if n > 1}
         check(len(twice) <= 8, f"{len(twice)} images were sent twice")  # at most those that were on their way
 
-    def unattended_until(self, removed: Callable[[], None]) -> None:
-        """The unattended engine forwards all studies, and is asked to end when the program is uninstalled."""
-        self.say("the unattended engine, and its removal while it runs")
-        self.destination.wipe()
-        unattended = Unattended(self.wine, self.folder)
-        engine = unattended.start()
-        # Nobody else reads what it says, and a pipe holds only so much.
-        said = threading.Thread(target=lambda: list(engine.stdout or ()), daemon=True)
-        said.start()
-        try:
-            images = sum(len(study) for study in self.studies)
-            unattended.check_forward(self.source, self.destination, PASSWORD, images)
-            removed()
-            unattended.check_stopped(engine)
-        finally:
-            engine.kill()
-            engine.wait()
-        unattended.check_gone(home_stays=False)
-
     def _job(self, *fields: str) -> list[str]:
         return ["run", "forward", "--source", "From", "--destination", "To", *fields, "--json"]
 
@@ -411,7 +391,10 @@ class _MsiProof(_InstallerProof):
         self.folder = self.program.folder = r"C:\Apps for all\DICOM Ferry"
         self.install(f"INSTALLFOLDER={self.folder}", "ADDLOCAL=Program,Unattended")
         check("From" not in self.program.run("node", "list"), "something of the home was left")
-        self.unattended_until(lambda: self.uninstall("REMOVEDATA=1"))
+        unattended = Unattended(self.wine, self.folder)
+        unattended.check_chosen()
+        self.uninstall("REMOVEDATA=1")
+        unattended.check_gone(home_stays=False)
         self.check_gone(before, home_stays=False)
 
     def uninstall_on_a_screen(self) -> None:
