@@ -60,8 +60,8 @@ PARTS = (
     Part("msi", after=("installers", "tests"), most_seconds=900),
     Part("setup", after=("installers", "tests"), most_seconds=900),
 )
-#: Tests at the same time.
-WORKERS = "2"
+#: Tests at the same time; many of them wait.
+WORKERS = "3"
 
 
 def main() -> int:

@@ -284,6 +284,7 @@ def test_the_computer_may_be_let_sleep_in_mid_transfer(hospital: Hands) -> None:
     hospital.wait(hospital.app.wants_awake)
 
 
+@pytest.mark.posix  # Windows always has a keyring
 def test_settings_are_kept(hospital: Hands) -> None:
     hospital.go("settings")
     settings = hospital.window.settings

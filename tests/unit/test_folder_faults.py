@@ -108,6 +108,7 @@ def test_the_kind_says_where_and_warns():
     assert not isinstance(LocalError("x"), ConfigurationError)
 
 
+@pytest.mark.posix  # links need a right on Windows
 def test_a_place_that_the_file_system_cannot_tell_is_where_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,7 @@ def test_credentials_over_plain_http_are_warned_of(book: NodeBook) -> None:
     assert book.warnings("orthanc", {"url": "https://pacs.example", "username": "me"}, {"password": "x"}) == []
 
 
+@pytest.mark.posix  # Windows always has a keyring
 def test_without_a_keyring_a_secret_is_refused_with_its_variable(app: App) -> None:
     if app.secrets.status().available:
         pytest.fail("the tests must not see a keyring of whoever runs them")
