@@ -512,7 +512,9 @@ class _SetupProof(_InstallerProof):
         """As a person does it, while the program runs; nodes and records are to go too."""
         self.say("interactive uninstallation asks what becomes of a person's nodes and records")
         uninstaller = self.program.place / "Uninstall.exe"
-        self.wine.run([f"{self.folder}\\Uninstall.exe"], env=env, timeout=300)
+        # It goes on as a copy of itself, which holds its output open: not waited for here.
+        first = self.wine.start([f"{self.folder}\\Uninstall.exe"], env=env)
+        first.wait(120)
         name = f"{NAME} Uninstall"
         window = self._appears(screen, name)
         page = self._settled(screen, self.pictures / "installer-uninstall.png")
