@@ -171,7 +171,8 @@ class SourceSide(LedgerPart):
         if deleting:
             which.append(~_deletable(study_id, "", wanted).exists())
         statement = update(t.studies).where(*which).values(settled=now())
-        self.writer.call(lambda connection: connection.execute(statement) and None)
+        # A job that waits for nothing else ends with it.
+        self.writer.call(lambda connection: connection.execute(statement) and None, urgent=True)
 
     def unsettled_studies(
         self, job_id: int, pass_number: int, *, wanted: EvidenceLevel = EvidenceLevel.VERIFIED
