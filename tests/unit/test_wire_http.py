@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from core.model.errors import ConfigurationError, TransportError, TransportFault
+from core.nodes.orthanc.rest import OrthancRest
 from core.wire import http_connection
 from core.wire.http import Abort, HttpPool, Response, system_proxy
 from tests.support.raw_http import Peer, RawServer
@@ -918,6 +920,22 @@ def test_several_requests_are_on_their_way_at_once() -> None:
 
     with serving(script) as (_, pool):
         assert [answer.body.decode() for answer in pool.pipeline(PATHS[:20])] == PATHS[:20]
+
+
+def test_an_orthanc_lists_a_series_of_fifty_thousand_images() -> None:
+    """Its identifiers alone are 2.3 MB, wherever they are asked for in a row."""
+    ids = [f"{number:08x}-" + "-".join(["0123abcd"] * 4) for number in range(50_000)]
+    series = json.dumps({"ID": "s", "Instances": ids}).encode()
+
+    def script(peer: Peer) -> None:
+        while peer.head():
+            peer.answer(series)
+
+    with serving(script) as (_, pool):
+        rest = OrthancRest(pool, "archive")
+        for count in (1, 3):
+            answers = rest.pipeline([f"/series/{number}" for number in range(count)])
+            assert [rest.parsed("/series/s", answer)["Instances"] for answer in answers] == [ids] * count
 
 
 @pytest.mark.parametrize("extra", ["", "Connection: close\r\n"])

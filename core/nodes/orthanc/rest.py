@@ -155,7 +155,7 @@ class OrthancRest:
     def pipeline(self, paths: Sequence[str], *, abort: Abort | None = None) -> list[Answer]:
         """Many small GETs on one connection; answers in the order asked."""
         try:
-            return self.pool.pipeline(paths, abort=abort)
+            return self.pool.pipeline(paths, abort=abort, limit=JSON_LIMIT)
         except TransportError:
             self.forget()
             raise
