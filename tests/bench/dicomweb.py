@@ -14,7 +14,7 @@ from tests.support.orthanc import OrthancServer
 from tests.support.studies import ct_study, small_study, write_large_instance
 
 CONNECTIONS = 8
-SIZES = {"525 kB": (ct_study, 12, 100), "1.4 kB": (small_study, 30, 100)}
+SIZES = {"525 kB": (ct_study, 24, 100), "1.4 kB": (small_study, 30, 100)}
 WAYS = {"to": "Orthanc → DICOMweb (STOW-RS)", "from": "DICOMweb (WADO-RS) → Orthanc"}
 GOAL = 0.8
 
