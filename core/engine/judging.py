@@ -78,24 +78,27 @@ class Judging:
         """
         if not self._deletes or delivery.tried:
             return by_uid
-        if holding.digest and not delivery.known_digest:
-            return self._read_and_hashed(delivery, holding.digest.lower(), by_uid)
         theirs = self._destination
-        if not isinstance(theirs, CompareByFetching):
-            return by_uid
         try:
-            with self._read.open(delivery.instance, abort=self._abort) as stream:
-                digest = digest_of(stream) or delivery.known_digest
-                hasher = None if digest else md5()
-                body = Carried(stream, hasher, self._pace)
-                if not theirs.holds_same(study, delivery.instance, body, abort=self._abort):
-                    return by_uid
+            if holding.digest and not delivery.known_digest:
+                return self._read_and_hashed(delivery, holding.digest.lower(), by_uid)
+            if isinstance(theirs, CompareByFetching):
+                return self._fetched(theirs, study, delivery, by_uid)
         except SourceTrouble:
-            return by_uid  # it keeps what it can't give
+            pass  # it keeps what it can't give
         except FerryError:
             if self._abort.aborted:
                 raise
-            return by_uid
+        return by_uid
+
+    def _fetched(self, theirs: CompareByFetching, study: StudyInfo, delivery: Delivery, by_uid: Evidence) -> Evidence:
+        """What lies at the destination is fetched and compared with what the source gives."""
+        with self._read.open(delivery.instance, abort=self._abort) as stream:
+            digest = digest_of(stream) or delivery.known_digest
+            hasher = None if digest else md5()
+            body = Carried(stream, hasher, self._pace)
+            if not theirs.holds_same(study, delivery.instance, body, abort=self._abort):
+                return by_uid
         if hasher is not None:
             digest = delivery.known_digest = hasher.hexdigest()
         return Evidence(Method.HEADER, by_uid.at, digest or "", "Fetched from the destination: all of it is equal.")
@@ -105,20 +108,13 @@ class Judging:
 
         Another one is no proof of other content: services write the head of a file anew.
         """
-        try:
-            with self._read.open(delivery.instance, abort=self._abort) as stream:
-                ours = digest_of(stream)
-                hasher = md5()
-                body = Carried(stream, hasher, self._pace)
-                view = memoryview(bytearray(_PIECE))
-                while not ours and body.readinto(view):
-                    pass
-        except SourceTrouble:
-            return by_uid  # it keeps what it can't give
-        except FerryError:
-            if self._abort.aborted:
-                raise
-            return by_uid
+        with self._read.open(delivery.instance, abort=self._abort) as stream:
+            ours = digest_of(stream)
+            hasher = md5()
+            body = Carried(stream, hasher, self._pace)
+            view = memoryview(bytearray(_PIECE))
+            while not ours and body.readinto(view):
+                pass
         if (ours or hasher.hexdigest()).lower() != theirs:
             return by_uid
         delivery.known_digest = theirs

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QFrame, QVBoxLayout
+from PySide6.QtWidgets import QFrame
 
 from gui import autostart
 from gui.autostart import AtLogin, By
 from gui.background import Operation
 from gui.session import Session
-from gui.theme import STEP
-from gui.widgets.basics import label, row
+from gui.widgets.basics import as_card, label, row
 from gui.widgets.switch import Switch
 
 _WORDS = {
@@ -33,11 +32,8 @@ class StartAtLogin(QFrame):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.setProperty("card", "true")
         self._session = session
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
-        layout.setSpacing(STEP)
+        layout = as_card(self)
         head = row()
         head.addWidget(label("Start when I log in", "strong"))
         head.addStretch(1)

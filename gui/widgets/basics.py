@@ -61,6 +61,15 @@ def card(parent: QWidget | None = None) -> QFrame:
     return frame
 
 
+def as_card(frame: QFrame) -> QVBoxLayout:
+    """Make a frame a card of its own; the column that its content goes into."""
+    frame.setProperty("card", "true")
+    layout = QVBoxLayout(frame)
+    layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
+    layout.setSpacing(STEP)
+    return layout
+
+
 def divider(*, vertical: bool = False) -> QFrame:
     line = QFrame()
     line.setProperty("divider", "true")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PySide6.QtCore import QTimer
-from PySide6.QtWidgets import QFileDialog, QFrame, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QFrame, QLineEdit, QWidget
 
 from core.model.errors import FerryError, SecretError
 from core.pseudonym_keys import OTHER_KEY, STANDARD, copy_to_file, fingerprint, put_back_from_file
@@ -15,7 +15,7 @@ from gui.session import Session
 from gui.theme import STEP, Tone
 from gui.widgets.ask import ask
 from gui.widgets.banner import Banner
-from gui.widgets.basics import label, row
+from gui.widgets.basics import as_card, label, row
 from gui.widgets.pill import Pill
 
 LOOK_MS = 300
@@ -36,12 +36,9 @@ class PseudonymKey(QFrame):
 
     def __init__(self, session: Session, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setProperty("card", "true")
         self._session = session
         self._app = session.app
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
-        layout.setSpacing(STEP)
+        layout = as_card(self)
         head = row()
         head.addWidget(label("Key for pseudonyms", "strong"))
         self.pill = Pill("Looking", Tone.GREY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QObject, QProcess
-from PySide6.QtWidgets import QFrame, QVBoxLayout
+from PySide6.QtWidgets import QFrame
 
 from core.home import write_private_text
 from core.model.errors import LocalError
@@ -11,9 +11,9 @@ from core.unattended.place import Place, machine_place, start_words
 from gui.autostart import IN_TRAY, window_command
 from gui.icons import IconButton
 from gui.session import Session
-from gui.theme import STEP, Tone
+from gui.theme import Tone
 from gui.widgets.banner import Action, Banner
-from gui.widgets.basics import label, row
+from gui.widgets.basics import as_card, label, row
 
 _TOLD = "told-of-unattended"
 
@@ -63,11 +63,8 @@ class UnattendedCard(QFrame):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.setProperty("card", "true")
         self._session = session
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4 * STEP, 3 * STEP, 4 * STEP, 3 * STEP)
-        layout.setSpacing(STEP)
+        layout = as_card(self)
         layout.addWidget(label("Unattended engine", "strong"))
         self.text = label("", "soft", wrap=True, selectable=True)
         layout.addWidget(self.text)

@@ -32,7 +32,7 @@ from core.wire.dimse.association import (
     Refusal,
 )
 from core.wire.dimse.channel import Channel
-from core.wire.dimse.command import MalformedCommand, decode_command, encode_command
+from core.wire.dimse.command import MalformedCommand, decoded, elements_of, encode_command
 from core.wire.dimse.fragments import Inbox, Outbox
 from core.wire.dimse.negotiation import agreement, request
 from core.wire.dimse.peer import Peer
@@ -457,7 +457,7 @@ def test_whatever_comes_ends_in_an_error_of_its_kind(junk: bytes, start: int) ->
 def read_commands(inbox: Inbox) -> None:
     while True:
         inbox.next(command=True)
-        decode_command(inbox.read_command(1000))
+        decoded(elements_of(inbox.read_command(1000)))
 
 
 def test_data_sets_of_requests_come_in_pieces() -> None:
@@ -924,7 +924,7 @@ def test_command_sets_go_there_and_back() -> None:
     command.AttributeIdentifierList = [0x00100010, 0x7FE00010]
     command.OffendingElement = 0x00080018
     command.NumberOfFailedSuboperations = 0
-    found = decode_command(encode_command(command))
+    found = decoded(elements_of(encode_command(command)))
     assert found.pop("CommandGroupLength") == len(encode_command(command)) - 12
     assert found == {element.keyword: element.value for element in command}
     assert str(found.OffendingElement) == "(0008,0018)"
@@ -945,7 +945,7 @@ def test_command_sets_go_there_and_back() -> None:
 )
 def test_malformed_command_sets(encoded: bytes) -> None:
     with pytest.raises(MalformedCommand):
-        decode_command(encoded)
+        decoded(elements_of(encoded))
 
 
 def test_acknowledgements_are_armed() -> None:

@@ -20,7 +20,7 @@ class CommandSet(dict[str, Any]):
     """A command set that came: values by keyword, which are attributes too ("MessageID").
 
     Numbers are integers, an empty one None; texts and UIDs come without their padding; several values are a list.
-    A `Dataset` of pydicom would take as long to build and to ask as an image takes to be sent.
+    A `Dataset` of pydicom takes ten times as long to build and to ask, and an association waits for it.
     """
 
     def __getattr__(self, keyword: str) -> Any:
@@ -125,18 +125,10 @@ def text(elements: dict[int, bytes], element: int) -> str:
     return elements.get(element, b"").decode("ascii", "replace").strip("\0 ")
 
 
-def decode_command(encoded: bytes) -> CommandSet:
-    """A command set from its bytes; an empty element is there with the value None or "".
-
-    Raises
-    ------
-    MalformedCommand
-    """
-    return decoded(elements_of(encoded))
-
-
 def decoded(elements: dict[int, bytes]) -> CommandSet:
     """The values of `elements_of` by keyword; elements that the standard doesn't know are left out.
+
+    An empty element is there with the value None or "".
 
     Raises
     ------
