@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -148,6 +149,7 @@ class Theme(QObject):
         self._qcolours: dict[Role, QColor] = {}
         self._dark = False
         self._pictures = QTemporaryDir()
+        atexit.register(self._pictures.remove)
         self._installed = False
         self._rebuild()
 

@@ -161,6 +161,8 @@ class OrthancServer:
     def pause(self) -> None:
         """Freeze the process (SIGSTOP): connections are accepted by the kernel and never answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal only asks: a thread on another processor may still answer. This waits for the last one.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
