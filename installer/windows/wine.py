@@ -8,15 +8,23 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
 # Debian's /usr/bin/wine is a script that looks for the 32-bit loader and warns; everything here is 64-bit.
 LOADERS = ("/usr/lib/wine/wine64", "/usr/lib/x86_64-linux-gnu/wine/wine64")
+#: Seconds in which Wine itself answers, however busy the machine is.
+_ANSWER = 90.0
+#: How long the output of a program that has ended is still read while nothing comes: others may hold it open.
+_QUIET = 1.0
 
 
 class WineError(Exception):
     """A Windows program failed; the text carries what it said."""
+
+
+class WineBrokenError(Exception):
+    """Wine itself failed, not a program that ran in it; the text says how that was seen."""
 
 
 @functools.cache
@@ -49,6 +57,8 @@ class Wine:
     def __init__(self, prefix: Path, env: Mapping[str, str] | None = None) -> None:
         self.prefix = prefix
         self.more = dict(env or {})
+        self._kept = False
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     @property
     def drive(self) -> Path:
@@ -73,13 +83,21 @@ class Wine:
         }
 
     def make(self) -> Wine:
-        """Make the prefix if it isn't there, as Windows 10."""
+        """Make the prefix if it isn't there, as Windows 10; up to three times where Wine fails."""
         if (self.prefix / "made").exists():
             return self
-        shutil.rmtree(self.prefix, ignore_errors=True)
-        self.prefix.mkdir(parents=True)
-        self.run(["wineboot", "--init"], timeout=300)
-        self.run(["winecfg", "-v", "win10"], timeout=120)
+        for again in (True, True, False):
+            self.end()
+            shutil.rmtree(self.prefix, ignore_errors=True)
+            self.prefix.mkdir(parents=True)
+            try:
+                self.run(["wineboot", "--init"], timeout=300)
+                self.run(["winecfg", "-v", "win10"], timeout=120)
+                break
+            except WineError as error:
+                if not again:
+                    raise
+                print(f"Wine could not make {self.prefix}, once more:\n{error}", flush=True)
         self.settle()
         # Wine shows a person's own desktop and documents to Windows programs: here they have their own.
         for link in [path for path in self.drive.glob("users/*/*") if path.is_symlink()]:
@@ -97,6 +115,7 @@ class Wine:
         stdin: str | None = None,
     ) -> subprocess.Popen[str]:
         """Start a Windows program. Its output is a pipe: with a terminal or a file, Windows Python dies at start."""
+        self._keep()
         process = subprocess.Popen(
             [loader(), *(str(word) for word in command)],
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -141,54 +160,76 @@ class Wine:
         WineError
             It ended otherwise, or not in time.
         """
+        words = " ".join(str(word) for word in command)
         process = self.start(command, env=env, cwd=cwd, stdin=stdin)
         said: list[str] = []
+        reader = threading.Thread(target=_read, args=(process, said, show), daemon=True)
+        reader.start()
+        late = False
         try:
-            with self._ended_after(process, timeout, said):
-                assert process.stdout is not None
-                for line in process.stdout:
-                    said.append(line)
-                    if show:
-                        print(line, end="", flush=True)
-                process.wait()
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            late = True
         finally:
             process.kill()
             process.wait()
+        # To the end of the program, not of its output: what it started and left running holds that open.
+        before = -1
+        while reader.is_alive() and before != len(said):
+            before = len(said)
+            reader.join(_QUIET)
         text = "".join(said)
+        if late:
+            raise WineError(f"{words}\nwas still running after {timeout:.0f} s, and was ended:\n{text[-8000:]}")
         if expect is not None and process.returncode != expect & 0xFF:
-            words = " ".join(str(word) for word in command)
             raise WineError(f"{words}\nended with {process.returncode} instead of {expect}:\n{text[-8000:]}")
         return text
 
-    @contextlib.contextmanager
-    def _ended_after(self, process: subprocess.Popen[str], seconds: float, said: list[str]) -> Iterator[None]:
-        """End the process, and all others of the prefix, when the block takes longer: whatever it started holds its
-        output open, and would be listened to for ever."""
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-            self.end()
-
-        timer = threading.Timer(seconds, end)
-        timer.start()
+    def broken(self) -> str:
+        """How it is seen that Wine itself has failed, and not a program in it; empty where Wine works."""
+        if self._keeper is not None and self._keeper.poll() is not None:
+            return "all its programs were ended by it"
         try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-        if late.is_set():
-            text = "".join(said)[-8000:]
-            raise WineError(f"{process.args!r}\nwas still running after {seconds:.0f} s, and was ended:\n{text}")
+            done = subprocess.run(
+                [loader(), "cmd", "/c", "exit 7"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, check=False, timeout=_ANSWER, env=self.environment(),
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"it did not start its own cmd within {_ANSWER:.0f} s"
+        return "" if done.returncode == 7 else f"its own cmd ended with {done.returncode} instead of 7"
+
+    def _keep(self) -> None:
+        """Have a program run that waits for nothing but its end, so that Windows is not started anew for each one.
+
+        Its output is nobody's, and so is that of what Windows starts with it.
+        """
+        if self._kept and self._keeper is None:
+            self._keeper = subprocess.Popen(
+                [loader(), "cmd", "/c", "set /p WAIT="], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL, env=self.environment(),
+            )  # fmt: skip
+
+    def _let_go(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            assert keeper.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                keeper.stdin.close()
+            try:
+                keeper.wait(30)
+            except subprocess.TimeoutExpired:
+                keeper.kill()
+                keeper.wait()
 
     def settle(self) -> None:
-        """Wait until no program runs in the prefix; the registry is on disk then."""
+        """Wait until no program runs in the prefix, at most a minute; the registry is on disk then."""
+        self._let_go()
         self._server("-w", timeout=60)
 
     def end(self) -> None:
         """End all programs of this prefix."""
         self._server("-k", timeout=30)
+        self._let_go()
 
     def _server(self, option: str, timeout: float) -> None:
         server = next(
@@ -199,9 +240,12 @@ class Wine:
                 subprocess.run([server, option], env=self.environment(), check=False, timeout=timeout)
 
     def __enter__(self) -> Wine:
-        return self.make()
+        self.make()
+        self._kept = True
+        return self
 
     def __exit__(self, *exc: object) -> None:
+        self._kept = False
         self.end()
 
     def path(self, windows: str) -> Path:
@@ -229,6 +273,15 @@ class Wine:
             if len(words) >= 4 and words[1].strip().casefold() == value.casefold():
                 return "    ".join(words[3:]).strip()
         return None
+
+
+def _read(process: subprocess.Popen[str], said: list[str], show: bool) -> None:
+    """Collect what a program says, line by line."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if show:
+            print(line, end="", flush=True)
 
 
 def windows_path(path: Path) -> str:
