@@ -19,7 +19,7 @@ def run(command: list[str], *, stdin: str = "", step: str = "", seconds: float =
     Raises
     ------
     LocalError
-        It failed; with what it said, and `step` as what to do.
+        It failed, with what it said, and `step` as what to do; or it did not end in time.
     """
     reason = refusal(command, stdin=stdin, seconds=seconds)
     if reason:
@@ -34,7 +34,13 @@ def run(command: list[str], *, stdin: str = "", step: str = "", seconds: float =
 
 
 def refusal(command: list[str], *, stdin: str = "", seconds: float = _SECONDS) -> str:
-    """Why a command failed, in its own words; empty where it didn't."""
+    """Why a command failed, in its own words; empty where it didn't.
+
+    Raises
+    ------
+    LocalError
+        It did not end in time, and was ended.
+    """
     # Into a file: what a command starts and leaves running would hold a pipe open, and be waited for.
     with tempfile.TemporaryFile() as out:
         try:
@@ -42,7 +48,14 @@ def refusal(command: list[str], *, stdin: str = "", seconds: float = _SECONDS) -
                 command, input=stdin.encode(_ENCODING), stdout=out, stderr=subprocess.STDOUT, check=False,
                 timeout=seconds, cwd=None if sys.platform == "win32" else "/",
             )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
+            raise LocalError(
+                f"{Path(command[0]).name} did not answer within {seconds:.0f} s.",
+                "Try again in a while; if that does not help, start the computer anew.",
+                detail=" ".join(command),
+                code="service-late",
+            ) from error
+        except OSError as error:
             return str(error)
         out.seek(0)
         text = out.read(100_000).decode(_ENCODING, errors="replace").strip()

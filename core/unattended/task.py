@@ -134,7 +134,8 @@ def remove(*, data: bool) -> list[str]:
     home = machine_folder()
     done = []
     if _registered():
-        refusal(["schtasks", "/Change", "/TN", TASK, "/DISABLE"])  # or it is started again meanwhile
+        with contextlib.suppress(LocalError):
+            run(["schtasks", "/Change", "/TN", TASK, "/DISABLE"])  # or it is started again meanwhile
     if not _stop(home) and _runs(home):
         raise LocalError(
             f"The engine did not end within {_END_SECONDS:.0f} s.", "Try again in a while.", code="engine-runs"
@@ -160,7 +161,13 @@ def remove(*, data: bool) -> list[str]:
 
 
 def status() -> list[str]:
-    """Whether it is installed and runs, in sentences."""
+    """Whether it is installed and runs, in sentences.
+
+    Raises
+    ------
+    LocalError
+        Task Scheduler does not answer.
+    """
     home = machine_folder()
     if not _registered():
         return ["No unattended engine is installed on this computer, or this account may not see its task."]

@@ -13,9 +13,9 @@ from core import cli
 from core.app import App
 from core.credentials import credential
 from core.home import Home
-from core.model.errors import ConfigurationError, SecretError
+from core.model.errors import ConfigurationError, LocalError, SecretError
 from core.secrets import Secrets
-from core.unattended import place, task
+from core.unattended import commands, place, task
 from core.unattended.layout import Choice
 from core.unattended.mark import MARK, Unattended, mark_text, read_mark
 from core.unattended.place import machine_place
@@ -62,6 +62,12 @@ def test_a_group_and_folders_are_let_in_where_they_are_named() -> None:
     assert "ReadWritePaths=-/home/anna/ct" in text
     assert found["ProtectHome"] == "read-only"
     assert found["ExecStart"] == '"/opt/100%% of $$it/dicom-ferry" engine'
+
+
+def test_a_command_that_does_not_answer_is_said_in_a_sentence() -> None:
+    waits = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(LocalError, match=r"did not answer within 1 s\."):
+        commands.refusal(waits, seconds=1)
 
 
 @posix
