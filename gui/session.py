@@ -102,6 +102,8 @@ class Session(QObject):
 
     def _ready(self, handle: EngineHandle) -> None:
         self.handle = handle
+        if handle.attached:
+            _log.info("attached to the engine of another process")
         self.attached.emit(handle.attached)
 
     def _broke(self, error: Exception) -> None:

@@ -22,12 +22,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core import __version__
+from installer.windows.checks import PASSWORD, Figures, Installers
 from installer.windows.contents import epoch, settle_times, write_contents
 from installer.windows.msi import build_msi
 from installer.windows.pe import check_folder
 from installer.windows.pipeline import Part, PartError, Pipeline
 from installer.windows.product import NAME
-from installer.windows.proof import Installers, Proof
+from installer.windows.proof import InstallerProof, Place
+from installer.windows.proof_msi import MsiProof
+from installer.windows.proof_setup import SetupProof
+from installer.windows.proof_window import measure
 from installer.windows.setup_program import build_setup
 from installer.windows.signing import Certificate, self_signed
 from installer.windows.windows_python import (
@@ -41,7 +45,9 @@ from installer.windows.windows_python import (
     recipe,
     shim_names,
 )
-from installer.windows.wine import Wine, WineError, windows_path
+from installer.windows.wine import Wine, WineBrokenError, WineError, windows_path
+from tests.support.orthanc import OrthancServer
+from tests.support.studies import make_studies
 
 WORK = ROOT / "build" / "windows"
 DIST = ROOT / "dist"
@@ -54,14 +60,17 @@ MOST_BYTES = {".exe": 50_000_000, ".msi": 65_000_000}
 PARTS = (
     Part("python", most_seconds=900),
     Part("linux", most_seconds=1200, patient=True),
-    Part("tests", after=("python",), most_seconds=1200),
-    Part("freeze", after=("python",), most_seconds=1200, patient=True),
+    Part("tests", after=("python",), most_seconds=1800),
+    Part("freeze", after=("python",), most_seconds=1800, patient=True),
     Part("installers", after=("freeze",), most_seconds=900, patient=True),
     Part("msi", after=("installers", "tests"), most_seconds=900),
     Part("setup", after=("installers", "tests"), most_seconds=900),
+    Part("window", after=("linux", "msi", "setup"), most_seconds=900),
 )
 #: Tests at the same time; many of them wait.
 WORKERS = "3"
+#: How often a part is begun where Wine itself fails.
+_ATTEMPTS = 3
 
 
 def main() -> int:
@@ -103,7 +112,7 @@ def end_all_prefixes() -> None:
 
 def figures() -> list[str]:
     """What the proofs have measured."""
-    return [line for name in ("msi", "setup") for line in _lines(WORK / f"figures-{name}.txt")]
+    return [line for name in ("msi", "setup", "window") for line in _lines(WORK / f"figures-{name}.txt")]
 
 
 def _lines(file: Path) -> list[str]:
@@ -122,8 +131,6 @@ def prepare() -> None:
         with ThreadPoolExecutor(2) as pool:
             for future in (pool.submit(_prepare_python, cache), pool.submit(_prepare_empty, cache)):
                 future.result()
-        for name in ("tests", "freeze"):
-            copy_prefix(cache / "prefix", WORK / f"prefix-{name}")
 
 
 def _prepare_python(cache: Path) -> None:
@@ -181,20 +188,24 @@ def freeze_for_linux() -> None:
 def run_tests(words: list[str]) -> None:
     """The tests that make sense on Windows, in the source tree; which don't, tests/on_windows.py says."""
     now = WORK / "tests-now"
-    shutil.rmtree(now, ignore_errors=True)
-    now.mkdir()
-    with own_prefix("tests") as python, told_what_ran(now):
+
+    def run(python: Wine) -> None:
+        shutil.rmtree(now, ignore_errors=True)
+        now.mkdir()
         source = copy_sources(python)
-        python.run(
-            [
-                PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                *("-n", WORKERS, "--dist", "loadfile", "--durations", "15"),
-                # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
-                *("--timeout", "120", "-o", "faulthandler_timeout=100"), *words,
-            ],
-            env={"PYTHONPATH": TEST_LIBRARIES, "DICOM_FERRY_TESTS_NOW": windows_path(now)},
-            cwd=source, timeout=1100, show=True,
-        )  # fmt: skip
+        with told_what_ran(now):
+            python.run(
+                [
+                    PYTHON, "-X", "utf8", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                    *("-n", WORKERS, "--dist", "loadfile", "--durations", "15"),
+                    # A test that hangs is named and fails; one that hangs Python itself at least says where it does.
+                    *("--timeout", "300", "-o", "faulthandler_timeout=280"), *words,
+                ],
+                env={"PYTHONPATH": TEST_LIBRARIES, "DICOM_FERRY_TESTS_NOW": windows_path(now)},
+                cwd=source, timeout=1500, show=True,
+            )  # fmt: skip
+
+    with_fresh_prefixes(cache_folder() / "prefix", "tests", run)
 
 
 def copy_sources(python: Wine) -> Path:
@@ -221,19 +232,21 @@ def told_what_ran(now: Path) -> Iterator[None]:
 def freeze() -> None:
     """Freeze the program by the same script as on Windows itself, and check each program and library."""
     frozen = WORK / "frozen"
-    shutil.rmtree(frozen, ignore_errors=True)
-    with own_prefix("freeze") as python:
-        shutil.rmtree(python.drive / "build", ignore_errors=True)
+
+    def run(python: Wine) -> None:
+        shutil.rmtree(frozen, ignore_errors=True)
         said = python.run(
             [
                 PYTHON, windows_path(ROOT / "installer" / "build.py"), "--dist", windows_path(frozen),
                 "--work", r"C:\build",
             ],
             # The same sources give the same bytes.
-            env={"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": os.environ["SOURCE_DATE_EPOCH"]}, timeout=1180,
+            env={"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": os.environ["SOURCE_DATE_EPOCH"]}, timeout=1500,
         )  # fmt: skip
         print(said.strip()[-2000:])
         shutil.copy2(python.drive / "build" / "dicom-ferry" / "dicom-ferry.ico", WORK / "dicom-ferry.ico")
+
+    with_fresh_prefixes(cache_folder() / "prefix", "freeze", run)
     folder = frozen / NAME
     wrong = check_folder(folder)
     wrong += [f"{path.name} is for Wine alone" for path in folder.rglob("*") if path.name.lower() in shim_names()]
@@ -299,11 +312,62 @@ def current() -> Installers:
     )
 
 
-def prove(name: str) -> None:
-    """One installer on a Windows that has nothing but what Windows has."""
-    base = Wine(cache_folder() / "prefix-empty")
-    measured = Proof(base, current(), WORK, PICTURES).run(name)
-    (WORK / f"figures-{name}.txt").write_text("\n".join(measured.lines) + "\n", encoding="utf-8")
+def prove(proof: type[InstallerProof]) -> None:
+    """One installer on a Windows that has nothing but what Windows has, with two real Orthanc servers beside it."""
+    name = proof.name.lower()
+    with (
+        OrthancServer("1.10", name="SOURCE", users={"ferry": PASSWORD}) as source,
+        OrthancServer("1.12", name="DESTINATION") as destination,
+    ):
+        studies = make_studies(12, instances=40, size_bytes=60_000)
+        for study in studies:
+            source.upload(study)
+
+        def run(wine: Wine, figures: Figures) -> None:
+            destination.wipe()
+            proof(current(), figures, wine, Place(WORK, PICTURES), source, destination, studies).run()
+
+        on_bare_windows(name, run)
+
+
+def measure_window() -> None:
+    """How soon the window is there; nothing else of the pipeline runs meanwhile."""
+    on_bare_windows("window", lambda wine, figures: measure(wine, current(), figures, WORK))
+
+
+def on_bare_windows(name: str, run: Callable[[Wine, Figures], None]) -> None:
+    """Do it in a fresh prefix, and write down what it has measured; again only where Wine itself has failed."""
+    figures = Figures()
+
+    def once(wine: Wine) -> None:
+        figures.lines.clear()
+        run(wine, figures)
+
+    with_fresh_prefixes(cache_folder() / "prefix-empty", name, once)
+    (WORK / f"figures-{name}.txt").write_text("\n".join(figures.lines) + "\n", encoding="utf-8")
+
+
+def with_fresh_prefixes(base: Path, name: str, do: Callable[[Wine], None]) -> None:
+    """Do it in a copy of a prefix; in another one, up to two times, where Wine itself has failed. What fails in a Wine
+    that works is a failure of the program, and final.
+
+    Raises
+    ------
+    WineBrokenError
+        Wine failed three times.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        copy_prefix(base, WORK / f"prefix-{name}")
+        with own_prefix(name) as wine:
+            try:
+                do(wine)
+                return
+            except (AssertionError, WineError, WineBrokenError, subprocess.TimeoutExpired) as error:
+                how = str(error) if isinstance(error, WineBrokenError) else wine.broken()
+                if not how:
+                    raise
+                print(f"WINE ITSELF FAILED ({attempt} of {_ATTEMPTS} times): {how}. What was seen: {error}", flush=True)
+    raise WineBrokenError(f"Wine failed {_ATTEMPTS} times; the last time: {how}")
 
 
 DO: dict[str, Callable[[], None]] = {
@@ -311,8 +375,9 @@ DO: dict[str, Callable[[], None]] = {
     "linux": freeze_for_linux,
     "freeze": freeze,
     "installers": build_installers,
-    "msi": functools.partial(prove, "msi"),
-    "setup": functools.partial(prove, "setup"),
+    "msi": functools.partial(prove, MsiProof),
+    "setup": functools.partial(prove, SetupProof),
+    "window": measure_window,
 }
 
 

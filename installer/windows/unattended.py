@@ -1,12 +1,15 @@
 """The proof of the unattended engine under Wine: what the installers set up is looked at, and run as Windows would.
 
-Wine registers tasks and starts none at boot, has no other accounts and no access lists: what it can't tell is in the
-README for IT. `Unattended` is given the installed program and says what is wrong with an `AssertionError`.
+Wine registers tasks and starts none, has no other accounts and no access lists: what it can't tell is in the README
+for IT. The engine is started here by the command that the task has, on the home that the task names.
 """
 
 from __future__ import annotations
 
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -63,12 +66,23 @@ class Unattended:
         assert not self.task_file.exists(), "the task is left"
         assert self.home.exists() == home_stays, f"the home of the unattended engine: {self.home.exists()}"
 
-    def start(self) -> subprocess.Popen[str]:
-        """What Windows does when it starts: the command of the task."""
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[str]]:
+        """What Windows does when it starts: the command of the task. It is ended with the block, if it has not yet."""
         process = self.wine.start([*self.check_chosen(), "--json"])
-        wait_for(lambda: process.poll() is not None or "It runs." in self.run("service", "status"), what="the engine")
-        assert process.poll() is None, f"the engine ended:\n{process.communicate()[0]}"
-        return process
+        said: list[str] = []
+        # A pipe holds only so much.
+        reader = threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True)
+        reader.start()
+        try:
+            wait_for(lambda: process.poll() is not None or any('"running": true' in line for line in said), what="it")
+            assert process.poll() is None, f"the engine ended:\n{''.join(said)}"
+            told = self.run("service", "status")
+            assert "It runs." in told, f"an engine that runs:\n{told}"
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def run(self, *words: str, stdin: str | None = None) -> str:
         return self.wine.run([f"{self.folder}\\{CONSOLE_EXE}", *words], stdin=stdin, timeout=300)
@@ -86,9 +100,9 @@ class Unattended:
         assert not list((self.home / "handed-over").glob("*")), "what was handed over is left"
         self.command("job", "save", "forward", "--source", "From", "--destination", "To", "--name", "Unattended")
         self.command("job", "start", "Unattended", "--no-wait")
-        wait_for(lambda: destination.count() == images, timeout=180, what="all images at their destination")
+        wait_for(lambda: destination.count() == images, timeout=300, what="all images at their destination")
 
     def check_stopped(self, process: subprocess.Popen[str]) -> None:
         """An installer asked it to end, and it settled what was on its way."""
-        process.wait(60)
+        process.wait(90)
         assert process.returncode == 0, f"the unattended engine ended with {process.returncode}"

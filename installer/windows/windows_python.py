@@ -237,6 +237,9 @@ def add_shims(wine: Wine) -> None:
              source, "-ladvapi32"],
             check=True, timeout=120,
         )  # fmt: skip
+    for name in ("Segoe UI", "Tahoma", "MS Shell Dlg", "MS Shell Dlg 2"):  # Wine has none of Windows' fonts
+        fonts = r"HKCU\Software\Wine\Fonts\Replacements"
+        wine.run(["reg", "add", fonts, "/v", name, "/d", "DejaVu Sans", "/f"], timeout=60)
     key = r"HKLM\Software\Microsoft\WindowsRuntime\ActivatableClassId\Windows.UI.ViewManagement.UISettings"
     library = r"C:\windows\system32\uisettings.dll"
     wine.run(["reg", "add", key, "/v", "DllPath", "/t", "REG_SZ", "/d", library, "/f"], timeout=60)
