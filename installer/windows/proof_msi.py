@@ -79,10 +79,11 @@ class MsiProof(InstallerProof):
                 question = "Windows Installer"
                 screen.appears(question)
                 screen.settled(self.pictures / "installer-msi-uninstall.png")
-                ended = lambda: uninstall.poll() is not None  # noqa: E731
-                gone = lambda: ended() or not screen.windows(question)  # noqa: E731
-                screen.press(question, ["alt+y"], gone, "the answer to what Windows Installer asks")
-                wait_for(ended, what="the interactive uninstallation")
+                answered = "the answer to what Windows Installer asks"
+                screen.press(
+                    question, ["alt+y"], lambda: uninstall.poll() is not None or not screen.windows(question), answered
+                )
+                wait_for(lambda: uninstall.poll() is not None, what="the interactive uninstallation")
                 check(uninstall.returncode == 0, f"the interactive uninstallation ended with {uninstall.returncode}")
             finally:
                 uninstall.kill()

@@ -99,18 +99,14 @@ class SetupProof(InstallerProof):
             name = f"{NAME} Setup"
             try:
                 screen.appears(name)
-                page = b""
-                for number, key in enumerate(("alt+n", "alt+a", "alt+n", "alt+n", "alt+i"), 1):
-                    before = page = screen.settled(self.pictures / f"installer-{number}.png", other_than=page)
-                    other = self.work / "other-page.png"
-                    turned = lambda: screen.shot(other) != before  # noqa: B023, E731 - called before the next one
-                    screen.press(name, [key, "alt+n", "alt+a", "alt+i"], turned, f"what follows page {number}")
-                wait_for(lambda: (self.program.place / "Uninstall.exe").exists(), timeout=300, what="the installation")
+                page = screen.settled(self.pictures / "installer-1.png")
+                for number, key in enumerate(("alt+n", "alt+a", "alt+n", "alt+n"), 2):
+                    other = screen.painted(self.pictures / f"installer-{number}.png", other_than=page)
+                    page = screen.press(name, [key, "alt+n", "alt+a"], other, f"page {number}")
+                installed = (self.program.place / "Uninstall.exe").exists
+                screen.press(name, ["alt+i"], installed, "the installation")
                 # The last page, behind the one with the bar: "Start DICOM Ferry" is ticked.
-                ended = lambda: setup.poll() is not None  # noqa: E731
-                wait_for(
-                    lambda: ended() or self._press_at_times(screen, name, "alt+f"), interval=1, what="the last page"
-                )
+                self._press_until(lambda: setup.poll() is not None, screen, name, "alt+f")
                 screen.appears(f"^{NAME}$")
                 screen.settled(self.pictures / "installer-started.png")
                 self.uninstall_on(screen)

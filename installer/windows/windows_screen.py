@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from installer.windows.wine import Wine, WineBrokenError, WineError
 from tests.support.screen import Screen
 from tests.support.waiting import wait_for
 
+T = TypeVar("T")
+
 #: Seconds after which a window is not waited for any longer, and after which a key is pressed once more.
-_APPEARS, _AGAIN = 180.0, 20.0
+_APPEARS, _AGAIN = 180.0, 30.0
 
 
 class WindowsScreen:
@@ -38,19 +41,17 @@ class WindowsScreen:
         window = self.windows(name)[-1]
         self._screen.xdotool("windowactivate", window, "mousemove", "--window", window, str(x), str(y), "click", "1")
 
-    def press(self, name: str, keys: Sequence[str], until: Callable[[], object], what: str) -> None:
-        """Press a key in a window until something follows: at first the first, and all in turn where nothing does.
-
-        A window that is being painted may miss one.
+    def press(self, name: str, keys: Sequence[str], until: Callable[[], T], what: str) -> T:
+        """Press a key in a window until something follows, and return that: at first the first key, and all in turn
+        where nothing follows. A window that is being painted may miss one.
         """
         for key in (keys[0], *keys, *keys):
             self.try_to_press(name, key)
             try:
-                wait_for(until, timeout=_AGAIN, interval=0.1, what=what)
-                return
+                return wait_for(until, timeout=_AGAIN, interval=0.2, what=what)
             except AssertionError:
                 print(f"nothing followed {key} in {_AGAIN:.0f} s", flush=True)
-        wait_for(until, timeout=_APPEARS, interval=0.5, what=what)
+        return wait_for(until, timeout=_APPEARS, interval=0.5, what=what)
 
     def try_to_press(self, name: str, key: str) -> None:
         """Press a key in a window, if it is there; it may go meanwhile."""
@@ -60,19 +61,20 @@ class WindowsScreen:
 
     def settled(self, picture: Path, other_than: bytes = b"") -> bytes:
         """A picture of the screen once two in a row are the same, and it is another than the last one."""
+        look = self.painted(picture, other_than)
+        return wait_for(look, timeout=_APPEARS, interval=0.3, what="a page that is painted")
+
+    def painted(self, picture: Path, other_than: bytes = b"") -> Callable[[], bytes]:
+        """What takes that picture when it is called; it returns nothing as long as there is none."""
         picture.parent.mkdir(parents=True, exist_ok=True)
-        seen: list[bytes] = []
+        last = b""
 
-        def still() -> bool:
-            seen.append(self.shot(picture))
-            return len(seen) > 1 and seen[-1] == seen[-2] and seen[-1] != other_than
+        def look() -> bytes:
+            nonlocal last
+            before, last = last, self._screen.screenshot(picture).read_bytes()
+            return last if last == before and last != other_than else b""
 
-        wait_for(still, timeout=_APPEARS, interval=0.3, what="a page that is painted")
-        return seen[-1]
-
-    def shot(self, picture: Path) -> bytes:
-        """A picture of the screen as it is now."""
-        return self._screen.screenshot(picture).read_bytes()
+        return look
 
     def works(self) -> bool:
         """Whether Wine shows a window of its own."""
