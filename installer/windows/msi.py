@@ -193,12 +193,15 @@ def _actions(product: Element) -> None:
         product, "CustomAction", Id="SwitchTaskOn", BinaryKey="Closing", DllEntry="SwitchTaskOn", Execute="rollback",
         Impersonate="no", Return="ignore",
     )  # fmt: skip
+    # Upgraded and uninstalled where it is, unless another folder is named.
+    SubElement(product, "CustomAction", Id="KeepFolder", Property="INSTALLFOLDER", Value="[INSTALLEDBEFORE]")
     uninstalling = 'REMOVE="ALL" AND NOT UPGRADINGPRODUCTCODE'
     before = f"WITH{UNATTENDED.upper()}"
     goes = f'{before} AND (&{UNATTENDED}=2 OR REMOVE="ALL") AND NOT UPGRADINGPRODUCTCODE'
     order = SubElement(product, "InstallExecuteSequence")
     # By number: wixl's own order of what only stands "after" something is not to be relied on.
     for action, sequence, condition in (
+        ("KeepFolder", 799, "INSTALLEDBEFORE AND NOT INSTALLFOLDER"),  # behind AppSearch, before CostInitialize
         ("CloseRunning", 1001, "1"),  # behind CostFinalize
         ("AskAboutData", 1002, uninstalling),
         ("RemoveData", 1003, f"{uninstalling} AND REMOVEDATA"),

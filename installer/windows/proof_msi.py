@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from installer.windows.checks import MOST_INSTALL_SECONDS, MSI_FAILURE, MSI_LOG, ProofError, check, files_of
+from installer.windows.checks import (
+    MOST_INSTALL_SECONDS,
+    MSI_FAILURE,
+    MSI_LOG,
+    PER_MACHINE,
+    ProofError,
+    check,
+    files_of,
+)
 from installer.windows.product import AT_LOGIN, NAME, OTHER_INSTALLER, RUN_KEY, WINDOW_EXE
 from installer.windows.proof import InstallerProof
 from installer.windows.windows_screen import on_screen
 from installer.windows.wine import WineError, windows_path
 from tests.support.waiting import wait_for
+
+NAMED = r"C:\Apps for all\DICOM Ferry"
 
 
 class MsiProof(InstallerProof):
@@ -28,8 +38,9 @@ class MsiProof(InstallerProof):
 
     def run(self) -> None:
         before = files_of(self.wine)
-        self.say("silent installation of the older version, with start at login")
-        self.install("ADDLOCAL=Program,StartAtLogin,DesktopShortcut", old=True)
+        self.say("silent installation of the older version, with start at login, into a folder that was named")
+        self.folder = self.program.folder = NAMED
+        self.install(f"INSTALLFOLDER={NAMED}", "ADDLOCAL=Program,StartAtLogin,DesktopShortcut", old=True)
         check(self.installed_version() == self.files.old_version, "the older version is not installed")
         at_login = self.wine.registry(f"HKLM\\{RUN_KEY}", NAME)
         check(at_login == f'"{self.folder}\\{WINDOW_EXE}" {AT_LOGIN}', f"start at login: {at_login}")
@@ -47,6 +58,7 @@ class MsiProof(InstallerProof):
 
         self.upgrade_in_mid_transfer(upgrade)
         check(self.installed_version() == self.files.version, "it was not upgraded")
+        self.check_installed()  # where the older one was
         check(not list(self.program.place.rglob(self.files.only_in_old)), "a file of the older version is left")
         check(self.wine.registry(f"HKLM\\{RUN_KEY}", NAME) is not None, "the upgrade forgot the start at login")
         self.check_shortcuts(desktop=True)
@@ -59,14 +71,15 @@ class MsiProof(InstallerProof):
         self.uninstall()
         self.check_gone(before, home_stays=True)
         self.say("installation by itself, and uninstallation that removes all")
+        self.folder = self.program.folder = PER_MACHINE
         with self.figures.timed(f"{self.name}, installed", MOST_INSTALL_SECONDS):
             self.install()
         check("From" in self.program.run("node", "list"), "the nodes were not kept")
         self.uninstall_on_a_screen()
         self.check_gone(before, home_stays=False)
         self.say("installation into a folder that was named, and silent uninstallation that removes all")
-        self.folder = self.program.folder = r"C:\Apps for all\DICOM Ferry"
-        self.install(f"INSTALLFOLDER={self.folder}", "ADDLOCAL=Program,Unattended")
+        self.folder = self.program.folder = NAMED
+        self.install(f"INSTALLFOLDER={NAMED}", "ADDLOCAL=Program,Unattended")
         check("From" not in self.program.run("node", "list"), "something of the home was left")
         self.unattended_until(lambda: self.uninstall("REMOVEDATA=1"))
         self.check_gone(before, home_stays=False)
