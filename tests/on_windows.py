@@ -15,13 +15,29 @@ _SERVERS = {
     "_orthanc_pool", "start_orthanc", "fault_proxy", "xvfb", "xvfb_with_tray", "secret_service", "ferry",
 }  # fmt: skip
 
+#: What only computes gives the same on every system.
+_COMPUTES = (
+    "accepted", "azure_fields", "cli_fields", "deidentify_pseudonyms", "deidentify_table", "dicom_fields",
+    "dicomweb_uid_lists", "dimse_identifier", "dimse_status", "explicit_stream", "fields", "multipart",
+    "orthanc_fields", "orthanc_remote_entries", "outcome", "pace", "refusals", "retry_after", "rule_trial", "rules",
+    "status_policy", "steps", "study_search", "transfer_digests", "whole_pushes",
+)  # fmt: skip
+#: Pages that Qt draws and moves as everywhere; others of the same parts run.
+_PAGES = (
+    "deidentify", "gateway", "migrate_wizard", "nodes_azure", "nodes_dicomweb", "remotes", "rules", "steps", "words",
+)  # fmt: skip
+
 #: Folders and files that are not even imported there.
 LEFT_OUT = {
     "bench": "measures, on Linux",
     "real": "needs real servers, which run on Linux",
-    "faults/test_receive_kill.py": "kills, watches system calls and fills disks as one does on Linux",
+    "faults": "what peers do wrong, row by row; sockets of Windows are tried by unit/test_wire_* and unit/test_dimse_*",
     "unit/test_architecture.py": "reads the sources, which are the same everywhere",
+    "unit/test_engine_review.py": "counts and times what the engine asks of the ledger",
     "unit/test_installer.py": "looks at what builds the installers, which is Linux",
+    "unit/test_ledger_totals.py": "counts what SQL adds up",
+    **{f"unit/test_{name}.py": "computes" for name in _COMPUTES},
+    **{f"gui/test_{name}.py": "a page of the window, drawn by Qt" for name in _PAGES},
 }
 
 

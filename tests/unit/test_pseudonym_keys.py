@@ -105,6 +105,7 @@ def test_on_the_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEY not in err
 
 
+@pytest.mark.posix  # Windows always has one
 def test_putting_back_needs_a_keyring_that_lasts(run: Run, tmp_path: Path) -> None:
     status, _, err = run("put-back")
     assert (status, "No key was given" in err) == (2, True)

@@ -86,6 +86,7 @@ def test_a_locked_keyring_refuses(locked_secret_service: SecretService) -> None:
     assert say(_KEYRING, locked_secret_service.env) in ("KeyringLocked", "PasswordSetError", "InitError")
 
 
+@pytest.mark.posix  # Windows always has one
 def test_without_a_keyring_it_says_so(no_secret_service: dict[str, str]) -> None:
     assert say(_KEYRING, no_secret_service) == "NoKeyringError"
 
