@@ -122,7 +122,7 @@ class SetupProof(InstallerProof):
         name = f"{NAME} Uninstall"
         screen.appears(name)
         page = screen.settled(self.pictures / "installer-uninstall.png")
-        screen.click(name, 214, 184)
+        screen.click(name, 214, 162)
         screen.settled(self.pictures / "installer-uninstall-all.png", other_than=page)
         screen.press(name, ["alt+u"], lambda: not uninstaller.exists(), "the uninstallation")
         self._press_until(lambda: not screen.windows(name), screen, name, "alt+c")

@@ -432,7 +432,7 @@ Section "un.DICOM Ferry" unProgram
   Call un.CloseCopies
 SectionEnd
 
-Section /o "un.Nodes, jobs, passwords and records" unData
+Section /o "un.Nodes, jobs and records" unData
   DetailPrint "Removing what is kept for this account ..."
   nsExec::Exec '"$INSTDIR\${CONSOLE}" remove-data --yes'
   Pop $0
