@@ -56,16 +56,16 @@ LOGS = WORK / "logs"
 OLD_VERSION = "0.0.1"
 ONLY_IN_OLD = "only-in-the-older-version.txt"
 MOST_BYTES = {".exe": 50_000_000, ".msi": 65_000_000}
-#: Two processors are kept busy: what only computes leaves them to the tests, and what is measured comes last.
+#: Two processors are kept busy: the tests beside everything else, and what is measured by itself, at last.
 PARTS = (
-    Part("python", most_seconds=900),
-    Part("linux", most_seconds=1200, patient=True),
+    Part("python", most_seconds=1200),
+    Part("linux", most_seconds=1800, patient=True),
     Part("tests", after=("python",), most_seconds=1800),
-    Part("freeze", after=("python",), most_seconds=1800, patient=True),
-    Part("installers", after=("freeze",), most_seconds=900, patient=True),
-    Part("msi", after=("installers", "tests"), most_seconds=900),
-    Part("setup", after=("installers", "tests"), most_seconds=900),
-    Part("window", after=("linux", "msi", "setup"), most_seconds=900),
+    Part("freeze", after=("python",), most_seconds=1800),
+    Part("installers", after=("freeze",), most_seconds=1200),
+    Part("msi", after=("installers",), most_seconds=1800),
+    Part("setup", after=("installers",), most_seconds=1800),
+    Part("window", after=("linux", "tests", "msi", "setup"), most_seconds=900),
 )
 #: Tests at the same time; many of them wait.
 WORKERS = "3"
