@@ -303,7 +303,7 @@ class Pipeline:
         others = [d for d in deliveries if d not in row]
         try:
             files = self._together.open_together(
-                [d.instance for d in row], _row_buffer(self.batch_limits.size), abort=self.abort
+                [d.instance for d in row], _room(self.batch_limits.size), abort=self.abort
             )
         except FerryError as error:
             self.all_failed(row, self.source, error)
@@ -385,7 +385,7 @@ class Pipeline:
 
     def _read_whole(self, delivery: Delivery, stream: ByteStream, length: int) -> memoryview:
         """Read into this thread's own buffer: allocating half a megabyte for each image costs more than hashing it."""
-        view = _buffer()[:length]
+        view = _room(INLINE_BYTES)[:length]
         at = 0
         while at < length:
             count = stream.readinto(view[at:])
@@ -577,14 +577,8 @@ class Pipeline:
 _OWN = threading.local()
 
 
-def _buffer() -> memoryview:
-    if not hasattr(_OWN, "buffer"):
-        _OWN.buffer = memoryview(bytearray(INLINE_BYTES))
-    return _OWN.buffer  # type: ignore[no-any-return]
-
-
-def _row_buffer(size: int) -> memoryview:
-    """This thread's room for images that are read together."""
-    if not hasattr(_OWN, "row") or len(_OWN.row) < size:
-        _OWN.row = memoryview(bytearray(size))
-    return _OWN.row  # type: ignore[no-any-return]
+def _room(size: int) -> memoryview:
+    """This thread's room for images: for one, or for those that are read together, never for both at once."""
+    if not hasattr(_OWN, "room") or len(_OWN.room) < size:
+        _OWN.room = memoryview(bytearray(size))
+    return _OWN.room  # type: ignore[no-any-return]

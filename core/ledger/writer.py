@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 200
 BATCH_SECONDS = 0.1
+CACHE = 8000  # KiB of the database that the writer keeps; who reads keeps less, there are many of them
 QUEUE_ROWS = 20_000
 HAS_BYTES = frozenset({DeliveryState.SENT, DeliveryState.VERIFIED, DeliveryState.COMMITTED, DeliveryState.SKIPPED})
 
@@ -308,6 +309,8 @@ class Writer:
     def _commit(self, items: list[_Item]) -> set[int]:
         if self._connection is None:
             self._connection = self._engine.connect()
+            self._connection.exec_driver_sql(f"PRAGMA cache_size=-{CACHE}")
+            self._connection.commit()
         try:
             with self._connection.begin():
                 return self._execute(self._connection, items)

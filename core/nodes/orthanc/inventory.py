@@ -15,6 +15,7 @@ from core.nodes.orthanc.answers import JsonObject, UnexpectedShapeError, identif
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.describe import instance_ref, series_info
 from core.nodes.orthanc.holdings import lookup
+from core.nodes.orthanc.identifiers import Outstanding, kept_small
 from core.nodes.orthanc.resources import details, pages_of, shaped_children
 from core.nodes.orthanc.rest import OrthancRest
 from core.nodes.orthanc.studies import OrthancStudies, studies_by_id
@@ -26,6 +27,8 @@ FIND_PAGE = 500
 _SMALL_SERIES = 500  # instances: where no series has more, all are asked for together, by their study
 _TRANSFER_SYNTAX = "TransferSyntaxUID"
 _FIND_GAIN = 40  # so much cheaper is an instance in a page of /tools/find than asked for by itself (1.12)
+_Listed = tuple[SeriesInfo, Sequence[str]]
+"""A series, and the identifiers of its instances."""
 
 
 class OrthancInventory(OrthancBase):
@@ -53,8 +56,7 @@ class OrthancInventory(OrthancBase):
         wanted = _listed(rest, f"/studies/{ref}", "Series", abort)
         known = _series_below(rest, ref, abort) if rest.capabilities(abort=abort).extended_find else {}
         if len(known) > 1 and known.keys() == set(wanted) and _all_short(known.values()):
-            together = {one: series for series, ids in known.values() for one in ids}
-            yield from _found_instances(rest, study, ("ParentStudy", ref), together, abort)
+            yield from _found_instances(rest, study, ("ParentStudy", ref), list(known.values()), abort)
             return
         for one in wanted:
             entry = known.pop(one, None) or _one_series(rest, one, abort)
@@ -97,7 +99,7 @@ def _along(item: object, path: tuple[int, ...]) -> Iterator[str]:
             yield from _along(inner, path[1:])
 
 
-def _all_short(series: Iterable[tuple[SeriesInfo, list[str]]]) -> bool:
+def _all_short(series: Iterable[_Listed]) -> bool:
     return all(len(listed) <= _SMALL_SERIES for _, listed in series)
 
 
@@ -105,28 +107,28 @@ def below_series(
     rest: OrthancRest,
     study: StudyInfo,
     series: SeriesInfo,
-    listed: list[str],
+    listed: Sequence[str],
     total: int,
     abort: Abort | None = None,
 ) -> Iterator[list[InstanceRef]]:
     """Pages with the details of some or all (`total`) instances of a series, by their identifiers."""
     if rest.capabilities(abort=abort).extended_find and len(listed) * _FIND_GAIN > total:
-        wanted = dict.fromkeys(listed, series)
-        yield from _found_instances(rest, study, ("ParentSeries", series.ref), wanted, abort)
+        yield from _found_instances(rest, study, ("ParentSeries", series.ref), [(series, listed)], abort)
     else:
         yield from _bulk_pages(rest, study, series, listed, abort)
 
 
 def _found_instances(
-    rest: OrthancRest, study: StudyInfo, parent: tuple[str, str], left: dict[str, SeriesInfo], abort: Abort | None
+    rest: OrthancRest, study: StudyInfo, parent: tuple[str, str], below: Sequence[_Listed], abort: Abort | None
 ) -> Iterator[list[InstanceRef]]:
     """Pages of ``/tools/find`` below a study or series; what they leave out of the list is asked for one by one.
 
     The pages shift when instances are deleted meanwhile, and end early where the server limits answers:
     neither loses anything, because the list says what there has to be.
     """
+    left = Outstanding([listed for _, listed in below])
     since = 0
-    while left:
+    while left.count:
         question = {
             "Level": "Instance",
             "Query": {},
@@ -138,22 +140,20 @@ def _found_instances(
         rows = rest.post_list("/tools/find", question, abort=abort)
         page = []
         for item in rows:
-            series = left.pop(identifier(item), None)
-            if series is not None:
-                page.append(_shape(rest, item, study, series))
+            number = left.take(identifier(item))
+            if number is not None:
+                page.append(_shape(rest, item, study, below[number][0]))
         since += len(rows)
         if page:
             yield page
         if not rows:
             break
-    by_series: dict[SeriesInfo, list[str]] = {}
-    for ref, series in left.items():
-        by_series.setdefault(series, []).append(ref)
-    for series, refs in by_series.items():
-        yield from _bulk_pages(rest, study, series, refs, abort)
+    for series, listed in below:
+        if left.count and (refs := [ref for ref in dict.fromkeys(listed) if ref in left]):
+            yield from _bulk_pages(rest, study, series, refs, abort)
 
 
-def _series_below(rest: OrthancRest, study_ref: str, abort: Abort | None) -> dict[str, tuple[SeriesInfo, list[str]]]:
+def _series_below(rest: OrthancRest, study_ref: str, abort: Abort | None) -> dict[str, _Listed]:
     """The series of a study with their instances' identifiers (since 1.12.5); some, where the server limits answers."""
     question = {
         "Level": "Series",
@@ -164,18 +164,18 @@ def _series_below(rest: OrthancRest, study_ref: str, abort: Abort | None) -> dic
     found = {}
     for item in rest.post_list("/tools/find", question, abort=abort):
         series = _series("/tools/find", rest, item)
-        found[series.ref] = series, shaped_children(rest, "/tools/find", item, "Instances")
+        found[series.ref] = series, kept_small(shaped_children(rest, "/tools/find", item, "Instances"))
     return found
 
 
-def _one_series(rest: OrthancRest, ref: str, abort: Abort | None) -> tuple[SeriesInfo, list[str]] | None:
+def _one_series(rest: OrthancRest, ref: str, abort: Abort | None) -> _Listed | None:
     """A series with its instances' identifiers, or None when it is surely gone."""
     path = f"/series/{ref}"
     answer = rest.fetch("GET", path, abort=abort)
     if answer.status == 404 and rest.surely_absent(path, abort=abort):
         return None
     item = rest.parsed(path, answer)
-    return _series(path, rest, item), shaped_children(rest, path, item, "Instances")
+    return _series(path, rest, item), kept_small(shaped_children(rest, path, item, "Instances"))
 
 
 def _listed(rest: OrthancRest, path: str, key: str, abort: Abort | None) -> list[str]:
@@ -187,7 +187,7 @@ def _gone(rest: OrthancRest, what: str) -> NoReturn:
 
 
 def _bulk_pages(
-    rest: OrthancRest, study: StudyInfo, series: SeriesInfo, listed: list[str], abort: Abort | None
+    rest: OrthancRest, study: StudyInfo, series: SeriesInfo, listed: Sequence[str], abort: Abort | None
 ) -> Iterator[list[InstanceRef]]:
     """Pages of ``/tools/bulk-content``, or of single pipelined questions before Orthanc 1.9.4."""
     for refs in pages_of(listed, INSTANCE_PAGE):

@@ -79,8 +79,7 @@ def studies_by_id(
         if narrowed is not None and rest.capabilities(abort=abort).extended_find and len(left) > _SINGLY:
             yield from _found_pages(rest, narrowed, left, abort)
         for page in pages_of(list(left), STUDY_PAGE):
-            items = details(rest, "Study", page, abort)
-            yield from _counted_by_series(rest, [study_info(item) for item in items], items, abort)
+            yield from _counted_by_series(rest, details(rest, "Study", page, abort), abort)
     except UnexpectedShapeError as error:
         rest.unexpected("/studies", str(error))
 
@@ -116,19 +115,23 @@ def _found_pages(
                 yield _with_counts(study, study.modalities, study.instance_count)
 
 
-def _counted_by_series(
-    rest: OrthancRest, page: list[StudyInfo], items: Sequence[JsonObject], abort: Abort | None
-) -> Iterator[StudyInfo]:
+def _counted_by_series(rest: OrthancRest, items: Sequence[JsonObject], abort: Abort | None) -> Iterator[StudyInfo]:
     """With modalities and counts from the studies' series."""
+    by_study = _series_of(rest, items, abort)
+    for study in [study_info(item) for item in items]:
+        series = by_study.get(study.ref, [])
+        counts = [s.instance_count for s in series if s.instance_count is not None]
+        yield _with_counts(study, modalities(series), sum(counts) if len(counts) == len(series) else None)
+
+
+def _series_of(rest: OrthancRest, items: Sequence[JsonObject], abort: Abort | None) -> dict[str, list[SeriesInfo]]:
+    """The series of these studies, by the study's identifier; their long lists of instances are gone with this call."""
     refs = [ref for item in items for ref in children(item, "Series")]
     by_study: dict[str, list[SeriesInfo]] = {}
     for part in pages_of(refs, STUDY_PAGE):
         for item in details(rest, "Series", part, abort):
             by_study.setdefault(str(item.get("ParentStudy")), []).append(series_info(item))
-    for study in page:
-        series = by_study.get(study.ref, [])
-        counts = [s.instance_count for s in series if s.instance_count is not None]
-        yield _with_counts(study, modalities(series), sum(counts) if len(counts) == len(series) else None)
+    return by_study
 
 
 def _with_counts(study: StudyInfo, found: tuple[str, ...], count: int | None) -> StudyInfo:
