@@ -14,6 +14,7 @@ from core.wire.dimse.errors import NoTurn
 
 PATIENCE = 600.0  # seconds to wait for one's turn; an association is in use as long as an exchange takes
 _LOOK = 0.1  # seconds between two looks at the abort switch
+_WAY = 5e-5  # seconds; a thread that was woken needs about as many
 _RECOVERY = 60.0  # seconds without a complaint of the peer, after which one association more is tried
 
 _T = TypeVar("_T")
@@ -105,6 +106,14 @@ class AssociationLimit:
         """Wake whoever's turn it is. Under the lock."""
         if self._queue:
             self._queue[0].notify()
+
+    def make_way(self) -> None:
+        """Let whoever was woken go first: while the peer is busy with what he sends, there is time for the rest.
+
+        Else this thread would keep the interpreter to itself until it waits for something.
+        """
+        if self._queue:
+            time.sleep(_WAY)
 
     def fewer(self) -> bool:
         """The peer complained of too many: allow no more than are open now.

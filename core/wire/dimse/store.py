@@ -177,6 +177,7 @@ class StoreAssociations:
             answer = _exchange(kept.association, context, sop_uid, data, originator)
         finally:
             self._put_back(kept)
+        self.limit.make_way()
         if answer.status in _OUT_OF_RESOURCES:
             self.limit.strained()
         return answer
