@@ -128,7 +128,7 @@ class Pipeline:
 
     def choose_path(self, task: TransferTask) -> tuple[Path, str]:
         """Relay or push for a study, and why, in a sentence for the window."""
-        wish = self.options.path
+        wish = self.options.path_to(self.destination.name)
         if wish is Path.RELAY:
             return Path.RELAY, "as chosen"
         target = self.push_target()

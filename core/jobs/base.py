@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from core.model.disk import DiskLimit
@@ -74,6 +74,8 @@ class TransferOptions:
         False: what arrives is listed, and nothing is sent until it is switched on.
     heartbeat : HeartBeat | None
         The job shows programs that watch over it how it stands.
+    paths : Mapping[str, Path]
+        The path to single destinations, by name, where it isn't `path`.
     """
 
     sources: tuple[str, ...]
@@ -105,6 +107,11 @@ class TransferOptions:
     keep_confirmed: float = 0.0
     routing: bool = True
     heartbeat: HeartBeat | None = None
+    paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def path_to(self, destination: str) -> Path:
+        """The path to a destination, by its name."""
+        return self.paths.get(destination, self.path)
 
     def between(self, sources: Iterable[Node]) -> TransferOptions:
         """As these sources take them: a move that deletes at none of them keeps."""

@@ -58,7 +58,20 @@ def transfer_options(
         stop_at_error=stop_at_error,
         steps=fields.step if isinstance(fields, ProcessingFields) else (),
         originals_elsewhere=isinstance(fields, ProcessingFields) and fields.originals_elsewhere,
+        paths=_paths(fields),
     )
+
+
+def _paths(fields: TransferFields) -> dict[str, Path]:
+    """The path to each destination for which one was chosen of its own."""
+    both = [name for name in fields.push_to if name in fields.relay_to]
+    if both:
+        raise ConfigurationError(
+            f"{both[0]} can't get its images through this computer and by the server itself at the same time.",
+            f"Choose one path to {both[0]}.",
+            code="two-paths",
+        )
+    return {**dict.fromkeys(fields.push_to, Path.PUSH), **dict.fromkeys(fields.relay_to, Path.RELAY)}
 
 
 def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger: Trigger) -> None:
@@ -82,6 +95,13 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
             f"{options.fallback} is a destination already, so it can't be the fallback.",
             "Choose another fallback.",
             code="fallback",
+        )
+    astray = [name for name in options.paths if name not in targets]
+    if astray:
+        raise ConfigurationError(
+            f"A path to {astray[0]} was chosen, but nothing is sent there.",
+            f"Choose {astray[0]} as a destination too, or leave out its path.",
+            code="path-astray",
         )
     if options.after is After.MOVE and options.evidence is EvidenceLevel.SENT:
         raise ConfigurationError(
@@ -109,7 +129,7 @@ def check_transfer(options: TransferOptions, nodes: Mapping[str, Node], trigger:
 
 
 def _check_steps(options: TransferOptions) -> None:
-    if options.path is Path.PUSH:
+    if Path.PUSH in (options.path, *options.paths.values()):
         raise ConfigurationError(
             "A server that sends by itself sends the images as they are: its images can't go through processing steps.",
             "Choose “Through this computer” as the path, or leave out the steps.",

@@ -70,6 +70,22 @@ class TransferFields(JobFields):
         advanced=True,
         group="How",
     )
+    push_to: tuple[str, ...] = declared(
+        (),
+        title="By the server itself to",
+        help="Destinations that the source server sends to by itself, whatever the path of the others is.",
+        type=FieldType.NODES,
+        advanced=True,
+        group="How",
+    )
+    relay_to: tuple[str, ...] = declared(
+        (),
+        title="Through this computer to",
+        help="Destinations whose images come through this computer, whatever the path of the others is.",
+        type=FieldType.NODES,
+        advanced=True,
+        group="How",
+    )
     evidence: EvidenceLevel = declared(
         EvidenceLevel.VERIFIED,
         title="Proof wanted",
@@ -114,7 +130,7 @@ class TransferFields(JobFields):
         group="When",
     )
 
-    @field_validator("source", "destination")
+    @field_validator("source", "destination", "push_to", "relay_to")
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):

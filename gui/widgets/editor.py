@@ -113,6 +113,11 @@ class Editor(QWidget):
         if not applies:
             self.show_problem("")
 
+    @property
+    def nothing_to_choose(self) -> bool:
+        """There is no node to choose, nor a word about why."""
+        return isinstance(self.main, NodeChecks) and not self.main.boxes and not self.field.empty
+
     def offer_nodes(self, names: Sequence[str]) -> None:
         """Nodes to choose from, for NODE and NODES; what was chosen stays."""
         box = self.main

@@ -133,6 +133,7 @@ class Form(QWidget):
         self._nodes = nodes
         for editor in self.editors.values():
             editor.offer_nodes(nodes(editor.field))
+        self._depend()
 
     def suggest(self, name: str, found: Sequence[Suggestion] | FerryError) -> None:
         """What `wondered` asked for, or why it can't be told."""
@@ -150,6 +151,7 @@ class Form(QWidget):
             field = editor.field
             needed, other = self.editors.get(field.needs), self.editors.get(field.unless)
             applies = needed is None or (needed.applies and bool(needed.value()))
+            applies = applies and not editor.nothing_to_choose
             instead = ""
             if applies and other is not None and other.applies and other.value():
                 applies = False

@@ -280,7 +280,13 @@ class LimitsPage(CheckedPage):
         self.body.addStretch(1)
         self.forms: list[Form] = []
 
-    def show_kind(self, kind: JobKind) -> None:
+    def show_kind(self, kind: JobKind, destinations: Sequence[str]) -> None:
+        """`destinations` are those that may have choices of their own: none of them where there is only one."""
+        self._make(kind)
+        for form in self.forms:
+            form.set_nodes(lambda _field: destinations)
+
+    def _make(self, kind: JobKind) -> None:
         if self.forms:
             return
         rest = [f for f in form_fields(kind.Fields) if f.name not in ELSEWHERE]

@@ -299,7 +299,7 @@ class SendWizard(Wizard):
             self.studies.show_kind(kind)
             self.studies.offer_trial(trying(self.session.app), self.route.sources.chosen())
             self.how.show_kind(kind)
-            self.limits.show_kind(kind)
+            self.limits.show_kind(kind, self._several())
             self.limits.set_others(self.route.values() | self.studies.values() | self.how.values())
             self.change_pages([
                 self.kind_page, self.route, self.studies, self.how, *self._step_pages(), self.limits, self.summary,
@@ -308,10 +308,15 @@ class SendWizard(Wizard):
         self.route.show_kind(fields, several="filter" in {f.name for f in fields})
         self.what.show_kind([f for f in fields if f.name != "after" or not self.stands])
         self.what.offer_trial(trying(self.session.app), self.route.sources.chosen())
-        self.when.show_kind(kind, fields)
+        self.when.show_kind(kind, fields, self._several())
         self.when.set_others(self.route.values() | self.what.values())
         pages = [self.kind_page, self.route, self.what, *self._standing_pages(), *self._step_pages()]
         self.change_pages([*pages, self.when, self.summary])
+
+    def _several(self) -> list[str]:
+        """The destinations, where there are several that may differ in what is done for them."""
+        chosen = [name for name in self.route.destinations.chosen() if Everyone.parse(name) is None]
+        return chosen if len(self.route.destinations.chosen()) > 1 else []
 
     def _standing_pages(self) -> list[WizardPage]:
         if not self.stands:

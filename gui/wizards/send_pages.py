@@ -211,7 +211,8 @@ class WhenPage(WizardPage):
         self.body.addStretch(1)
         self.once.toggled.connect(lambda _: self._tell())
 
-    def show_kind(self, kind: JobKind, fields: Sequence[FormField]) -> None:
+    def show_kind(self, kind: JobKind, fields: Sequence[FormField], destinations: Sequence[str]) -> None:
+        """`destinations` are those that may have choices of their own: none of them where there is only one."""
         if kind.name != self._kind:
             self._kind = kind.name
             self._fields = tuple(fields)
@@ -227,6 +228,8 @@ class WhenPage(WizardPage):
                 self.trigger.addItem(text, value)
             default = next((f.default for f in fields if f.name == "trigger"), None)
             self.trigger.setCurrentIndex(max(0, self.trigger.findData(str(getattr(default, "value", default)))))
+        if self.options is not None:
+            self.options.set_nodes(lambda _field: destinations)
         self.follow.setEnabled(kind.can_follow)
         if not kind.can_follow:
             self.once.setChecked(True)

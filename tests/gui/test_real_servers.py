@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.model.job import JobState
 from gui.models.deliveries import method_text
+from gui.widgets.node_checks import NodeChecks
 from tests.gui.hands import Hands
 from tests.real.test_orthanc_node_diagnosis import make_certificate, tls_front
 from tests.support.orthanc import OrthancServer
@@ -76,6 +77,45 @@ def test_a_wrong_password_names_the_step_and_what_to_do(empty: Hands, start_orth
     assert "It works" in again.test_page.verdict.lead
     empty.save(again, "CT")
     empty.wait(lambda: [n.verdict[0] for n in empty.window.nodes.model.records] == ["Works"])
+
+
+def test_a_path_of_its_own_is_chosen_where_there_are_several_destinations(empty: Hands, start_orthanc: Start) -> None:
+    east, west = start_orthanc("1.12"), start_orthanc("1.12")
+    source = start_orthanc("1.12", config={"OrthancPeers": {"east": [east.url], "west": [west.url]}})
+    source.upload(make_study(instances=4))
+    for name, server in (("A", source), ("East", east), ("West", west)):
+        empty.app.nodes.add("orthanc", name, {"url": server.url}, {})
+    wizard = empty.window.new_transfer()
+    empty.click(wizard.kind_page.choices["forward"])
+    empty.click(wizard.next)
+    route = wizard.route
+    empty.wait(lambda: "West" in route.destinations.checks)
+    for side, chosen in ((route.sources, {"A"}), (route.destinations, {"East"})):
+        for name, check in side.checks.items():
+            check.setChecked(name in chosen)
+    while wizard.page is not wizard.when:
+        empty.click(wizard.next)
+    options = wizard.when.options
+    assert options is not None
+    empty.click(options.more)
+    by_server = options.editors["push_to"]
+    assert not by_server.isVisible(), "there is nothing to tell apart"
+    while wizard.page is not route:
+        empty.click(wizard.back)
+    route.destinations.checks["West"].setChecked(True)
+    while wizard.page is not wizard.when:
+        empty.click(wizard.next)
+    empty.wait(by_server.isVisible)
+    assert isinstance(by_server.main, NodeChecks)
+    assert list(by_server.main.boxes) == ["East", "West"]
+    by_server.main.boxes["West"].click()
+    while wizard.page is not wizard.summary:
+        empty.click(wizard.next)
+    empty.finish(wizard)
+    empty.wait(lambda: empty.states() == ["Confirmed", "Confirmed"])
+    paths = {row.destination: row.path for row in empty.app.ledger.deliveries(job_id=1)}
+    assert paths == {"East": "relay", "West": "push"}
+    assert east.digests() == west.digests() == source.digests()
 
 
 def test_a_move_asks_for_its_words_and_empties_the_source(empty: Hands, start_orthanc: Start) -> None:

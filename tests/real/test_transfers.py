@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.model.errors import FerryError
 from core.model.job import JobState
 from core.model.outcome import Method, SourceState
 from tests.support.orthanc import OrthancServer
@@ -161,6 +162,40 @@ def test_several_sources_and_destinations(start_orthanc: Start, running: Running
     assert first.count() == second.count() == 0
     files = [p for p in (tmp_path / "disk").rglob("*") if p.suffix == ".dcm"]
     assert {hashlib.md5(p.read_bytes()).hexdigest() for p in files} == set(before.values())
+
+
+def test_a_path_of_its_own_for_a_destination(version: str, start_orthanc: Start, running: RunningApp) -> None:
+    east, west, north = (start_orthanc(version) for _ in range(3))
+    peers = {"east": [east.url], "west": [west.url], "north": [north.url]}
+    source = start_orthanc(version, config={"OrthancPeers": peers})
+    source.upload(make_study(instances=6, size_bytes=1400))
+    for name, server in (("A", source), ("East", east), ("West", west), ("North", north)):
+        running.orthanc(name, server)
+    job = running.run("forward", ["A"], ["East", "West", "North"], path="push", relay_to=["East"])
+    assert job.counts.verified == 18
+    paths = {(r.destination, r.path) for r in running.rows(job.id)}
+    assert paths == {("East", "relay"), ("West", "push"), ("North", "push")}
+    assert east.digests() == west.digests() == north.digests() == source.digests()
+    west.wipe()
+    job = running.run("forward", ["A"], ["East", "West"], path="relay", push_to=["West"])
+    assert {(r.destination, r.path) for r in running.rows(job.id) if r.path} == {("West", "push")}
+    assert west.digests() == source.digests()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"push_to": ["B"], "relay_to": ["B"]}, "B can't get its images through this computer and by the server"),
+        ({"relay_to": ["C"]}, "A path to C was chosen, but nothing is sent there"),
+        ({"push_to": ["B", "B"]}, "the same node is named twice"),
+        ({"push_to": ["B"], "step": ['tags actions="set PatientName=A^B"']}, "sends the images as they are"),
+    ],
+)
+def test_paths_that_make_no_sense(fields: dict[str, object], words: str, running: RunningApp, tmp_path: Path) -> None:
+    for name in ("A", "B", "C"):
+        running.folder(name, tmp_path / name)
+    with pytest.raises(FerryError, match=words):
+        running.app.jobs.create("forward", {"source": ["A"], "destination": ["B"], **fields})  # type: ignore[dict-item]
 
 
 def test_folder_to_orthanc_and_back(orthanc: OrthancServer, running: RunningApp, tmp_path: Path) -> None:
