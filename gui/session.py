@@ -102,8 +102,7 @@ class Session(QObject):
 
     def _ready(self, handle: EngineHandle) -> None:
         self.handle = handle
-        if handle.attached:
-            _log.info("attached to the engine of another process")
+        _log.info("attached to the engine of another process" if handle.attached else "the engine runs in this process")
         self.attached.emit(handle.attached)
 
     def _broke(self, error: Exception) -> None:

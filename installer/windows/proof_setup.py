@@ -87,8 +87,11 @@ class SetupProof(InstallerProof):
 
     def picture_of_the_window(self) -> None:
         """The window of a person who has carried studies."""
+        runs = "the engine runs in this process"
+        before = self.program.logged().count(runs)
         with on_screen(self.wine, self.work / "screen-setup") as screen, self.program.window():
             screen.appears(NAME)
+            wait_for(lambda: self.program.logged().count(runs) > before, what="the window's engine")
             screen.settled(self.pictures / "installer-window.png")
 
     def wizard_on_a_screen(self) -> None:

@@ -322,7 +322,7 @@ Section /o "Shortcut on the desktop" Desktop
 SectionEnd
 
 ; By the program itself, which knows task, account and home; what it says is in the log of the setup.
-Section /o "Run with nobody logged in" Unattended
+Section /o "Unattended engine" Unattended
   ${If} $Everybody = 1
     DetailPrint "Setting up the start-up task ..."
     StrCpy $0 '"$INSTDIR\${CONSOLE}" service install'
@@ -411,7 +411,7 @@ FunctionEnd
 
 LangString AboutProgram ${LANG_ENGLISH} "The window and the commands."
 LangString AboutAtLogin ${LANG_ENGLISH} "It begins in the tray, near the clock, and goes on with its jobs."
-LangString AboutUnattended ${LANG_ENGLISH} "A start-up task carries out the jobs of the computer under an account of its own, whoever is logged in. For everybody only."
+LangString AboutUnattended ${LANG_ENGLISH} "A start-up task carries out the jobs of the computer under an account of its own, with nobody logged in. For everybody only."
 LangString AboutDesktop ${LANG_ENGLISH} "A second shortcut, beside the one in the start menu."
 !insertmacro MUI_FUNCTION_DESCRIPTION_BEGIN
   !insertmacro MUI_DESCRIPTION_TEXT ${Program} $(AboutProgram)
