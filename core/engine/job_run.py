@@ -83,6 +83,7 @@ class JobRun:
         self._later: dict[int, tuple[float, str]] = {}
         self._unwanted: dict[int, int] = {}  # cancelled while they are still being listed -> their study
         self._error: FerryError | None = None
+        self._remarks: set[str] = set()
         self._first_failure = ""  # set where the job stops at the first image that has failed for good
         chosen = [n for n in (*self.options.destinations, self.options.fallback) if n]
         earlier = ledger.destinations_in(job.id, job.pass_number)  # they may stand on a server's list no more
@@ -241,6 +242,12 @@ class JobRun:
     def lane_failed(self, error: FerryError) -> None:
         self._error = error
         self.ledger.add_log(LogLevel.ERROR, str(error), job_id=self.job.id, detail=error.detail)
+
+    def remark(self, words: str, *, node: str) -> None:
+        """Something that whoever looks after the job wants to know; once, however many studies it holds for."""
+        if words not in self._remarks:
+            self._remarks.add(words)
+            self.ledger.add_log(LogLevel.WARNING, words, job_id=self.job.id, node=node)
 
     # what planners tell ---------------------------------------------------------------------------------
 

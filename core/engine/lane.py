@@ -41,6 +41,8 @@ class LaneOwner(Protocol):
 
     def lane_failed(self, error: FerryError) -> None: ...
 
+    def remark(self, words: str, *, node: str) -> None: ...
+
 
 class Lane(Workers):
     """Workers for one route.
@@ -423,6 +425,11 @@ class Lane(Workers):
 
     def _choose_path(self, task: TransferTask) -> TransferTask:
         path, reason = self.pipe.choose_path(task)
+        if path is Path.RELAY and self.pipe.options.path_to(task.destination) is Path.PUSH:
+            words = (
+                f"{task.source} was to send to {task.destination} by itself: all comes through this computer instead"
+            )
+            self.owner.remark(f"{words} ({reason}).", node=task.source)
         self.pipe.ledger.note(task.id, path=path.value, path_reason=reason, started=clock.time())
         chosen = TransferTask(
             task.id, task.study_id, task.study, task.source, task.destination, path.value,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.model.errors import FerryError
+from core.model.events import LogLevel
 from core.model.job import JobState
 from core.model.outcome import Method, SourceState
 from tests.support.orthanc import OrthancServer
@@ -146,6 +147,19 @@ def test_follow_sends_new_instances_and_stable_studies(
     source.upload(make_study(accession="S", instances=4))
     running.wait(lambda: destination.count() == 16 and source.count() == 0, "the next stable study")
     assert running.record(forward).counts.failed == 0
+
+
+def test_a_server_that_cannot_send_there_is_told(version: str, start_orthanc: Start, running: RunningApp) -> None:
+    source, destination = start_orthanc(version), start_orthanc(version)
+    for number in range(3):
+        source.upload(make_study(instances=2, accession=str(number)))
+    running.orthanc("A", source)
+    running.orthanc("B", destination)
+    job = running.run("forward", ["A"], ["B"], path="push")
+    assert job.counts.verified == 6
+    told = [line.text for line in running.app.ledger.log(level=LogLevel.WARNING)]
+    assert len(told) == 1, "not for each study"
+    assert "A was to send to B by itself: all comes through this computer instead" in told[0]
 
 
 def test_several_sources_and_destinations(start_orthanc: Start, running: RunningApp, tmp_path: Path) -> None:
