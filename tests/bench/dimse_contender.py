@@ -1,8 +1,8 @@
 """One contender of the C-STORE bench, in a process of its own: sends images to an application entity.
 
-``python -m tests.bench.dimse_contender {pynetdicom,ours,ferry} PORT AET FROM ASSOCIATIONS`` prints one JSON object:
-wall-clock and CPU seconds of the sending, and the largest memory of the process. FROM is a folder; for ``ferry`` the
-URL of an Orthanc will do as well.
+``python -m tests.bench.dimse_contender {pynetdicom,bare,ours,ferry} PORT AET FROM ASSOCIATIONS`` prints one JSON
+object: wall-clock and CPU seconds of the sending, and the largest memory of the process. FROM is a folder; for
+``ferry`` the URL of an Orthanc will do as well.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench import bare_store
 from tests.bench.contender import peak_memory, run_to_end
 
 CALLING_AET = "BENCH"
@@ -43,6 +44,15 @@ def pynetdicom(port: int, aet: str, origin: str, associations: int) -> Found:
     next_file = _in_threads_of(origin)
     _run(work, associations)
     return {}
+
+
+def bare(port: int, aet: str, origin: str, associations: int) -> Found:
+    """The least that a sender can do, on one association; the images are in memory before it begins."""
+    assert associations == 1
+    images = bare_store.read(Path(origin))
+    before, began = _cpu(), time.perf_counter()
+    bare_store.send(port, aet, CALLING_AET, images)
+    return {"seconds": time.perf_counter() - began, "cpu": _cpu() - before}
 
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
@@ -140,7 +150,9 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-CONTENDERS: dict[str, Callable[[int, str, str, int], Found]] = {"pynetdicom": pynetdicom, "ours": ours, "ferry": ferry}
+CONTENDERS: dict[str, Callable[[int, str, str, int], Found]] = {
+    "pynetdicom": pynetdicom, "bare": bare, "ours": ours, "ferry": ferry,
+}  # fmt: skip
 
 
 def main() -> None:

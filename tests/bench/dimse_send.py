@@ -1,4 +1,4 @@
-"""C-STORE to Orthanc: `dcmsend`, pynetdicom as it comes, ours, and whole jobs of the program, side by side in one run.
+"""C-STORE to Orthanc: `dcmsend`, pynetdicom, a bare loop, ours, and whole jobs of the program, side by side in one run.
 
 Ratios, CPU and memory. The jobs take inventory, write their ledger, ask what is there already, send, and end when each
 image is verified, from a folder and from another Orthanc. The slow ones send fewer images, since they take some 45 ms
@@ -91,6 +91,7 @@ class Contender:
 CONTENDERS = {
     "dcmsend": Contender(dcmsend, 0.05),
     "pynetdicom": Contender(in_process("pynetdicom", 1), 0.025),
+    "bare loop": Contender(in_process("bare", 1)),
     "ours, 1 association": Contender(in_process("ours", 1), goal=20.0),
     "ours, 4 associations": Contender(in_process("ours", 4)),
     "job, 1 association": Contender(in_process("ferry", 1), goal=15.0),
