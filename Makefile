@@ -32,7 +32,7 @@ test:
 	@installer/setup/program.sh test
 	@installer/setup/servers.sh
 	@$(MAKE) --no-print-directory check
-	$(VENV)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 lint:
 	@installer/setup/program.sh test
