@@ -32,6 +32,7 @@ def send(port: int, called_aet: str, calling_aet: str, images: Sequence[FileHead
     """Store them all, one after the other, at an application entity of this computer."""
     proposed = (Proposed(images[0].sop_class, (images[0].transfer_syntax,)),)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        sock.settimeout(None)  # each send is one call then
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(request(Peer("", "127.0.0.1", port, called_aet, calling_aet), proposed))
         agreed = agreement(_receive(sock), proposed, "the server")
