@@ -23,6 +23,7 @@ atexit.register(_HOME.cleanup)  # before Python warns that nobody did
 os.environ["DICOM_FERRY_HOME"] = str(Path(_HOME.name) / "home")
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from core.logs import forget_concealed  # noqa: E402
 from tests import on_windows  # noqa: E402
@@ -33,6 +34,10 @@ from tests.support.processes import children_of_this_test, forget_children  # no
 from tests.support.proxy import FaultProxy  # noqa: E402
 from tests.support.screen import Screen  # noqa: E402
 from tests.support.servers import ORTHANC_VERSIONS, orthanc_launcher_folder  # noqa: E402
+
+# A machine that is slow just now fails no test of made-up values; the time limit of each test is what ends it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # The demo takes the Orthanc that it finds on the PATH.
 if (_launcher := orthanc_launcher_folder()) is not None:
