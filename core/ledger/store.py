@@ -54,7 +54,7 @@ def _configure(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous=FULL")  # an outcome must survive a power cut, not only a crash
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.execute("PRAGMA cache_size=-1000")
+    cursor.execute("PRAGMA cache_size=-500")
     cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.close()
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 200
 BATCH_SECONDS = 0.1
-CACHE = 8000  # KiB of the database that the writer keeps; who reads keeps less, there are many of them
+CACHE = 2000  # KiB of the database that the writer keeps; who reads keeps less, there are many of them
 QUEUE_ROWS = 20_000
 HAS_BYTES = frozenset({DeliveryState.SENT, DeliveryState.VERIFIED, DeliveryState.COMMITTED, DeliveryState.SKIPPED})
 

@@ -1,4 +1,4 @@
-"""Peak memory of a clone: 1,000 and 50,000 small images in one series, and one image of 600 MB."""
+"""Peak memory of a clone: 1,000, 10,000 and 50,000 small images in one series, and one image of 600 MB."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
         OrthancServer(options.version, count_received=False) as source,
         OrthancServer(options.version, count_received=False) as destination,
     ):
-        for count in (1_000, options.many):
+        for count in (1_000, 10_000, options.many):
             source.wipe()
             source.upload(small_study(count).plan.encoded())
             found = contend("ferry", source, destination)
