@@ -157,7 +157,10 @@ def copy_prefix(base: Path, to: Path) -> None:
     """A prefix of this run's own: nothing that it leaves behind is seen by the next."""
     Wine(to).end()
     shutil.rmtree(to, ignore_errors=True)
-    subprocess.run(["cp", "-a", base, to], check=True, timeout=300)
+    # Another checkout may be making it anew.
+    with (cache_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        subprocess.run(["cp", "-a", base, to], check=True, timeout=300)
 
 
 @contextlib.contextmanager
