@@ -47,6 +47,8 @@ UNUSED = (
     # Examples and tests.
     "pydicom/data/test_files/*", "pydicom/data/charset_files/*", "pydicom/data/palettes/*", "pynetdicom/apps/*",
     "pynetdicom/tests/*", "resources/pictures/*", "*/__pycache__/*",
+    # What pip has written down, such as the hashes of scripts that name the Python of whoever builds.
+    "*.dist-info/RECORD",
 )  # fmt: skip
 
 

@@ -212,7 +212,9 @@ def compile_all(wine: Wine, *folders: Path) -> None:
     if importlib.util.MAGIC_NUMBER == _BYTECODE:
         command = [sys.executable, "-m", "compileall", "-q", "-j", "2", "-s", str(wine.drive), "-p", "C:/"]
         # Some libraries bring files, for tests, that are no Python: nothing is lost when one can't be compiled.
-        subprocess.run([*command, *folders], check=False, capture_output=True, timeout=600)
+        # The same sources give the same bytes: the order in sets of constants hangs on the seed.
+        env = {**os.environ, "PYTHONHASHSEED": "0"}
+        subprocess.run([*command, *folders], check=False, capture_output=True, timeout=600, env=env)
 
 
 def _make_prefix(wine: Wine) -> None:
