@@ -238,10 +238,10 @@ def freeze() -> None:
 
     def run(python: Wine) -> None:
         shutil.rmtree(frozen, ignore_errors=True)
+        copy_sources(python)  # what Linux has compiled of ours by the way is not taken
         said = python.run(
             [
-                PYTHON, windows_path(ROOT / "installer" / "build.py"), "--dist", windows_path(frozen),
-                "--work", r"C:\build",
+                PYTHON, r"C:\source\installer\build.py", "--dist", windows_path(frozen), "--work", r"C:\build",
             ],
             # The same sources give the same bytes.
             env={"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": os.environ["SOURCE_DATE_EPOCH"]}, timeout=1500,
