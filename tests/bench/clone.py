@@ -11,14 +11,19 @@ import sys
 from tests.support.orthanc import OrthancServer
 from tests.support.studies import ct_study, small_study
 
-CONNECTIONS = {"bare": 8, "ferry": 8, "orthanc-tools": 12}
+CONTENDERS = ("bare", "ferry", "orthanc-tools")
+CONNECTIONS = 6  # of ours and of the bare loop: the two servers share two processors with them
+TOOLS_CONNECTIONS = 12  # of orthanc-tools, which is slower with fewer
 SIZES = {"525 kB": (ct_study, 300), "1.4 kB": (small_study, 200)}
 
 
-def contend(name: str, source: OrthancServer, destination: OrthancServer) -> dict[str, float]:
+def contend(
+    name: str, source: OrthancServer, destination: OrthancServer, connections: int = CONNECTIONS
+) -> dict[str, float]:
     """One run of one contender into an empty destination; seconds, CPU seconds, peak memory in MB."""
     destination.wipe()
-    command = [sys.executable, "-m", "tests.bench.contender", name, source.url, destination.url, str(CONNECTIONS[name])]
+    at_once = str(TOOLS_CONNECTIONS if name == "orthanc-tools" else connections)
+    command = [sys.executable, "-m", "tests.bench.contender", name, source.url, destination.url, at_once]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"{name} failed: {ended.stdout} {ended.stderr}")
@@ -32,16 +37,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--version", action="append", choices=["1.10", "1.12"])
     parser.add_argument("--size", action="append", choices=list(SIZES))
-    parser.add_argument("--contender", action="append", choices=list(CONNECTIONS))
+    parser.add_argument("--contender", action="append", choices=CONTENDERS)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="of ours and of the bare loop")
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the usual amount of images")
     options = parser.parse_args()
-    contenders = options.contender or list(CONNECTIONS)
+    contenders = options.contender or list(CONTENDERS)
     for version in options.version or ["1.10", "1.12"]:
         for size in options.size or list(SIZES):
-            _case(version, size, contenders, options.rounds, options.scale)
+            _case(version, size, contenders, options.connections, options.rounds, options.scale)
 
 
-def _case(version: str, size: str, contenders: list[str], rounds: int, scale: float) -> None:
+def _case(version: str, size: str, contenders: list[str], connections: int, rounds: int, scale: float) -> None:
     make, per_study = SIZES[size]
     studies = 10 if size == "525 kB" else 40
     with (
@@ -55,8 +61,9 @@ def _case(version: str, size: str, contenders: list[str], rounds: int, scale: fl
         contend("bare", source, destination)  # the first would pay for the servers' fresh memory
         for _round in range(rounds):
             for name in contenders:  # in turn, so that a drift of the machine meets all alike
-                results[name].append(contend(name, source, destination))
-    print(f"\nOrthanc {version}, {total} images of {size} in {studies} studies, medians of {rounds} rounds")
+                results[name].append(contend(name, source, destination, connections))
+    amount = f"{total} images of {size} in {studies} studies"
+    print(f"\nOrthanc {version}, {amount}, {connections} connections, medians of {rounds} rounds")
     base = statistics.median(r["seconds"] for r in results[contenders[0]])
     for name in contenders:
         seconds = statistics.median(r["seconds"] for r in results[name])
