@@ -75,6 +75,7 @@ class Session(QObject):
         self._thread.failed.connect(self._broke)
         self._closing = False
         self._broken = False
+        self._heard = False
 
     # engine ---------------------------------------------------------------------------------------------
 
@@ -112,8 +113,10 @@ class Session(QObject):
 
     @property
     def starting(self) -> bool:
-        """The engine has neither started nor failed to."""
-        return self.handle is None and not self._broken
+        """The engine has neither failed to start nor said a word."""
+        if self.handle is None:
+            return not self._broken
+        return not self._heard and (self.handle.attached or self.handle.running)
 
     def engine_now(self) -> EngineChanged:
         """The engine's last word, unless its thread has ended without one."""
@@ -149,7 +152,7 @@ class Session(QObject):
         if lines:
             self.log.emit(lines)
         if engine is not None:
-            self.state = engine
+            self.state, self._heard = engine, True
             self.engine.emit(engine)
 
     def health_of(self, node: str) -> NodeHealth:

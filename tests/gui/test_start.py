@@ -16,9 +16,9 @@ from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
-from core.app import App
+from core.app import App, EngineHandle
 from core.model.errors import FerryError
-from core.model.events import EngineChanged
+from core.model.events import EngineChanged, Event
 from gui.app import main
 from gui.single_instance import SingleInstance
 from gui.tray import Tray
@@ -296,5 +296,31 @@ def test_an_engine_that_can_t_start_is_told_and_shown(tmp_path: Path, open_windo
     hands.session.start()
     hands.wait(lambda: hands.window.banner.lead == "The lock of the engine can't be made.")
     assert "Engine stopped" in hands.window.rail.engine.text()
+    hands.close()
+    app.close()
+
+
+def test_an_engine_that_has_not_said_a_word_is_starting_not_stopped(
+    tmp_path: Path, open_window: Callable[..., Hands]
+) -> None:
+    app = App.open(tmp_path / "home")
+    engine, words = app.engine, threading.Event()
+
+    def slow(on_event: Callable[[Event], None], *, watch: bool) -> EngineHandle:
+        def tell(event: Event) -> None:
+            assert words.wait(PATIENCE)
+            on_event(event)
+
+        return engine(tell, watch=watch)
+
+    app.engine = slow  # type: ignore[method-assign, assignment]
+    hands = open_window(app)
+    hands.session.start()
+    try:
+        hands.wait(lambda: hands.session.handle is not None)
+        assert "Engine starting" in hands.window.rail.engine.text()
+    finally:
+        words.set()
+    hands.wait(lambda: "Engine running" in hands.window.rail.engine.text())
     hands.close()
     app.close()
