@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 from PySide6.QtCore import QObject, Signal
 
@@ -76,6 +78,8 @@ class Session(QObject):
         self._closing = False
         self._broken = False
         self._heard = False
+        self._reads = 0
+        self._shown_reads: WeakKeyDictionary[QObject, dict[object, int]] = WeakKeyDictionary()
 
     # engine ---------------------------------------------------------------------------------------------
 
@@ -162,8 +166,22 @@ class Session(QObject):
     # work -----------------------------------------------------------------------------------------------
 
     def read(self, owner: QObject, work: Callable[[], T], then: Callable[[T], object]) -> None:
-        """Read something in the background; a failure is shown by the window's own banner."""
-        Operation(owner, work).success(then).failure(self.failed.emit).run()
+        """Read something in the background; a failure is shown by the window's own banner.
+
+        Reads run beside each other. What an earlier one brings late is dropped where a later one was shown already:
+        it is how things were before.
+        """
+        self._reads += 1
+        number, shown = self._reads, self._shown_reads.setdefault(owner, {})
+        place = then.__func__ if isinstance(then, MethodType) else then
+
+        def show(found: T) -> None:
+            if shown.get(place, 0) < number:
+                if place is not then:  # what is made for one read alone is in nobody's way
+                    shown[place] = number
+                then(found)
+
+        Operation(owner, work).success(show).failure(self.failed.emit).run()
 
     def command(self, owner: QObject, work: Callable[[], object], then: Callable[[], object] | None = None) -> None:
         """Do something in the background, and let all pages look again at jobs and nodes."""
