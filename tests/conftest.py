@@ -22,7 +22,6 @@ _HOME = tempfile.TemporaryDirectory(prefix="dicom-ferry-tests-")
 atexit.register(_HOME.cleanup)  # before Python warns that nobody did
 os.environ["DICOM_FERRY_HOME"] = str(Path(_HOME.name) / "home")
 
-import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
@@ -43,10 +42,6 @@ settings.load_profile("patient")
 # The demo takes the Orthanc that it finds on the PATH.
 if (_launcher := orthanc_launcher_folder()) is not None:
     os.environ["PATH"] = f"{_launcher}{os.pathsep}{os.environ['PATH']}"
-
-# How long an example takes tells how loaded the machine is, and nothing about what is tested.
-hypothesis.settings.register_profile("calm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("calm")
 
 # --- what is shown when a test fails
 

@@ -107,7 +107,15 @@ class InstallerProof(ABC):
         wanted = sum(len(study) for study in self.studies[:3])
         check(finished["verified"] == wanted and finished["failed"] == 0, f"the first forward: {finished}")
 
-    def upgrade_in_mid_transfer(self, upgrade: Callable[[], None]) -> None:
+    def upgrade_over_running_copies(self) -> None:
+        """This version over the older one, while that carries studies; nothing but the choices is left of it."""
+        self.say("upgrade over running copies in mid-transfer")
+        self._upgrade_in_mid_transfer()
+        check(self.installed_version() == self.files.version, "it was not upgraded")
+        check(not list(self.program.place.rglob(self.files.only_in_old)), "a file of the older version is left")
+        check(self.wine.registry(f"HKLM\\{RUN_KEY}", NAME) is not None, "the upgrade forgot the start at login")
+
+    def _upgrade_in_mid_transfer(self) -> None:
         """A command and the window run; both are asked to end, the transfer is parked, and goes on afterwards."""
         # Slowly: on a busy machine, the window takes its time.
         transfer = self.program.start(*self._job("--bandwidth", "0.2", "--workers", "2"))
@@ -117,7 +125,8 @@ class InstallerProof(ABC):
                 wait_for(lambda: self.destination.count() > before + 10, what="a transfer that is under way")
                 wait_for(lambda: "window shown" in self.program.logged(), what="the window")
                 check(transfer.poll() is None and window.poll() is None, "the copies to be closed ended by themselves")
-                upgrade()
+                with self.figures.timed(f"{self.name}, upgraded over a running transfer and window"):
+                    self.install()
                 said, _ = transfer.communicate(timeout=60)
                 check(transfer.returncode == 130, f"the transfer ended with {transfer.returncode}:\n{said[-3000:]}")
                 check(window.wait(60) == 0, f"the window ended with {window.returncode}")

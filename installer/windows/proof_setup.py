@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from installer.windows.checks import MOST_INSTALL_SECONDS, MSI_FAILURE, check, files_of
-from installer.windows.product import NAME, NEWER_INSTALLED, REGISTRY_KEY, RUN_KEY
+from installer.windows.product import NAME, NEWER_INSTALLED, REGISTRY_KEY
 from installer.windows.proof import InstallerProof
 from installer.windows.unattended import Unattended
 from installer.windows.windows_screen import WindowsScreen, on_screen
@@ -36,16 +36,7 @@ class SetupProof(InstallerProof):
         self.check_signed([self.files.old_setup, self.program.place / "Uninstall.exe", *self.program.executables()])
         self.program.self_test()
         self.forward()
-        self.say("upgrade over running copies in mid-transfer")
-
-        def upgrade() -> None:
-            with self.figures.timed(f"{self.name}, upgraded over a running transfer and window"):
-                self.install()
-
-        self.upgrade_in_mid_transfer(upgrade)
-        check(self.installed_version() == self.files.version, "it was not upgraded")
-        check(not list(self.program.place.rglob(self.files.only_in_old)), "a file of the older version is left")
-        check(self.wine.registry(f"HKLM\\{RUN_KEY}", NAME) is not None, "the upgrade forgot the start at login")
+        self.upgrade_over_running_copies()
         self.say("a downgrade is refused, and so is the MSI beside it")
         self.install(old=True, expect=NEWER_INSTALLED)
         self.wine.run(["msiexec", "/i", windows_path(self.files.msi), "/qn"], expect=MSI_FAILURE, timeout=120)

@@ -92,6 +92,7 @@ class Photographer:
 class _Handle:
     attached = False
     running = True
+    may_run = True
 
 
 def main() -> None:
