@@ -33,8 +33,8 @@ _HELP = "\n\n".join(
         "Everything kept on disk lies in one folder; DICOM_FERRY_HOME names another. Passwords are kept in the "
         "system's keyring; where there is none, DICOM_FERRY_SECRET_<NODE> gives them (capitals, with _ for all but "
         "letters and digits).",
-        "Exit status: 0 all as wanted; 1 something failed or conflicts; 2 the command or configuration is wrong; "
-        "130 interrupted.",
+        "Exit status: 0 all as wanted; 1 something failed or conflicts; 2 the command or configuration is wrong, or "
+        "the ledger can't be used; 130 interrupted.",
     )
 )
 

@@ -13,7 +13,7 @@ from core.cli_commands.figures import counted, duration, megabytes
 from core.cli_commands.interruption import Interruption
 from core.cli_commands.progress import Shown, shown
 from core.cli_commands.speaking import INTERRUPTED, Speaker
-from core.model.errors import FerryError
+from core.model.errors import FerryError, LedgerError
 from core.model.events import Event, JobChanged
 from core.model.job import JobRecord, JobState
 from core.model.outcome import Counts
@@ -27,23 +27,32 @@ _COMMAND_SECONDS = 45.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How following a job ended: its counts, the seconds of this run, and whether a person interrupted it."""
+    """How following a job ended: its counts, the seconds of this run, and whether a person interrupted it.
+
+    `broken` is what was wrong with the ledger meanwhile, if anything was.
+    """
 
     job: JobRecord
     counts: Counts
     seconds: float
     interrupted: bool
+    broken: LedgerError | None = None
 
     @property
     def exit_status(self) -> int:
-        """0 all as wanted, 1 something failed, conflicts, was cancelled or is not proved, 130 interrupted."""
+        """0 all as wanted, 1 something failed, conflicts, was cancelled or is not proved, 130 interrupted.
+
+        2 instead of 1 where the ledger could not be read or written meanwhile.
+        """
         if self.interrupted:
             return INTERRUPTED
         c = self.counts
         evidence = str(self.job.fields.get("evidence") or "verified")
         unproved = {"sent": 0, "verified": c.sent, "committed": c.sent + c.verified}.get(evidence, c.sent)
         wrong = c.failed + c.conflict + c.cancelled + c.planned + c.sending + unproved
-        return 1 if wrong or self.job.problem or self.job.state is not JobState.FINISHED else 0
+        if not wrong and not self.job.problem and self.job.state is JobState.FINISHED:
+            return 0
+        return 1 if self.broken is None else self.broken.exit_status
 
 
 def follow(app: App, speaker: Speaker, job_id: int, *, began: float | None = None) -> Ending:
@@ -63,6 +72,8 @@ def follow(app: App, speaker: Speaker, job_id: int, *, began: float | None = Non
             with shown(speaker, job_id) as seen:
                 while not interruption.asked.is_set() and not _ended(app, handle, job_id):
                     _take(events, seen, job_id)
+                    if isinstance(handle.error, LedgerError):
+                        raise handle.error
                     if handle.error is not None:
                         raise FerryError(
                             "The engine stopped before the job had ended.",
@@ -80,7 +91,8 @@ def follow(app: App, speaker: Speaker, job_id: int, *, began: float | None = Non
                     seen.show(event)
         finally:
             handle.stop(_SETTLE_SECONDS)
-    return Ending(app.jobs.get(job_id), app.ledger.job_counts(job_id), time.monotonic() - began, interrupted)
+    job, counts = app.jobs.get(job_id), app.ledger.job_counts(job_id)
+    return Ending(job, counts, time.monotonic() - began, interrupted, app.ledger.broken)
 
 
 def settle_command(app: App, job_id: int, until: frozenset[JobState]) -> bool:

@@ -98,7 +98,8 @@ class Speaker:
 def speaking(*, json: bool = False) -> Iterator[Speaker]:
     """A command's body: turns what goes wrong into a sentence and an exit status.
 
-    0 all as wanted; 1 something failed or conflicts; 2 the command or configuration is wrong; 130 interrupted.
+    0 all as wanted; 1 something failed or conflicts; 2 the command or configuration is wrong, or the ledger can't be
+    used; 130 interrupted.
     """
     speaker = Speaker(json=json)
     try:

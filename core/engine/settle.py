@@ -13,7 +13,7 @@ from core.jobs.base import TransferOptions
 from core.ledger.ledger import Ledger
 from core.ledger.rows import Deletable
 from core.model import clock
-from core.model.errors import FerryError
+from core.model.errors import FerryError, LedgerError
 from core.model.events import LogLevel
 from core.model.job import After
 from core.model.outcome import Counts, EvidenceLevel, SourceState
@@ -111,7 +111,11 @@ class Settling:
                     return 1.0
             self._label(study_id, study, counts)
         except _AtGate as elsewhere:
+            if isinstance(elsewhere.error, LedgerError):
+                raise elsewhere.error from elsewhere
             return self._failed(study_id, elsewhere.error, elsewhere.gate)
+        except LedgerError:
+            raise  # no fault of a node's; the job stops
         except FerryError as error:
             return self._failed(study_id, error, self.source)
         self._attempts.pop(study_id, None)

@@ -27,13 +27,20 @@ class LedgerPart:
         For reading, from any thread.
     writer : Writer
         All writing goes through it.
+    broken : LedgerError or None
+        Why it could not be read, or refused what was written, at some time since it was opened.
     """
 
     def __init__(self, database: Engine, writer: Writer) -> None:
         self.database = database
         self.writer = writer
+        self._unreadable: LedgerError | None = None
         self._failure_ids: dict[str, int] = {}
         writer.on_rollback = self._failure_ids.clear  # a row that was taken back has no key
+
+    @property
+    def broken(self) -> LedgerError | None:
+        return self._unreadable or self.writer.refused
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -42,12 +49,13 @@ class LedgerPart:
             with self.database.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise LedgerError(
+            self._unreadable = LedgerError(
                 "The ledger can't be read.",
                 "Check the disk that holds DICOM Ferry's folder; nothing was changed.",
                 detail=str(error),
                 code="ledger-unreadable",
-            ) from error
+            )
+            raise self._unreadable from error
 
     def failure_id(self, connection: Connection, failure: Failure) -> int:
         """Key of a failure; equal ones share a row. To be called inside the writer."""

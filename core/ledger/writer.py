@@ -134,6 +134,8 @@ class Writer:
         Jobs that want storage commitment: for those "verified" is not the end.
     on_rollback : Callable[[], None]
         Told when what a batch had written was taken back; it is tried again, or refused.
+    refused : LedgerError or None
+        Why something could not be written that no waiting helps against; the last such case.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class Writer:
         self.on_commit = on_commit
         self.on_trouble = on_trouble
         self.on_rollback: Callable[[], None] = lambda: None
+        self.refused: LedgerError | None = None
         self._cond = threading.Condition()
         self._items: list[_Item] = []
         self._rows = 0
@@ -276,7 +279,9 @@ class Writer:
                     for item in items:  # one bad row must not take the others with it
                         self._commit_until_done([item])
                     return
-                if trouble.code == "ledger-refused" or self._giving_up:
+                if trouble.code == "ledger-refused":
+                    self.refused = trouble
+                if self.refused is trouble or self._giving_up:
                     log.error("ledger: %s", trouble.sentence, exc_info=error)
                     for item in items:
                         if item.ticket:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,20 @@ def test_damaged_while_running(crossing: Crossing, what: str) -> None:
         says(run.expect(2), "The ledger can't be", "Check the disk that holds DICOM Ferry's folder")
     held, left = crossing.destination.digests(), crossing.source.digests()
     assert {**held, **left} == {**merged_digests(studies), **crossing.study.digests()}
+
+
+@pytest.mark.parametrize("table", ["deliveries", "instances"])
+@pytest.mark.parametrize("orthanc_pair", ["1.12>1.10"], indirect=True)
+def test_a_part_of_it_is_gone(crossing: Crossing, table: str) -> None:
+    """The rest can be read: the job stops with the reason, and the exit status is the ledger's whoever met it."""
+    held = crossing.before_destination.delay(60, "^POST /instances$")
+    running = Ferry(crossing.home.parent).start(*crossing.words())
+    held.wait_hit(1)
+    with closing(sqlite3.connect(crossing.home / "ledger.sqlite", timeout=30)) as ledger:
+        ledger.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    held.off()
+    says(running.result().expect(2), "The ledger ")
+    crossing.nothing_lost()
 
 
 def _damage(path: Path) -> None:
