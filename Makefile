@@ -5,8 +5,10 @@ VENV := .venv/bin
 ARGS ?=
 # Tests at the same time; most of them wait for servers.
 WORKERS ?= 3
+# What became of each test of `make test`.
+REPORT := build/tests.xml
 
-.PHONY: help setup demo servers test check lint format bench soak windows clean
+.PHONY: help setup demo servers test test-again check lint format bench soak windows clean
 
 help:
 	@echo "make demo     install what is needed and watch studies cross, on made-up data"
@@ -29,10 +31,16 @@ servers:
 	@installer/setup/servers.sh
 
 test:
+	@rm -f $(REPORT)
 	@installer/setup/program.sh test
 	@installer/setup/servers.sh
 	@$(MAKE) --no-print-directory check
-	$(VENV)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
+	$(VENV)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 20 \
+		--junit-xml $(REPORT) $(ARGS)
+
+# After a `make test` in which a few tests failed: those alone, with nothing beside them.
+test-again:
+	@$(VENV)/python -m tests.again $(REPORT)
 
 lint:
 	@installer/setup/program.sh test
