@@ -11,82 +11,18 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Annotated, cast
+from typing import cast
 
-import typer
-
-from core import __version__
 from core.asked_to_end import listen_for_the_end
-from core.cli_commands.speaking import manner, speaking
+from core.cli_commands.manner import manner
 from core.home import HOME_VARIABLE
 from core.logs import without_credentials
 from core.model.errors import ConfigurationError
-from core.model.fields import secret_fields
 from core.running_mark import mark_running
 from core.screen import has_display
 
-_HELP = "\n\n".join(
-    (
-        "Carries imaging studies from one place to another, and proves that every image arrived.",
-        "Without a command the window opens. Register nodes (node add), look what they hold (find), carry studies "
-        "between them (run), and export the proof (report). `dicom-ferry demo` shows it all on studies made up for it.",
-        "Everything kept on disk lies in one folder; DICOM_FERRY_HOME names another. Passwords are kept in the "
-        "system's keyring; where there is none, DICOM_FERRY_SECRET_<NODE> gives them (capitals, with _ for all but "
-        "letters and digits).",
-        "Exit status: 0 all as wanted; 1 something failed or conflicts; 2 the command or configuration is wrong, or "
-        "the ledger can't be used; 130 interrupted.",
-    )
-)
-
-
 #: The one word after which the window opens in the tray: how it is started when a person logs in.
 IN_TRAY = "--in-tray"
-
-
-def build_app() -> typer.Typer:
-    """All commands, those of the registered kinds included."""
-    # Imported here: the window's start needs none of it.
-    from core.cli_commands import (
-        demo,
-        find,
-        gateway,
-        job,
-        node,
-        pseudonym_key,
-        report,
-        rule,
-        run,
-        service,
-        steps,
-        upkeep,
-    )
-
-    app = typer.Typer(
-        name="dicom-ferry",
-        help=_HELP,
-        no_args_is_help=False,
-        add_completion=False,
-        rich_markup_mode="rich",
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"]},
-    )
-    node.add_kinds()
-    run.add_kinds()
-    job.add_kinds()
-    app.callback(invoke_without_command=False)(_global_options)
-    app.add_typer(node.app, name="node")
-    app.command()(find.find)
-    app.add_typer(rule.app, name="rule")
-    app.add_typer(run.app, name="run")
-    app.add_typer(job.app, name="job")
-    app.add_typer(steps.app, name="steps")
-    app.add_typer(pseudonym_key.app, name="pseudonym-key")
-    app.add_typer(gateway.app, name="gateway")
-    app.add_typer(service.app, name="service")
-    app.command()(report.report)
-    app.command()(demo.demo)
-    upkeep.add_to(app)
-    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = _take_home(list(sys.argv[1:] if arguments is None else arguments))
     if arguments in ([], [IN_TRAY]):
         return _window(in_tray=bool(arguments))
+    # Imported here: the window's start needs none of it.
+    from core.cli_commands.program import build_app, normalised
+
     try:
-        build_app()(_normalised(arguments), prog_name="dicom-ferry")
+        build_app()(normalised(arguments), prog_name="dicom-ferry")
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else (0 if end.code is None else 1)
     except KeyboardInterrupt:
@@ -121,83 +60,52 @@ def _take_home(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"dicom-ferry {version()}")
-        raise typer.Exit
-
-
-def version() -> str:
-    """The version of the program that runs, installed or not."""
-    return __version__
-
-
-def _global_options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Say the version and end.", callback=_say_version, is_eager=True)
-    ] = False,
-    home: Annotated[
-        str, typer.Option("--home", help="The home folder, before the command; as DICOM_FERRY_HOME.", metavar="FOLDER")
-    ] = "",
-    debug: Annotated[
-        bool,
-        typer.Option(
-            "--debug", help="Show raw details of errors and keep a detailed log, which may hold patient data."
-        ),
-    ] = False,
-) -> None:
-    if home:
-        os.environ[HOME_VARIABLE] = home
-    manner.debug = manner.debug or debug
-
-
-def _normalised(arguments: list[str]) -> list[str]:
-    """Let ``--debug`` stand anywhere, and ``--secret-stdin`` without the field that may follow it."""
-    from core.nodes.registry import node_kinds
-
-    fields = {name for kind in node_kinds.all().values() for name in secret_fields(kind.Fields)}
-    found: list[str] = []
-    rest = iter(range(len(arguments)))
-    for i in rest:
-        word = arguments[i]
-        if word == "--":
-            return found + arguments[i:]
-        if word == "--debug":
-            manner.debug = True
-        elif word == "--secret-stdin":
-            following = arguments[i + 1].replace("-", "_") if i + 1 < len(arguments) else ""
-            if following in fields:
-                next(rest)
-                found.append(f"--secret-stdin={following}")
-            else:
-                found.append("--secret-stdin=")
-        else:
-            found.append(word)
-    return found
-
-
 def _window(*, in_tray: bool) -> int:
     """Open the window, or say in a sentence why there is none."""
     try:
+        return int(_opener()(in_tray=in_tray) or 0)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - told as commands tell it
+        return _told(error)
+
+
+def _told(error: BaseException) -> int:
+    """Say in a sentence what went wrong, as commands do; the exit status."""
+    # Imported here: the window's start needs none of it.
+    import typer
+
+    from core.cli_commands.speaking import speaking
+
+    try:
         with speaking():
-            try:
-                window = cast(Callable[..., int], import_module("gui.app").main)
-            except ImportError as error:
-                raise ConfigurationError(
-                    "The window can't be opened: Qt for Python (PySide6) is missing or incomplete on this computer.",
-                    "Install PySide6-Essentials, or use the commands: dicom-ferry --help.",
-                    detail=repr(error),
-                    code="no-window",
-                ) from error
-            if not has_display():
-                raise ConfigurationError(
-                    "The window can't be opened: there is no screen here.",
-                    "Log in on the desktop, or use the commands: dicom-ferry --help.",
-                    code="no-window",
-                )
-            return int(window(in_tray=in_tray) or 0)
+            raise error
     except typer.Exit as end:
         return int(end.exit_code)
+
+
+def _opener() -> Callable[..., int]:
+    """What opens the window.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no Qt, or no screen.
+    """
+    try:
+        window = cast(Callable[..., int], import_module("gui.app").main)
+    except ImportError as error:
+        raise ConfigurationError(
+            "The window can't be opened: Qt for Python (PySide6) is missing or incomplete on this computer.",
+            "Install PySide6-Essentials, or use the commands: dicom-ferry --help.",
+            detail=repr(error),
+            code="no-window",
+        ) from error
+    if not has_display():
+        raise ConfigurationError(
+            "The window can't be opened: there is no screen here.",
+            "Log in on the desktop, or use the commands: dicom-ferry --help.",
+            code="no-window",
+        )
+    return window
 
 
 def _thread_failed(failed: threading.ExceptHookArgs) -> None:

@@ -1,1 +1,1 @@
-"""The command line's commands, one file for each group; `core.cli` puts them together."""
+"""The command line's commands, one file for each group; `program` puts them together."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from core.app import App
-from core.cli_commands.speaking import manner
+from core.cli_commands.manner import manner
 from core.logs import start_logging
 
 

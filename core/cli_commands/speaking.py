@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -17,20 +16,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from core.cli_commands.manner import manner
 from core.logs import without_credentials
 from core.model.errors import FerryError
 
 INTERRUPTED = 130
-
-
-@dataclass(slots=True)
-class Manner:
-    """How this process was asked to speak; `debug` shows tracebacks and writes the detailed log."""
-
-    debug: bool = False
-
-
-manner = Manner()
 
 
 class Speaker:

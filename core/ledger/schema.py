@@ -199,7 +199,6 @@ Index(  # failures are few among very many deliveries, and asked for often
     deliveries.c.transfer_id,
     deliveries.c.state,
     sqlite_where=deliveries.c.failure_id.is_not(None),
-    postgresql_where=deliveries.c.failure_id.is_not(None),
 )
 
 changes = Table(  # what processing steps made of an instance; written before it is sent

@@ -6,7 +6,8 @@ cd "$(dirname "$0")/../.."
 
 [ "$(uname -m)" = x86_64 ] || fail "The Windows program is built on 64-bit Intel or AMD only."
 install_packages wine wine64 nsis msitools wixl gcc-mingw-w64-x86-64-win32 osslsigncode openssl ca-certificates \
-    xvfb openbox xdotool binutils || fail "What builds the Windows program could not be installed (see above)."
+    xvfb openbox xdotool binutils fonts-dejavu-core ||
+    fail "What builds the Windows program could not be installed (see above)."
 # PyInstaller wants Python's shared library, which Debian has in a package of its own.
 if [ "$(.venv/bin/python -c 'import sys; print(sys.base_prefix)')" = /usr ]; then
     install_packages "libpython$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" ||

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from installer.windows.wine import Wine
+from installer.windows.wine import FONTS, Wine
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "installer" / "requirements-windows.txt"
@@ -177,7 +177,7 @@ def fetch_wheels(cache: Path) -> Path:
 def recipe(*files: Path) -> str:
     """What a prefix is made by: another content, and it is made anew."""
     here = Path(__file__).parent
-    by = (*files, Path(__file__), here / "wine.py", *sorted(SHIMS.glob("*.c")))
+    by = (*files, Path(__file__), here / "wine.py", FONTS, *sorted(SHIMS.glob("*.c")))
     return hashlib.sha256(b"".join(file.read_bytes() for file in by)).hexdigest()
 
 

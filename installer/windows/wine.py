@@ -13,6 +13,8 @@ from pathlib import Path, PureWindowsPath
 
 # Debian's /usr/bin/wine is a script that looks for the 32-bit loader and warns; everything here is 64-bit.
 LOADERS = ("/usr/lib/wine/wine64", "/usr/lib/x86_64-linux-gnu/wine/wine64")
+#: What tells Wine, by fontconfig, which of this system's fonts are Windows' too.
+FONTS = Path(__file__).with_name("fonts.conf")
 #: Seconds in which Wine itself answers, however busy the machine is.
 _ANSWER = 90.0
 #: How long the output of a program that has ended is still read while nothing comes: others may hold it open.
@@ -78,6 +80,7 @@ class Wine:
             # No offers to download .NET and a browser, no entries in the desktop's menus.
             "WINEDLLOVERRIDES": "mscoree=d;mshtml=d;winemenubuilder.exe=d",
             "WINEQT_QPA_PLATFORM": "offscreen",
+            "FONTCONFIG_FILE": str(FONTS),
             **self.more,
             **(env or {}),
         }

@@ -251,7 +251,7 @@ NAMES_ALLOWED = {
     ("core/demo.py", "forward"): "the demonstration says which jobs it runs",
     ("core/demo.py", "clone"): "the demonstration says which jobs it runs",
     ("core/self_test.py", "folder"): "writes a made-up node into a ledger and reads it again",
-    ("core/cli.py", "gateway"): "a command of that name",
+    ("core/cli_commands/program.py", "gateway"): "a command of that name",
     ("gui/pages/settings.py", "folder"): "an icon",
     ("gui/widgets/editor.py", "folder"): "an icon",
 }
@@ -317,6 +317,17 @@ def test_the_program_starts_without_what_takes_long_to_load() -> None:
         "from core.nodes.registry import node_kinds\n"
         "node_kinds.all(), job_kinds.all()\n"
         "print([name for name in ('pydicom', 'pynetdicom', 'numpy', 'gdcm', 'openpyxl') if name in sys.modules])\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_window_starts_without_the_commands() -> None:
+    """What prints on a terminal, and other databases, are of no use to it."""
+    code = (
+        "import sys, core.cli, gui.app\n"
+        "names = ('typer', 'click', 'rich', 'core.cli_commands.program', 'sqlalchemy.dialects.postgresql', 'alembic')\n"
+        "print([name for name in names if name in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

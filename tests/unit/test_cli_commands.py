@@ -19,7 +19,8 @@ from core import cli, screen
 from core.app import App
 from core.cli_commands.figures import duration, megabytes
 from core.cli_commands.find import _dates
-from core.cli_commands.speaking import manner
+from core.cli_commands.manner import manner
+from core.cli_commands.program import normalised
 from core.demo import orthanc_program
 from core.logs import stop_logging
 from core.model.errors import ConfigurationError
@@ -163,10 +164,10 @@ def test_an_empty_secret_is_refused(run: Run) -> None:
 
 
 def test_secret_stdin_takes_the_field_that_may_follow() -> None:
-    assert cli._normalised(["add", "--secret-stdin", "x", "--debug"]) == ["add", "--secret-stdin=", "x"]
-    assert cli._normalised(["--secret-stdin", "header-value", "--json"]) == ["--secret-stdin=header_value", "--json"]
-    assert cli._normalised(["--secret-stdin"]) == ["--secret-stdin="]
-    assert cli._normalised(["--", "--debug"]) == ["--", "--debug"]
+    assert normalised(["add", "--secret-stdin", "x", "--debug"]) == ["add", "--secret-stdin=", "x"]
+    assert normalised(["--secret-stdin", "header-value", "--json"]) == ["--secret-stdin=header_value", "--json"]
+    assert normalised(["--secret-stdin"]) == ["--secret-stdin="]
+    assert normalised(["--", "--debug"]) == ["--", "--debug"]
     manner.debug = False
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core import cli
-from core.cli_commands.speaking import manner
+from core.cli_commands.manner import manner
 from core.logs import stop_logging
 from core.model.errors import ConfigurationError
 from core.pseudonym_keys import copied, fingerprint, put_back
