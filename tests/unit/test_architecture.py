@@ -322,10 +322,11 @@ def test_the_program_starts_without_what_takes_long_to_load() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_the_window_starts_without_the_commands() -> None:
-    """What prints on a terminal, and other databases, are of no use to it."""
+def test_the_window_starts_without_the_commands(tmp_path: Path) -> None:
+    """What prints on a terminal, other databases, and what upgrades a ledger, are of no use to it."""
     code = (
-        "import sys, core.cli, gui.app\n"
+        "import pathlib, sys, core.cli, gui.app\n"
+        f"gui.app.App.open(pathlib.Path({str(tmp_path / 'home')!r})).close()\n"
         "names = ('typer', 'click', 'rich', 'core.cli_commands.program', 'sqlalchemy.dialects.postgresql', 'alembic')\n"
         "print([name for name in names if name in sys.modules])\n"
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, event, func, insert, select, text, update
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, event, func, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from core.ledger import schema as t
@@ -162,21 +165,75 @@ def test_an_older_ledger_is_kept_beside_before_it_is_upgraded(tmp_path: Path, mo
 
 def test_a_ledger_whose_making_was_interrupted_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ledger.sqlite"
+    create = t.metadata.create_all
+
+    def killed(*args: Any, **keys: Any) -> None:
+        create(*args, **keys)
+        raise OSError("killed")
+
+    monkeypatch.setattr(t.metadata, "create_all", killed)
+    with pytest.raises(LedgerError):
+        Ledger.open(path)
+    monkeypatch.setattr(t.metadata, "create_all", create)
+    made = Ledger.open(path)
+    try:
+        assert new_job(made) == 1
+    finally:
+        made.close()
+
+
+def test_a_ledger_whose_upgrade_was_interrupted_is_upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.sqlite"
     upgrade = command.upgrade
 
     def killed(*args: Any, **keys: Any) -> None:
         upgrade(*args, **keys)
         raise OSError("killed")
 
+    _as_of(path, "0001")
     monkeypatch.setattr(command, "upgrade", killed)
     with pytest.raises(LedgerError):
         Ledger.open(path)
     monkeypatch.setattr(command, "upgrade", upgrade)
-    made = Ledger.open(path)
+    upgraded = Ledger.open(path)
     try:
-        assert new_job(made) == 1
+        assert new_job(upgraded) == 1
     finally:
-        made.close()
+        upgraded.close()
+
+
+def _as_of(path: Path, revision: str) -> None:
+    """Make the ledger as migrations up to `revision` make it."""
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(store.MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def _tables(path: Path) -> dict[str, tuple[str, ...]]:
+    """Tables and indexes by name: their definition in parts, the order of constraints left aside."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
+    parts = {}
+    for name, sql in found:
+        told = re.sub(r"(?<=\() | (?=\))", "", re.sub(r"\s+", " ", sql or ""))
+        columns, *constraints = re.split(r", CONSTRAINT |\)$", told)
+        parts[name] = (columns, *sorted(filter(None, constraints)))
+    return parts
+
+
+def test_a_new_ledger_is_as_the_migrations_make_it(tmp_path: Path) -> None:
+    Ledger.open(tmp_path / "new.sqlite").close()
+    _as_of(tmp_path / "migrated.sqlite", "head")
+    new, migrated = _tables(tmp_path / "new.sqlite"), _tables(tmp_path / "migrated.sqlite")
+    assert "deliveries" in new
+    assert new == migrated
+    with closing(sqlite3.connect(tmp_path / "migrated.sqlite")) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(store.SCHEMA,)]
 
 
 def test_two_that_make_the_ledger_at_once_both_get_it(tmp_path: Path) -> None:
