@@ -4,7 +4,7 @@ VENV := .venv/bin
 # Further words for the program, pytest or the benchmark:  make test ARGS="-k clone"
 ARGS ?=
 # Tests at the same time; most of them wait for servers.
-WORKERS ?= 3
+WORKERS ?= 4
 # What became of each test of `make test`.
 REPORT := build/tests.xml
 

@@ -372,6 +372,7 @@ class Engine:
             run = JobRun(self.ledger, job, kind, fields, self._gate, self._clock, self._surroundings, now)
             if job.follow and now.names != wanted.destination:
                 run.watch = EveryoneWatch(self._expanded, wanted.destination, wanted.source, now)
+            run.on_rest = self._wake.set
             self.ledger.update_job(
                 job_id,
                 state=JobState.RUNNING.value,

@@ -53,7 +53,13 @@ class Progress:
 
 
 class JobRun:
-    """Everything that lives while a transfer job runs; made anew at each start from what the ledger holds."""
+    """Everything that lives while a transfer job runs; made anew at each start from what the ledger holds.
+
+    Attributes
+    ----------
+    on_rest : Callable[[], None]
+        Told when a lane has nothing to do any more and all is listed: the job may be at its end.
+    """
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class JobRun:
         self._unwanted: dict[int, int] = {}  # cancelled while they are still being listed -> their study
         self._error: FerryError | None = None
         self._remarks: set[str] = set()
+        self.on_rest: Callable[[], None] = lambda: None
         self._first_failure = ""  # set where the job stops at the first image that has failed for good
         chosen = [n for n in (*self.options.destinations, self.options.fallback) if n]
         earlier = ledger.destinations_in(job.id, job.pass_number)  # they may stand on a server's list no more
@@ -242,6 +249,10 @@ class JobRun:
     def lane_failed(self, error: FerryError) -> None:
         self._error = error
         self.ledger.add_log(LogLevel.ERROR, str(error), job_id=self.job.id, detail=error.detail)
+
+    def lane_rests(self) -> None:
+        if all(p.done for p in self._planners):
+            self.on_rest()
 
     def remark(self, words: str, *, node: str) -> None:
         """Something that whoever looks after the job wants to know; once, however many studies it holds for."""

@@ -41,6 +41,8 @@ class LaneOwner(Protocol):
 
     def lane_failed(self, error: FerryError) -> None: ...
 
+    def lane_rests(self) -> None: ...
+
     def remark(self, words: str, *, node: str) -> None: ...
 
 
@@ -144,6 +146,9 @@ class Lane(Workers):
 
     def _failed(self, error: FerryError) -> None:
         self.owner.lane_failed(error)
+
+    def _at_rest_now(self) -> None:
+        self.owner.lane_rests()
 
     @property
     def idle(self) -> bool:

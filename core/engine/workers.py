@@ -48,6 +48,10 @@ class Workers(ABC):
     def _failed(self, error: FerryError) -> None:
         """Work ended in an error that it had no answer to."""
 
+    @abstractmethod
+    def _at_rest_now(self) -> None:
+        """Told by the thread that ended its work while no other had any, which may have changed since."""
+
     @property
     @abstractmethod
     def _beside(self) -> int:
@@ -132,7 +136,10 @@ class Workers(ABC):
             finally:
                 with self._cond:
                     self._busy -= 1
+                    rest = not self._busy
                     self._cond.notify_all() if self._ended else self._cond.notify()
+                if rest:
+                    self._at_rest_now()
 
     def _next(self) -> Work | None:
         with self._cond:

@@ -24,7 +24,7 @@ from core.model.outcome import COUNT_NAMES, Counts, DeliveryState, EvidenceLevel
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 200
+BATCH_ROWS = 1000
 BATCH_SECONDS = 0.1
 CACHE = 2000  # KiB of the database that the writer keeps; who reads keeps less, there are many of them
 QUEUE_ROWS = 20_000
