@@ -247,6 +247,8 @@ class JobRun:
         self._settle_if_done(task.study_id, task.source)
 
     def lane_failed(self, error: FerryError) -> None:
+        if error.code == "ledger-closed":
+            return  # what had been cut off came to its end after all others
         self._error = error
         self.ledger.add_log(LogLevel.ERROR, str(error), job_id=self.job.id, detail=error.detail)
 

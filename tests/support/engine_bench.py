@@ -69,6 +69,10 @@ class Bench:
                 )
             pause.wait(0.02)
 
+    def workers_end(self) -> None:
+        """Wait for workers that were cut off: what they still do is done before the ledger is closed."""
+        self.wait(lambda: not any(th.name.startswith("A-B-") for th in threading.enumerate()), "the workers' end")
+
     def settled(self, study: int = 1) -> bool:
         """Whether the ledger has a study down as wholly dealt with."""
         with self.ledger.reading() as connection:

@@ -613,7 +613,7 @@ def test_an_answer_that_comes_after_the_cancel_changes_nothing(bench: Bench, mon
     bench.wait(lambda: bench.record(job).state is JobState.CANCELLED, "the cancelling", 10)
     release.set()
     assert over.wait(PATIENCE)
-    bench.wait(lambda: not any(th.name.startswith("A-B-") for th in threading.enumerate()), "the worker's end")
+    bench.workers_end()
     assert bench.same_totals(job)
     assert bench.record(job).counts.cancelled == 10
 
@@ -863,3 +863,30 @@ def test_proved_deliveries_have_their_digest_in_the_ledger(bench: Bench) -> None
     assert set(a.held) == {"1.2.3.0.1.1"}
     with bench.ledger.reading() as connection:
         assert all(connection.scalars(select(t.instances.c.digest)))
+
+
+def test_a_worker_that_was_cut_off_finds_the_ledger_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends quietly: there is nobody left to be told, and no thread dies of it."""
+    monkeypatch.setattr(job_run, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(job_run, "CUT_SECONDS", 0.2)
+    a, b = bench.node("A"), bench.node("B")
+    a.fill(1, 3)
+    release, reached = threading.Event(), threading.Event()
+    store = b.store
+
+    def deaf(*args: object, **keys: object) -> object:
+        reached.set()
+        release.wait(PATIENCE)
+        return store(*args, **keys)  # type: ignore[arg-type]
+
+    b.store = deaf  # type: ignore[method-assign, assignment]
+    died: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    bench.job(workers=1)
+    bench.start()
+    assert reached.wait(PATIENCE)
+    bench.stop()
+    bench.ledger.close()
+    release.set()
+    bench.workers_end()
+    assert died == []

@@ -163,3 +163,4 @@ def test_a_cancel_leaves_none_behind(bench: Bench, nodes: tuple[RowNode, RowNode
     counts = bench.record(job).counts
     assert counts.cancelled > 0
     assert counts.verified + counts.sent + counts.cancelled + counts.skipped == counts.total
+    bench.workers_end()
