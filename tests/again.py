@@ -29,6 +29,21 @@ class Run:
     failed: tuple[str, ...]
     died: bool
 
+    @property
+    def few(self) -> tuple[str, ...]:
+        """The failed tests as pytest takes their names; none where nothing is forgiven."""
+        if self.died or len(self.failed) > MOST:
+            return ()
+        return tuple(_as_asked_for(name) for name in self.failed)
+
+
+def _as_asked_for(name: str) -> str:
+    """``tests.unit.test_x.TestA::test_b[1]`` as ``tests/unit/test_x.py::TestA::test_b[1]``."""
+    where, _, test = name.partition("::")
+    parts = where.split(".")
+    classes = [part for part in parts if part[:1].isupper()]
+    return "::".join((f"{'/'.join(parts[: len(parts) - len(classes)])}.py", *classes, test))
+
 
 def read(report: Path) -> Run:
     """The results in a report of pytest's (JUnit XML, ``--junit-xml``, with tests named as pytest names them).

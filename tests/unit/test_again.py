@@ -89,3 +89,13 @@ def test_a_run_without_a_report(tmp_path: Path) -> None:
 )
 def test_what_is_not_forgiven(run: Run, says: str) -> None:
     assert refusal(run, 10) == says
+
+
+def test_the_few_by_the_names_that_pytest_takes() -> None:
+    failed = ("tests.unit.test_x::test_a[1-b.c]", "tests.gui.test_y.TestZ::test_b")
+    assert Run(10, failed, died=False).few == (
+        "tests/unit/test_x.py::test_a[1-b.c]",
+        "tests/gui/test_y.py::TestZ::test_b",
+    )
+    assert Run(10, failed, died=True).few == ()
+    assert Run(10, failed * 2, died=False).few == ()
