@@ -22,9 +22,9 @@ from tests.support.studies import ct_study
 @pytest.fixture
 def in_this_process(secret_service: SecretService, monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretService]:
     """This process's own keyring is that of the test."""
+    before = keyring.get_keyring()  # looked for once in a process: not while there is a bus that will be gone
     for name, value in secret_service.env.items():
         monkeypatch.setenv(name, value)
-    before = keyring.get_keyring()
     keyring.set_keyring(importlib.import_module("keyring.backends.SecretService").Keyring())
     yield secret_service
     keyring.set_keyring(before)
