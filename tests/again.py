@@ -32,7 +32,7 @@ class Run:
     @property
     def few(self) -> tuple[str, ...]:
         """The failed tests as pytest takes their names; none where nothing is forgiven."""
-        if self.died or len(self.failed) > MOST:
+        if refusal(self, self.results):
             return ()
         return tuple(_as_asked_for(name) for name in self.failed)
 
