@@ -39,7 +39,7 @@ from core.unattended.place import start_words
 from core.wire.abort import Abort
 
 LISTENING_SECONDS = 10.0
-_COLLECT_AFTER = 20_000  # new objects
+_COLLECT_AFTER = 1_000  # new objects
 
 
 @functools.cache

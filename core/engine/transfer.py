@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -578,7 +579,10 @@ _OWN = threading.local()
 
 
 def _room(size: int) -> memoryview:
-    """This thread's room for images: for one, or for those that are read together, never for both at once."""
+    """This thread's room for images: for one, or for those that are read together, never for both at once.
+
+    Pages from the system, of which only those count as memory that an image was ever in.
+    """
     if not hasattr(_OWN, "room") or len(_OWN.room) < size:
-        _OWN.room = memoryview(bytearray(size))
+        _OWN.room = memoryview(mmap.mmap(-1, size))
     return _OWN.room  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from core.wire.http_connection import Connection
 from core.wire.http_message import Head, Headers, header_lines, request_path
 from core.wire.http_open import Opener
 from core.wire.http_pipeline import Row
-from core.wire.http_response import Answer, Response
+from core.wire.http_response import Answer, Response, Sieve
 from core.wire.http_row import RowAnswer, RowUpload, read_row
 from core.wire.http_upload import ByteSource, BytesUpload, SourceUpload, Upload
 from core.wire.tls import TlsSettings
@@ -169,8 +169,15 @@ class HttpPool:
         idempotent: bool | None = None,
         idle_timeout: float | None = None,
         limit: int = 64 << 20,
+        sieve: Sieve | None = None,
     ) -> Answer:
-        """Like `request`, with the body read whole; raises ``PROTOCOL`` when it is larger than `limit` bytes."""
+        """Like `request`, with the body read whole; raises ``PROTOCOL`` when it is larger than `limit` bytes.
+
+        Parameters
+        ----------
+        sieve
+            The body goes through it: the answer has what it leaves.
+        """
         response = self.request(
             method,
             path,
@@ -182,7 +189,8 @@ class HttpPool:
             idle_timeout=idle_timeout,
         )
         try:
-            return Answer(response.status, response.headers, response.read_all(limit), response.reason, response.early)
+            body = response.read_all(limit, sieve)
+            return Answer(response.status, response.headers, body, response.reason, response.early)
         finally:
             response.close()
 

@@ -13,6 +13,7 @@ from core.wire.http_body import body_of
 from core.wire.http_connection import Connection
 from core.wire.http_message import Head, Headers
 
+_PART = 65536
 _DRAIN = 65536  # bytes of an unread body that are worth reading to keep its connection
 
 
@@ -22,6 +23,18 @@ class Owner(Protocol):
     where: str
 
     def release(self, connection: Connection, abort: Abort | None, *, keep: bool) -> None: ...
+
+
+class Sieve(Protocol):
+    """Whatever makes less of a body while that comes in."""
+
+    def take(self, part: memoryview, /) -> bytes:
+        """The next part of the body, valid during the call only; gives what to keep so far."""
+        ...
+
+    def end(self) -> bytes:
+        """The body has ended; gives what more to keep."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +133,20 @@ class Response:
         count = self.readinto(memoryview(piece))
         return bytes(piece[:count])
 
-    def read_all(self, limit: int) -> bytes:
-        """What is left of the body; raises ``PROTOCOL`` when that is more than `limit` bytes, like `readinto` else."""
+    def read_all(self, limit: int, sieve: Sieve | None = None) -> bytes:
+        """What is left of the body; raises ``PROTOCOL`` when that is more than `limit` bytes, like `readinto` else.
+
+        Parameters
+        ----------
+        sieve : Sieve | None
+            Each part of the body goes through it as it comes in: what it leaves is given instead.
+        """
         length = self.length
         if length is not None and length > limit:
             self.close()
             raise self._too_large(limit)
+        if sieve is not None:
+            return self._sifted(limit, sieve)
         whole = bytearray(length if length is not None else min(65536, limit + 1))
         have = 0
         while True:
@@ -141,6 +162,19 @@ class Response:
             if not count:
                 return bytes(whole[:have])
             have += count
+
+    def _sifted(self, limit: int, sieve: Sieve) -> bytes:
+        left = bytearray()
+        part = memoryview(bytearray(_PART))
+        have = 0
+        while count := self.readinto(part):
+            have += count
+            if have > limit:
+                self.close()
+                raise self._too_large(limit)
+            left += sieve.take(part[:count])
+        left += sieve.end()
+        return bytes(left)
 
     def close(self) -> None:
         """Give the connection back when the rest of the body is at hand, else drop it. May be called twice."""

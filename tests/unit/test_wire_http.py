@@ -360,6 +360,32 @@ def test_a_cut_answer_never_looks_whole(answer: bytes, ending: str) -> None:
         assert error.request_sent
 
 
+class _Vowels:
+    """A sieve that leaves vowels, and tells how many bytes there were."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def take(self, part: memoryview) -> bytes:
+        self.count += len(part)
+        return bytes(part).translate(None, b"bcdfghjklmnpqrstvwxyz ")
+
+    def end(self) -> bytes:
+        return str(self.count).encode()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_body_goes_through_a_sieve_as_it_comes_in(packed: bool) -> None:
+    body = b"plain " * 100_000
+    answer = always(gzip.compress(body), "Content-Encoding: gzip\r\n") if packed else always(body)
+    with serving(answer, accept_gzip=packed) as (_, pool):
+        assert pool.fetch("GET", "/", sieve=_Vowels()).body == b"ai" * 100_000 + b"600000"
+        with pytest.raises(TransportError) as caught:
+            pool.fetch("GET", "/", limit=599_999, sieve=_Vowels())
+        assert caught.value.fault is TransportFault.PROTOCOL, "the limit is of what came, not of what is left"
+        assert pool.fetch("GET", "/", sieve=_Vowels(), limit=600_000).status == 200
+
+
 def test_gzip_is_asked_for_only_when_wanted_and_unpacked() -> None:
     packed = gzip.compress(b"plain " * 100_000)
     with serving(always(packed, "Content-Encoding: gzip\r\n"), accept_gzip=True) as (server, pool):

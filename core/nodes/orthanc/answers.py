@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from core.nodes.orthanc.identifiers import IdentifierList
 
 JsonObject = dict[str, Any]
 
@@ -59,13 +62,15 @@ def identifier(item: JsonObject) -> str:
     return value
 
 
-def identifiers(value: object) -> list[str]:
+def identifiers(value: object) -> Sequence[str]:
     """A list of Orthanc identifiers.
 
     Raises
     ------
     UnexpectedShapeError
     """
+    if isinstance(value, IdentifierList):
+        return value
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         raise UnexpectedShapeError("not a list of identifiers")
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from core.model.study import InstanceRef, SeriesInfo, StudyInfo
 from core.nodes.orthanc.answers import (
@@ -13,6 +13,7 @@ from core.nodes.orthanc.answers import (
     number,
     tags_of,
 )
+from core.nodes.orthanc.identifiers import IdentifierList
 
 DICOM_ATTACHMENT = 1  # ContentType of the DICOM file among the attachments
 
@@ -61,7 +62,7 @@ def series_info(item: JsonObject) -> SeriesInfo:
         modality=main.get("Modality", ""),
         number=main.get("SeriesNumber", ""),
         description=main.get("SeriesDescription", ""),
-        instance_count=len(listed) if isinstance(listed, list) else None,
+        instance_count=len(listed) if isinstance(listed, list | IdentifierList) else None,
     )
 
 
@@ -112,7 +113,7 @@ def digest_and_size(entry: JsonObject) -> tuple[str | None, int | None]:
     )
 
 
-def children(item: JsonObject, key: str) -> list[str]:
+def children(item: JsonObject, key: str) -> Sequence[str]:
     """Identifiers of the ``Series`` of a study, or the ``Instances`` of a series."""
     return identifiers(item.get(key))
 

@@ -15,7 +15,7 @@ from core.nodes.orthanc.answers import JsonObject, UnexpectedShapeError, identif
 from core.nodes.orthanc.base import OrthancBase
 from core.nodes.orthanc.describe import instance_ref, series_info
 from core.nodes.orthanc.holdings import lookup
-from core.nodes.orthanc.identifiers import Outstanding, kept_small
+from core.nodes.orthanc.identifiers import ListSieve, Outstanding
 from core.nodes.orthanc.resources import details, pages_of, shaped_children
 from core.nodes.orthanc.rest import OrthancRest
 from core.nodes.orthanc.studies import OrthancStudies, studies_by_id
@@ -162,23 +162,24 @@ def _series_below(rest: OrthancRest, study_ref: str, abort: Abort | None) -> dic
         "ResponseContent": ["MainDicomTags", "Children"],
     }
     found = {}
-    for item in rest.post_list("/tools/find", question, abort=abort):
+    for item in rest.post_list("/tools/find", question, abort=abort, sieve=ListSieve()):
         series = _series("/tools/find", rest, item)
-        found[series.ref] = series, kept_small(shaped_children(rest, "/tools/find", item, "Instances"))
+        found[series.ref] = series, shaped_children(rest, "/tools/find", item, "Instances")
     return found
 
 
 def _one_series(rest: OrthancRest, ref: str, abort: Abort | None) -> _Listed | None:
     """A series with its instances' identifiers, or None when it is surely gone."""
     path = f"/series/{ref}"
-    answer = rest.fetch("GET", path, abort=abort)
+    sieve = ListSieve()
+    answer = rest.fetch("GET", path, abort=abort, sieve=sieve)
     if answer.status == 404 and rest.surely_absent(path, abort=abort):
         return None
-    item = rest.parsed(path, answer)
-    return _series(path, rest, item), kept_small(shaped_children(rest, path, item, "Instances"))
+    item = rest.parsed(path, answer, sieve)
+    return _series(path, rest, item), shaped_children(rest, path, item, "Instances")
 
 
-def _listed(rest: OrthancRest, path: str, key: str, abort: Abort | None) -> list[str]:
+def _listed(rest: OrthancRest, path: str, key: str, abort: Abort | None) -> Sequence[str]:
     return shaped_children(rest, path, rest.get_object(path, abort=abort), key)
 
 

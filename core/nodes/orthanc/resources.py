@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from core.nodes.orthanc.answers import JsonObject, UnexpectedShapeError, identifier
 from core.nodes.orthanc.describe import children
+from core.nodes.orthanc.identifiers import ListSieve
 from core.nodes.orthanc.rest import OrthancRest
 from core.wire.http import Abort
 
@@ -14,12 +15,16 @@ _T = TypeVar("_T")
 
 
 def details(rest: OrthancRest, level: str, refs: Sequence[str], abort: Abort | None) -> list[JsonObject]:
-    """The objects of these identifiers in the order asked, without those that the server says are gone."""
+    """The objects of these identifiers in the order asked, without those that the server says are gone.
+
+    The ``Instances`` of a long series come as `IdentifierList` where they come in bulk.
+    """
     found: dict[str, JsonObject] = {}
     folder = {"Study": "studies", "Series": "series", "Instance": "instances"}[level]
     if rest.capabilities(abort=abort).bulk_content and len(refs) > 1:
         payload = {"Resources": list(refs), "Level": level, "Metadata": True}
-        for item in rest.post_list("/tools/bulk-content", payload, abort=abort):
+        sieve = ListSieve() if level == "Series" else None
+        for item in rest.post_list("/tools/bulk-content", payload, abort=abort, sieve=sieve):
             found[identifier(item)] = item
     left = [ref for ref in refs if ref not in found]
     paths = [f"/{folder}/{ref}" for ref in left]
@@ -33,7 +38,7 @@ def details(rest: OrthancRest, level: str, refs: Sequence[str], abort: Abort | N
     return [found[ref] for ref in refs if ref in found]
 
 
-def shaped_children(rest: OrthancRest, path: str, item: object, key: str) -> list[str]:
+def shaped_children(rest: OrthancRest, path: str, item: object, key: str) -> Sequence[str]:
     try:
         if not isinstance(item, dict):
             raise UnexpectedShapeError("not an object")

@@ -17,6 +17,7 @@ from core.nodes.orthanc.answers import (
     text,
 )
 from core.nodes.orthanc.capabilities import Capabilities, read_capabilities
+from core.nodes.orthanc.identifiers import ListSieve
 from core.wire.http import Abort, Answer, HttpPool
 from core.wire.retry_after import retry_after
 from core.wire.status import answer_error, status_error
@@ -92,8 +93,15 @@ class OrthancRest:
         abort: Abort | None = None,
         idempotent: bool | None = None,
         idle_timeout: float | None = None,
+        sieve: ListSieve | None = None,
     ) -> Answer:
-        """One request and its whole answer, whatever its status."""
+        """One request and its whole answer, whatever its status.
+
+        Parameters
+        ----------
+        sieve
+            It takes long lists of identifiers out; `parsed` needs the same one then.
+        """
         content_type = ""
         if payload is not None:
             body = json.dumps(payload, separators=(",", ":")).encode()
@@ -112,6 +120,7 @@ class OrthancRest:
                 idempotent=idempotent,
                 idle_timeout=idle_timeout,
                 limit=JSON_LIMIT,
+                sieve=sieve,
             )
         except TransportError:
             self.forget()
@@ -131,18 +140,21 @@ class OrthancRest:
             self.unexpected(path, f"a {type(found).__name__} where an object was expected")
         return found
 
-    def get_identifiers(self, path: str, *, abort: Abort | None = None) -> list[str]:
+    def get_identifiers(self, path: str, *, abort: Abort | None = None) -> Sequence[str]:
         """A JSON list of Orthanc identifiers."""
-        found = self.json("GET", path, abort=abort)
+        sieve = ListSieve()
+        found = self.parsed(path, self.fetch("GET", path, abort=abort, sieve=sieve), sieve)
         try:
             return identifiers(found)
         except UnexpectedShapeError as error:
             self.unexpected(path, str(error))
 
-    def post_list(self, path: str, payload: object, *, abort: Abort | None = None) -> list[JsonObject]:
+    def post_list(
+        self, path: str, payload: object, *, abort: Abort | None = None, sieve: ListSieve | None = None
+    ) -> list[JsonObject]:
         """The objects that answer a question put by POST (``/tools/find``, ``/tools/bulk-content``)."""
-        found = self.json("POST", path, payload=payload, abort=abort, idempotent=True)
-        return self.resources(path, found)
+        answer = self.fetch("POST", path, payload=payload, abort=abort, idempotent=True, sieve=sieve)
+        return self.resources(path, self.parsed(path, answer, sieve))
 
     def resources(self, path: str, found: object) -> list[JsonObject]:
         """A list of resources, each with its ``ID``; raises `AnswerError` ``unexpected`` for anything else."""
@@ -162,12 +174,18 @@ class OrthancRest:
 
     # --- what answers mean ---
 
-    def parsed(self, path: str, answer: Answer) -> Any:
-        """The JSON of an answer; anything but JSON with a status of success raises `AnswerError`."""
+    def parsed(self, path: str, answer: Answer, sieve: ListSieve | None = None) -> Any:
+        """The JSON of an answer; anything but JSON with a status of success raises `AnswerError`.
+
+        Parameters
+        ----------
+        sieve : ListSieve | None
+            The one that the answer went through: long lists of identifiers in it are `IdentifierList`, no `list`.
+        """
         if answer.status not in (200, 201, 202):
             self.refuse(path, answer.status, answer.headers, answer.body)
         try:
-            return json.loads(answer.body)
+            return json.loads(answer.body) if sieve is None else sieve.loads(answer.body)
         except ValueError as error:
             raise answer_error(
                 "not-the-server",

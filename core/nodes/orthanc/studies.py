@@ -46,7 +46,7 @@ class OrthancStudies:
                 yield study
         self._outcome = Listing(self._count, not missing, missing)
 
-    def _identifiers(self) -> tuple[list[str], Mapping[str, str] | None]:
+    def _identifiers(self) -> tuple[Sequence[str], Mapping[str, str] | None]:
         """Identifiers of all that may match, and the question for them: empty for all, None for a few by name."""
         query, rest, abort = self._query, self._rest, self._abort
         if query.study_uids and len(query.study_uids) <= _LOOKUP_LIMIT:
@@ -152,7 +152,7 @@ def _with_counts(study: StudyInfo, found: tuple[str, ...], count: int | None) ->
     )
 
 
-def _found_whole(rest: OrthancRest, narrowed: Mapping[str, str], abort: Abort | None) -> list[str] | None:
+def _found_whole(rest: OrthancRest, narrowed: Mapping[str, str], abort: Abort | None) -> Sequence[str] | None:
     """Identifiers found by the database (since 1.12.5); None where the server cuts answers off.
 
     ``LimitFindResults`` cuts silently; asking for what follows tells. The whole list is looked through then,
