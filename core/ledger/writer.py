@@ -414,14 +414,16 @@ def count_deltas(
         return set(), revision
     sums: dict[int, dict[str, int]] = {}
     for d in deltas:
-        row = sums.setdefault(d.transfer_id, dict.fromkeys(COUNT_NAMES, 0))
+        row = sums.get(d.transfer_id)
+        if row is None:
+            row = sums[d.transfer_id] = dict.fromkeys(COUNT_NAMES, 0)
         if d.old is None:
             row["bytes_total"] += d.bytes
         else:
-            row[d.old.value] -= d.count
+            row[d.old] -= d.count  # a state is the name of its column
             if d.old in HAS_BYTES:
                 row["bytes_done"] -= d.bytes
-        row[d.new.value] += d.count
+        row[d.new] += d.count
         if d.new in HAS_BYTES:
             row["bytes_done"] += d.bytes
     now = clock.time()
