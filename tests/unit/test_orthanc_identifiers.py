@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,20 @@ from hypothesis import strategies as st
 
 from core.nodes.orthanc.answers import identifiers
 from core.nodes.orthanc.describe import series_info
-from core.nodes.orthanc.identifiers import IdentifierList, ListSieve, Outstanding, instance_id, loads
+from core.nodes.orthanc.identifiers import IdentifierList, ListSieve, Outstanding, instance_id
 
 MANY = [instance_id("P", "1.2", "1.2.3", f"1.2.3.{number}") for number in range(1000)]
 ODD = ["", "an-identifier", MANY[0].upper(), MANY[0] + "\n", MANY[0].replace("-", ""), MANY[0][:-1] + "g"]
 
 
 INDENTS = [None, 0, 3]  # one line, and as Orthanc writes it
+
+
+def loads(body: bytes, part: int = 1 << 20) -> Any:
+    """What a sieve makes of a text that comes in parts of so many bytes."""
+    sieve = ListSieve()
+    left = b"".join(sieve.take(memoryview(body)[at : at + part]) for at in range(0, len(body), part))
+    return sieve.loads(left + sieve.end())
 
 
 def _small(listed: Sequence[str]) -> Sequence[str]:
@@ -90,9 +98,7 @@ _VALUES = st.recursive(
 def test_the_same_value_as_any_reader_of_json_has(value: object, indent: int | None, part: int) -> None:
     """However the text is cut on its way."""
     text = json.dumps(value, indent=indent).encode()
-    sieve = ListSieve()
-    left = b"".join(sieve.take(memoryview(text)[at : at + part]) for at in range(0, len(text), part)) + sieve.end()
-    assert _plain(sieve.loads(left)) == value
+    assert _plain(loads(text, part)) == value
 
 
 @pytest.mark.parametrize("indent", INDENTS)

@@ -63,18 +63,6 @@ def _read(identifier: str) -> bytes | None:
     return digest if len(digest) == _SIZE and _written(digest) == identifier else None
 
 
-def loads(body: bytes) -> Any:
-    """The value of a JSON text, its long lists of Orthanc identifiers as `IdentifierList`.
-
-    Raises
-    ------
-    ValueError
-        It is no JSON.
-    """
-    sieve = ListSieve()
-    return sieve.loads(sieve.take(body) + sieve.end())
-
-
 class ListSieve:
     """Takes the long lists of Orthanc identifiers out of a JSON text while it comes in.
 
