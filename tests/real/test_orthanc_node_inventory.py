@@ -10,6 +10,7 @@ from core.model.errors import AnswerError, TransportError
 from core.model.study import StudyQuery
 from core.nodes.orthanc import inventory
 from core.nodes.orthanc import studies as studies_module
+from core.nodes.orthanc.identifiers import IdentifierList
 from tests.support.orthanc import OrthancServer
 from tests.support.orthanc_nodes import all_instances, all_studies, orthanc_node, the_study
 from tests.support.proxy import FaultProxy
@@ -196,7 +197,10 @@ def test_a_long_series_comes_in_pages(orthanc: OrthancServer, series: int, insta
     upload(orthanc, study)
     with orthanc_node(orthanc) as node:
         pages = list(node.instances(the_study(node, study.study_uid)))
+        listed = node.rest.get_identifiers("/instances")
     assert max(map(len, pages)) <= inventory.FIND_PAGE
+    assert isinstance(listed, IdentifierList), "as this server writes it"
+    assert sorted(listed) == sorted(one.ref for page in pages for one in page)
     assert sorted(one.sop_uid for page in pages for one in page) == sorted(study.sop_uids)
 
 

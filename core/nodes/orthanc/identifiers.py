@@ -17,13 +17,13 @@ from typing import Any, overload
 _PADDING = " \t\n\v\f\r\0"
 _SIZE = 20  # bytes of a SHA-1
 _LONG = 500  # identifiers: lists of more are kept small
-_WRITTEN = rb'"([0-9a-f]{8}(?:-[0-9a-f]{8}){4})"[ \t\r\n]{0,64}'
-_START = re.compile(
-    rb"\[[ \t\r\n]{0,64}(?=" + _WRITTEN + rb",)"
-)  # no text has it: a quotation mark in a text is escaped
-_NEXT = re.compile(_WRITTEN + rb"(?:,[ \t\r\n]{0,64}|(\]))")
+_SPACE = rb"[ \t\r\n]{0,64}"
+_WRITTEN = rb'"([0-9a-f]{8}(?:-[0-9a-f]{8}){4})"' + _SPACE
+_START = re.compile(rb"\[" + _SPACE + rb"(?=" + _WRITTEN + rb",)")  # in no text: a quotation mark there is escaped
+_NEXT = re.compile(_WRITTEN + rb"(?:," + _SPACE + rb"|(\]))")
 _LOOK = 256  # bytes: an identifier with what is around it is shorter
 _STRIPES = 256
+_CAME = -1
 
 
 def _formatted(text: str) -> str:
@@ -88,13 +88,9 @@ class ListSieve:
         left = bytearray()
         place: int | None = 0
         while place is not None:
-            self._drop(place)
+            del self._text[:place]
             place = self._inside(left, last) if self._digests is not None else self._outside(left, last)
         return bytes(left)
-
-    def _drop(self, until: int) -> None:
-        if until:
-            del self._text[:until]
 
     def _outside(self, left: bytearray, last: bool) -> int | None:
         """Up to the beginning of a list; None when more of the text is needed to tell."""
@@ -105,7 +101,7 @@ class ListSieve:
             return start.end()
         ready = len(self._text) if last else max(0, len(self._text) - _LOOK)
         left += self._text[:ready]
-        self._drop(ready)
+        del self._text[:ready]
         return None
 
     def _inside(self, left: bytearray, last: bool) -> int | None:
@@ -120,7 +116,7 @@ class ListSieve:
             place, closed = found.end(), bool(found[2])
         else:
             if not closed:  # an identifier may be cut in two
-                self._drop(place)
+                del self._text[:place]
                 return None
         self._digests = None
         kept = IdentifierList(bytes(digests))
@@ -182,43 +178,59 @@ class Outstanding:
     """
 
     def __init__(self, lists: Sequence[Sequence[str]]) -> None:
-        self._keys = [bytearray() for _ in range(_STRIPES)]  # SHA-1s one after the other, by their first byte
-        self._of = [array("l") for _ in range(_STRIPES)]  # the number of the list of each; -1 once it has come
+        self._stripes = [_Stripe() for _ in range(_STRIPES)]
         self.count = 0
         for number, listed in enumerate(lists):
             for one in listed:
-                self._expect(_key(one), number)
-
-    def _expect(self, key: bytes, number: int) -> None:
-        place = self._place(key)
-        if place is not None:
-            self._of[key[0]][place] = number
-            return
-        self._keys[key[0]] += key
-        self._of[key[0]].append(number)
-        self.count += 1
+                self.count += self._stripe(key := _key(one)).put(key, number)
 
     def take(self, identifier: str) -> int | None:
         """It has come: the number of its list; None where it is in none of them, or came before."""
         key = _key(identifier)
-        place = self._place(key)
-        number = self._of[key[0]][place] if place is not None else -1
-        if place is None or number < 0:
+        stripe = self._stripe(key)
+        number = stripe.of(key)
+        if number < 0:
             return None
-        self._of[key[0]][place] = -1
+        stripe.put(key, _CAME)
         self.count -= 1
         return number
 
     def __contains__(self, identifier: str) -> bool:
         key = _key(identifier)
+        return self._stripe(key).of(key) >= 0
+
+    def _stripe(self, key: bytes) -> _Stripe:
+        return self._stripes[hash(key) % _STRIPES]  # seeded: no server can put all into one
+
+
+class _Stripe:
+    """Some of the identifiers: their SHA-1s one after the other, and the number of the list of each."""
+
+    __slots__ = ("_keys", "_numbers")
+
+    def __init__(self) -> None:
+        self._keys = bytearray()
+        self._numbers = array("l")
+
+    def put(self, key: bytes, number: int) -> bool:
+        """Set the number of a key; whether that is new here."""
         place = self._place(key)
-        return place is not None and self._of[key[0]][place] >= 0
+        if place is not None:
+            self._numbers[place] = number
+            return False
+        self._keys += key
+        self._numbers.append(number)
+        return True
+
+    def of(self, key: bytes) -> int:
+        """The number of a key, `_CAME` where it came or isn't here."""
+        place = self._place(key)
+        return self._numbers[place] if place is not None else _CAME
 
     def _place(self, key: bytes) -> int | None:
-        stripe = self._keys[key[0]]
-        found = stripe.find(key)
+        found = self._keys.find(key)
         while found % _SIZE and found >= 0:  # across the border of two others
-            found = stripe.find(key, found + 1)
+            found = self._keys.find(key, found + 1)
         return found // _SIZE if found >= 0 else None
 
 
